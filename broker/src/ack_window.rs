@@ -1,0 +1,356 @@
+//! Which acks make a position.
+//!
+//! Workers finish out of order; a group's position is one place per partition. [`AckWindow`] turns acks into the position before which
+//! everything is done, and a map of the holes behind it, so that what was done beyond a slow message is not delivered again
+//! after a restart. Pure: no time, no I/O. Used by `embedded`, and by the Redis and Kafka backends.
+//!
+//! Invariants: the position never passes a message that is not done, and never goes back. What is not acked is a hole or
+//! lies at or behind `until`. When the map outgrows its place the farthest holes are left out: more repeats after a crash, never a stop.
+//! Not here: when to store it, and where.
+
+use crate::{Error, ErrorKind, Position, Result, varint};
+use std::collections::BTreeSet;
+
+const VERSION: u8 = 1;
+/// The most holes a stored map may claim: far above what any in-flight bound makes.
+const MAX_HOLES: usize = 1 << 20;
+
+/// Which messages of one partition are delivered and done.
+#[derive(Clone, Debug)]
+pub struct AckWindow {
+    /// Everything before it is done.
+    base: Position,
+    /// Delivered and not acked.
+    open: BTreeSet<Position>,
+    /// Not done according to the restored map, and not delivered again yet.
+    holes: BTreeSet<Position>,
+    /// Behind the restored map: at and after it nothing is known to be done.
+    restored: Position,
+    /// Everything before it was delivered, or is known to be done.
+    seen: Position,
+}
+
+impl AckWindow {
+    /// A window where everything before `position` is done, and nothing else.
+    #[must_use]
+    pub const fn new(position: Position) -> Self {
+        Self {
+            base: position,
+            open: BTreeSet::new(),
+            holes: BTreeSet::new(),
+            restored: position,
+            seen: position,
+        }
+    }
+
+    /// The window that was stored as `position` and the bytes of [`Self::encode`].
+    ///
+    /// # Errors
+    /// `Corrupt` where the bytes are not such a map; `position` alone is then still safe to start from.
+    pub fn restore(position: Position, map: &[u8]) -> Result<Self> {
+        let mut window = Self::new(position);
+        let Some((&version, mut rest)) = map.split_first() else {
+            return Ok(window);
+        };
+        let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, format!("the map of acks {why}"));
+        if version != VERSION {
+            return Err(corrupt("is of an unknown version"));
+        }
+        let mut at = position;
+        let mut take = |rest: &mut &[u8]| -> Option<Position> {
+            let (a, after) = varint::take(rest)?;
+            let (b, after) = varint::take(after)?;
+            *rest = after;
+            at =
+                if a == 0 { Position(at.0, at.1.checked_add(b)?) } else { Position(at.0.checked_add(a)?, b) };
+            Some(at)
+        };
+        let until = take(&mut rest).ok_or_else(|| corrupt("is cut"))?;
+        at = position;
+        let mut take = |rest: &mut &[u8]| -> Option<(Position, u64)> {
+            let (a, after) = varint::take(rest)?;
+            let (b, after) = varint::take(after)?;
+            let (run, after) = varint::take(after)?;
+            *rest = after;
+            let start =
+                if a == 0 { Position(at.0, at.1.checked_add(b)?) } else { Position(at.0.checked_add(a)?, b) };
+            at = Position(start.0, start.1.checked_add(run)?);
+            Some((start, run))
+        };
+        while !rest.is_empty() {
+            let (start, run) = take(&mut rest).ok_or_else(|| corrupt("is cut"))?;
+            let end = Position(start.0, start.1 + run);
+            if run == 0 || end > until || window.holes.len() as u64 + run > MAX_HOLES as u64 {
+                return Err(corrupt("contradicts itself"));
+            }
+            window.holes.extend((0..run).map(|i| Position(start.0, start.1 + i)));
+        }
+        window.restored = until;
+        Ok(window)
+    }
+
+    /// Notes that a message is handed out. `false`: it is done already, or still out; do not hand it out.
+    ///
+    /// Positions come in order, except that a hole may come again.
+    pub fn deliver(&mut self, position: Position) -> bool {
+        let new = if position >= self.restored {
+            position >= self.seen
+        } else {
+            position >= self.base && self.holes.remove(&position)
+        };
+        if new {
+            self.open.insert(position);
+        }
+        self.seen = self.seen.max(position.next());
+        new
+    }
+
+    /// Notes that a message is done.
+    pub fn ack(&mut self, position: Position) -> Acked {
+        if self.open.remove(&position) {
+            return Acked::Now;
+        }
+        if position < self.seen && !self.holes.contains(&position) {
+            Acked::Before
+        } else {
+            Acked::NeverDelivered
+        }
+    }
+
+    /// What an [`Self::ack`] would answer.
+    #[must_use]
+    pub fn would_ack(&self, position: Position) -> Acked {
+        if self.open.contains(&position) {
+            Acked::Now
+        } else if position < self.seen && !self.holes.contains(&position) {
+            Acked::Before
+        } else {
+            Acked::NeverDelivered
+        }
+    }
+
+    /// Notes that nothing before `position` will be delivered any more. What is out stays open until it is acked.
+    pub fn skip_to(&mut self, position: Position) {
+        self.holes = self.holes.split_off(&position);
+        self.seen = self.seen.max(position);
+    }
+
+    /// The position: everything before it is done.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        let open = self.open.first().copied();
+        let hole = self.holes.first().copied();
+        let first = match (open, hole) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        first.unwrap_or_else(|| self.seen.max(self.restored)).max(self.base)
+    }
+
+    /// How many messages are delivered and not acked.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The messages that are delivered and not acked, in order.
+    pub fn open_positions(&self) -> impl Iterator<Item = Position> {
+        self.open.iter().copied()
+    }
+
+    /// How many known holes lie at or after the position: open ones and restored ones that were not delivered again.
+    #[must_use]
+    pub fn holes(&self) -> usize {
+        self.open.len() + self.holes.len()
+    }
+
+    /// Where what is known ends: before it, everything but the holes is done.
+    #[must_use]
+    pub fn until(&self) -> Position {
+        self.seen.max(self.restored).max(self.base)
+    }
+
+    /// The map of what is done behind [`Self::position`], in at most `max_bytes`; empty where nothing is. The second value counts
+    /// the holes that were left out because the map was full: what lies behind the last one kept counts as not done.
+    #[must_use]
+    pub fn encode(&self, max_bytes: usize) -> (Vec<u8>, usize) {
+        let position = self.position();
+        let until = self.until();
+        let mut runs: Vec<(Position, u64)> = Vec::new();
+        for hole in merge(&self.open, &self.holes) {
+            match runs.last_mut() {
+                Some((start, run)) if start.0 == hole.0 && start.1.checked_add(*run) == Some(hole.1) => {
+                    *run += 1
+                }
+                _ => runs.push((hole, 1)),
+            }
+        }
+        if runs.first().is_none_or(|(start, run)| Position(start.0, start.1 + run) == until) {
+            return (Vec::new(), 0);
+        }
+        let mut body = Vec::new();
+        let mut at = position;
+        let mut end = until;
+        let mut left_out = 0;
+        for (start, run) in &runs {
+            let mut one = Vec::with_capacity(12);
+            put_delta(&mut one, at, *start);
+            varint::put(&mut one, *run);
+            if left_out > 0 || body.len() + one.len() + 21 > max_bytes {
+                if left_out == 0 {
+                    end = *start;
+                }
+                left_out += usize::try_from(*run).unwrap_or(usize::MAX);
+                continue;
+            }
+            body.extend_from_slice(&one);
+            at = Position(start.0, start.1 + run);
+        }
+        if body.is_empty() {
+            return (Vec::new(), left_out);
+        }
+        let mut out = vec![VERSION];
+        put_delta(&mut out, position, end);
+        out.extend_from_slice(&body);
+        (out, left_out)
+    }
+}
+
+/// What an ack did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acked {
+    /// It was open and is done now.
+    Now,
+    /// It was done before.
+    Before,
+    /// It was never handed out.
+    NeverDelivered,
+}
+
+fn merge<'a>(a: &'a BTreeSet<Position>, b: &'a BTreeSet<Position>) -> impl Iterator<Item = Position> + 'a {
+    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    std::iter::from_fn(move || match (a.peek(), b.peek()) {
+        (Some(x), Some(y)) if x <= y => a.next(),
+        (Some(_), None) => a.next(),
+        _ => b.next(),
+    })
+}
+
+fn put_delta(out: &mut Vec<u8>, from: Position, to: Position) {
+    let a = to.0.saturating_sub(from.0);
+    varint::put(out, a);
+    varint::put(out, if a == 0 { to.1.saturating_sub(from.1) } else { to.1 });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn p(b: u64) -> Position {
+        Position(7, b)
+    }
+
+    #[test]
+    fn the_position_waits_for_the_slow_one_and_the_map_remembers_the_rest() {
+        let mut window = AckWindow::new(p(10));
+        for i in 10..15 {
+            assert!(window.deliver(p(i)));
+        }
+        assert_eq!(window.ack(p(11)), Acked::Now);
+        assert_eq!(window.ack(p(11)), Acked::Before);
+        assert_eq!(window.ack(p(13)), Acked::Now);
+        assert_eq!(window.ack(p(15)), Acked::NeverDelivered);
+        assert_eq!(window.position(), p(10));
+        let (map, left_out) = window.encode(100);
+        assert_eq!(left_out, 0);
+        let mut again = AckWindow::restore(p(10), &map).unwrap();
+        let delivered: Vec<u64> = (10..18).filter(|i| again.deliver(p(*i))).collect();
+        assert_eq!(delivered, [10, 12, 14, 15, 16, 17]);
+        assert_eq!(window.ack(p(10)), Acked::Now);
+        assert_eq!(window.position(), p(12));
+    }
+
+    #[test]
+    fn a_skip_moves_the_position_past_what_was_trimmed() {
+        let mut window = AckWindow::new(p(0));
+        window.deliver(p(0));
+        window.skip_to(p(100));
+        assert_eq!(window.position(), p(0));
+        window.ack(p(0));
+        assert_eq!(window.position(), p(100));
+        assert!(window.deliver(p(100)));
+    }
+
+    #[test]
+    fn a_damaged_map_is_refused() {
+        for bad in [&[9][..], &[1], &[1, 0], &[1, 0, 5, 0, 0, 0], &[1, 0, 5, 0, 0, 0x80]] {
+            assert!(AckWindow::restore(p(0), bad).is_err(), "{bad:?}");
+        }
+        let mut huge = vec![1, 0];
+        varint::put(&mut huge, u64::MAX / 2);
+        huge.extend_from_slice(&[0, 0]);
+        varint::put(&mut huge, u64::MAX / 4);
+        assert!(AckWindow::restore(p(0), &huge).is_err());
+    }
+
+    proptest! {
+        /// Against the plainest model there is: a map from position to done.
+        #[test]
+        fn agrees_with_a_plain_model_through_restarts(
+            steps in proptest::collection::vec((0u8..10, any::<prop::sample::Index>()), 1..300),
+            limit in 30usize..200,
+        ) {
+            let mut window = AckWindow::new(p(0));
+            let mut next = 0u64;
+            let mut done: BTreeMap<u64, bool> = BTreeMap::new(); // everything ever delivered
+            let mut out: Vec<u64> = Vec::new();
+            let mut last = p(0);
+            for (step, index) in steps {
+                match step {
+                    0..=4 => {
+                        if window.deliver(p(next)) {
+                            prop_assert!(!done.get(&next).copied().unwrap_or(false) , "redelivered after done");
+                            done.entry(next).or_insert(false);
+                            out.push(next);
+                        } else {
+                            prop_assert!(done[&next], "skipped {next}, which is not done");
+                        }
+                        next += 1;
+                    }
+                    5..=8 if !out.is_empty() => {
+                        let i = out.swap_remove(index.index(out.len()));
+                        prop_assert_eq!(window.ack(p(i)), Acked::Now);
+                        done.insert(i, true);
+                    }
+                    9 => {
+                        let position = window.position();
+                        let (map, _) = window.encode(limit);
+                        prop_assert!(map.len() <= limit);
+                        window = AckWindow::restore(position, &map).unwrap();
+                        // What the map could not keep may come again; what is not done must.
+                        let mut probe = window.clone();
+                        for i in position.1..next + 3 {
+                            if probe.deliver(p(i)) { done.insert(i, false); }
+                            else { prop_assert!(done[&i]); }
+                        }
+                        done.retain(|i, done| *i < next || *done);
+                        next = position.1;
+                        out.clear();
+                    }
+                    _ => {}
+                }
+                let position = window.position();
+                prop_assert!(position >= last);
+                last = position;
+                prop_assert!(done.iter().all(|(i, done)| *done || p(*i) >= position));
+            }
+        }
+
+        #[test]
+        fn hostile_maps_never_panic(map in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = AckWindow::restore(p(3), &map);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Administration: topics and groups.
+
+use crate::{Durability, Epoch, Group, MessageId, Position, Result, Start, Topic};
+use async_trait::async_trait;
+use std::{fmt::Debug, time::Duration};
+
+/// Topics and groups of a broker.
+///
+/// `partition: None` means all. What cannot be done while somebody uses it answers `Conflict` and names who does; what does not
+/// exist answers `NotFound` with its name. A dropped call may or may not take effect.
+#[async_trait]
+pub trait Admin: Debug + Send + Sync {
+    /// Makes a topic. True when it answers: it can be published to and subscribed to.
+    ///
+    /// # Errors
+    /// `Exists`; `Invalid` for 0 or more than 4,096 partitions; `Unsupported` for what the backend cannot keep (compaction).
+    async fn create_topic(&self, topic: &Topic, spec: TopicSpec) -> Result<()>;
+
+    /// What is known about it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn describe_topic(&self, topic: &Topic) -> Result<TopicInfo>;
+
+    /// All topics, internal ones too, sorted by name.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    async fn topics(&self) -> Result<Vec<Topic>>;
+
+    /// Adds partitions, so that it has `partitions`. Keys may move to other partitions: the order of a key holds on each side of the
+    /// growth, not across it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for fewer than there are.
+    async fn grow_topic(&self, topic: &Topic, partitions: u32) -> Result<()>;
+
+    /// Removes what lies before. Unseen at once, freed when the backend can. A group or reader that had not seen it is told by a gap.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for a position of another life.
+    async fn purge_topic(&self, topic: &Topic, partition: Option<u32>, before: Start) -> Result<()>;
+
+    /// Deletes it with its messages, delayed ones too. Groups keep their positions, so that one that comes back to a topic of that name
+    /// is told by a gap (`Recreated`).
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` names the groups that have members on it.
+    async fn delete_topic(&self, topic: &Topic) -> Result<()>;
+
+    /// Takes a delayed message back. `true`: it will not be delivered. `false`: unknown, gone, or too near to be sure.
+    ///
+    /// # Errors
+    /// `NotFound` for the topic.
+    async fn cancel_delayed(&self, topic: &Topic, id: MessageId) -> Result<bool>;
+
+    /// All groups with members or positions, sorted by name.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    async fn groups(&self) -> Result<Vec<Group>>;
+
+    /// Members, and per partition: owner, position, end, lag. What is unknown is absent, never invented.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn describe_group(&self, group: &Group) -> Result<GroupInfo>;
+
+    /// Sets the position of a group that has no members, and forgets what it did beyond it. Makes the group where there is none.
+    ///
+    /// # Errors
+    /// `NotFound` for topic or partition; `Conflict` names the members; `Invalid` for a position of another life.
+    async fn seek_group(&self, group: &Group, topic: &Topic, partition: Option<u32>, to: Start)
+    -> Result<()>;
+
+    /// Forgets a group with its positions.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` names its members.
+    async fn delete_group(&self, group: &Group) -> Result<()>;
+}
+
+/// What a topic should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// How many partitions: 1 to 4,096. Default 8.
+    pub partitions: u32,
+    /// What is kept.
+    pub retention: Retention,
+}
+
+impl Default for TopicSpec {
+    fn default() -> Self {
+        Self { partitions: 8, retention: Retention::default() }
+    }
+}
+
+impl TopicSpec {
+    /// That many partitions, kept for ever.
+    #[must_use]
+    pub fn partitions(partitions: u32) -> Self {
+        Self { partitions, ..Self::default() }
+    }
+}
+
+/// What is kept. The default keeps everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// No longer than that.
+    pub age: Option<Duration>,
+    /// No more bytes than that in a partition; the newest message always stays.
+    pub bytes: Option<u64>,
+    /// Only the last message of each key for certain.
+    pub compact: bool,
+}
+
+/// What is known about a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// What it is.
+    pub spec: TopicSpec,
+    /// What an acked message survives unless a publisher asks for more.
+    pub durability: Durability,
+    /// The largest message it takes, in bytes of [`Message::size`](crate::Message::size).
+    pub max_message: usize,
+    /// Delayed messages that are not due; `None` where unknown.
+    pub delayed: Option<u64>,
+    /// Per partition.
+    pub partitions: Vec<PartitionInfo>,
+}
+
+/// What is known about a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// The first position there is or will be.
+    pub low: Position,
+    /// The position of the next message that will be written.
+    pub end: Position,
+    /// How many messages lie between; `None` where unknown.
+    pub messages: Option<u64>,
+}
+
+/// What is known about a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// Its members, sorted by name.
+    pub members: Vec<MemberInfo>,
+    /// Per partition of every topic it has a position in or a member on, sorted.
+    pub partitions: Vec<GroupPartition>,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// Its name, given or made.
+    pub name: String,
+    /// The topics it asked for.
+    pub topics: Vec<Topic>,
+}
+
+/// What a group has of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPartition {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition.
+    pub partition: u32,
+    /// The member that owns it, by name.
+    pub owner: Option<String>,
+    /// The epoch of its last owner.
+    pub epoch: Option<Epoch>,
+    /// Everything before it is done; `None`: the group has no position.
+    pub position: Option<Position>,
+    /// The position of the next message that will be written.
+    pub end: Position,
+    /// End minus position, in messages, as the server's own tools show it.
+    pub lag: Option<u64>,
+    /// Lag minus what is done beyond the position.
+    pub unfinished: Option<u64>,
+    /// How long ago the log took the oldest message that is not done; zero where nothing waits.
+    pub lag_time: Option<Duration>,
+}

@@ -1,0 +1,68 @@
+//! The clock of the bus. The only place in this crate that asks the machine what time it is.
+
+use crate::Timestamp;
+use std::{
+    fmt::Debug,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::time::Instant;
+
+/// Tells the time of day.
+pub trait Clock: Debug + Send + Sync + 'static {
+    /// Now. Never earlier than what it answered before.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock, made monotonic: where it is set back, time goes on at the pace of the monotonic clock.
+#[derive(Debug, Default)]
+pub struct SystemClock {
+    last: Mutex<Option<(Timestamp, Instant)>>,
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let wall = wall();
+        let instant = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = last.map_or(wall, |(then, at)| wall.max(then + instant.saturating_duration_since(at)));
+        // The pair moves on only in steps of at least a millisecond, so that rounding never slows the clock down.
+        if last.is_none_or(|(then, _)| now > then) {
+            *last = Some((now, instant));
+        }
+        now
+    }
+}
+
+/// A clock that follows tokio's, which a test can pause and move.
+#[derive(Debug)]
+pub struct TokioClock {
+    start: Timestamp,
+    at: Instant,
+}
+
+impl TokioClock {
+    /// A clock that shows `start` now.
+    #[must_use]
+    pub fn starting_at(start: Timestamp) -> Self {
+        Self { start, at: Instant::now() }
+    }
+}
+
+impl Default for TokioClock {
+    fn default() -> Self {
+        Self::starting_at(wall())
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        self.start + self.at.elapsed()
+    }
+}
+
+pub(crate) fn wall() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,188 @@
+//! From a URL to a broker: the one place that knows every backend's scheme.
+//!
+//! Not here: what the parameters of a backend mean (the backend's own `settings.rs`).
+
+use crate::{Error, ErrorKind, MessageBroker, Result};
+use percent_encoding::percent_decode_str;
+use std::sync::Arc;
+
+/// The backends of this build, by scheme.
+pub const BACKENDS: &[&str] = &[
+    "memory",
+    #[cfg(feature = "embedded")]
+    "embedded",
+];
+
+/// Opens the broker that a URL names.
+///
+/// | URL | Backend | Needs |
+/// |---|---|---|
+/// | `memory:` | in this process, gone with it | nothing |
+/// | `embedded:DIR` | in this process, durable in DIR, which one process owns | feature `embedded` (default) |
+///
+/// Parameters follow a `?`: `embedded:./data?durability=process_crash`. Each backend's module lists its own.
+///
+/// # Errors
+/// `Invalid` for a URL or parameter that does not exist, with the nearest that does; `Unsupported` for a backend that is not in this
+/// build, with the way to get it; those of the backend.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let broker = ropeway_broker::connect("memory:").await?;
+/// let error = ropeway_broker::connect("memory:?durabilty=volatile").await.unwrap_err();
+/// assert!(error.to_string().contains("max_message") || error.to_string().contains("durabilty"));
+/// # Ok::<_, ropeway_broker::Error>(()) }).unwrap();
+/// ```
+pub async fn connect(url: &str) -> Result<Arc<dyn MessageBroker>> {
+    let parsed = BrokerUrl::parse(url)?;
+    match parsed.scheme.as_str() {
+        "memory" => crate::embedded::open_memory(&parsed).await,
+        #[cfg(feature = "embedded")]
+        "embedded" => crate::embedded::open_directory(&parsed).await,
+        #[cfg(not(feature = "embedded"))]
+        "embedded" => Err(Error::new(
+            ErrorKind::Unsupported,
+            "this build has no embedded broker; build with `--features embedded`",
+        )),
+        other => Err(unknown_scheme(other)),
+    }
+}
+
+fn unknown_scheme(scheme: &str) -> Error {
+    let backends = BACKENDS.join(", ");
+    let planned = ["kafka", "kafka+ssl", "pulsar", "pulsar+ssl", "redis", "rediss"];
+    if planned.contains(&scheme) {
+        return Error::new(
+            ErrorKind::Unsupported,
+            format!("this version of Ropeway has no {scheme} backend yet; this build has: {backends}"),
+        );
+    }
+    let near = nearest(scheme, BACKENDS).map(|near| format!("; did you mean `{near}:`?")).unwrap_or_default();
+    Error::new(
+        ErrorKind::Invalid,
+        format!("there is no backend `{scheme}:`{near} This build has: {backends}"),
+    )
+}
+
+/// A broker's URL, taken apart. Its parameters are handed out once each; what is left over is refused by name.
+#[derive(Clone, Debug)]
+pub struct BrokerUrl {
+    /// What stands before the first `:`, in lower case.
+    pub scheme: String,
+    /// What stands between the scheme and the parameters, decoded: a directory, or `//host:port,...`.
+    pub path: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl BrokerUrl {
+    /// Takes a URL apart.
+    ///
+    /// # Errors
+    /// `Invalid` with what is wrong; the URL itself is not repeated beyond its scheme, as it may hold a password.
+    pub fn parse(url: &str) -> Result<Self> {
+        let invalid = |why: String| Error::new(ErrorKind::Invalid, why);
+        let Some((scheme, rest)) = url.split_once(':') else {
+            return Err(invalid(
+                "a broker's URL starts with its backend, such as `memory:` or `embedded:./data`".into(),
+            ));
+        };
+        if scheme.is_empty() || !scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+') {
+            return Err(invalid(format!("{scheme:?} cannot be the backend of a URL; try `embedded:./data`")));
+        }
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let decode = |text: &str| {
+            let text = percent_decode_str(text).decode_utf8();
+            text.map(std::borrow::Cow::into_owned)
+                .map_err(|_| invalid(format!("the {scheme} URL is not UTF-8 after decoding")))
+        };
+        let path = decode(path)?;
+        if path.contains('\0') {
+            return Err(invalid(format!("the {scheme} URL contains a NUL byte")));
+        }
+        let mut parameters: Vec<(String, String)> = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if parameters.iter().any(|(other, _)| *other == name) {
+                return Err(invalid(format!("the {scheme} URL has the parameter `{name}` twice")));
+            }
+            parameters.push((name, value));
+        }
+        Ok(Self { scheme: scheme.to_ascii_lowercase(), path, parameters })
+    }
+
+    /// Checks that all parameters are among `known`.
+    ///
+    /// # Errors
+    /// `Invalid` that names the parameter, the nearest known one, and all of them.
+    pub fn allow(&self, known: &[&str]) -> Result<()> {
+        let Some((name, _)) = self.parameters.iter().find(|(name, _)| !known.contains(&name.as_str())) else {
+            return Ok(());
+        };
+        let near = nearest(name, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "{} has no parameter `{name}`{near}; its parameters are: {}",
+                self.scheme,
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            ),
+        ))
+    }
+
+    /// The value of a parameter.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The error for a parameter whose value is not acceptable.
+    #[must_use]
+    pub fn wrong_value(&self, name: &str, expected: &str) -> Error {
+        let value = self.get(name).unwrap_or_default();
+        Error::new(
+            ErrorKind::Invalid,
+            format!("{}: `{name}={value}` is not acceptable; it takes {expected}", self.scheme),
+        )
+    }
+}
+
+/// The known name that is nearest to `name`, where one is near enough to be meant.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    known
+        .iter()
+        .map(|k| (strsim::damerau_levenshtein(name, k), *k))
+        .filter(|(distance, k)| *distance <= 1 + k.len() / 4)
+        .min()
+        .map(|(_, k)| k)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_parameters_are_refused_with_the_nearest() {
+        let url = BrokerUrl::parse("embedded:./a%20b?durabilty=x").unwrap();
+        assert_eq!(url.path, "./a b");
+        let text = url.allow(&["durability", "max_message"]).unwrap_err().to_string();
+        assert!(text.contains("`durabilty`") && text.contains("did you mean `durability`"), "{text}");
+    }
+
+    #[test]
+    fn nonsense_is_refused_without_panic() {
+        for bad in ["", "nonsense", ":x", "a b:c", "x:?a=1&a=2", "embedded:%00", "embedded:%ff"] {
+            assert_eq!(BrokerUrl::parse(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_is_not_here_says_what_is() {
+        let error = connect("kafka://h:9092").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("memory"), "{error}");
+        assert!(connect("memry:").await.unwrap_err().to_string().contains("did you mean `memory:`"));
+    }
+}

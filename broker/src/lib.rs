@@ -1,0 +1,71 @@
+//! The message bus of Ropeway: one contract, [`MessageBroker`], and its backends.
+//!
+//! ```
+//! use ropeway_broker::{Message, MessageBrokerExt, Topic, TopicSpec, connect};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let broker = connect("memory:").await?;
+//! let orders = Topic::new("orders")?;
+//! broker.admin().create_topic(&orders, TopicSpec::partitions(4)).await?;
+//! let receipt = broker.publish_one(&orders, Message::builder().key("c-7").payload("{}").build()).await?;
+//! assert!(receipt.position.is_some());
+//! # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! # Where things are
+//! The contract: [`MessageBroker`], [`Consumer`] and [`Control`], [`Reader`], [`Admin`]. What travels: [`Message`], [`Headers`],
+//! [`Position`]. Above the contract: [`Publisher`], the extension traits. Around it: [`wrap`], brokers that wrap a broker. Below it:
+//! `embedded` (schemes `memory:` and `embedded:`). Pure code that backends share: [`AckWindow`], [`balance`], [`InFlight`].
+//! `conformance` (feature) is the suite that decides whether a backend keeps the contract.
+//!
+//! This crate never decodes a payload, and never reads the environment.
+//!
+//! # Features
+//! | Feature | Default | Brings |
+//! |---|---|---|
+//! | `embedded` | yes | `embedded:DIR`, durable, on fjall |
+//! | `conformance` | no | the conformance suite |
+
+mod ack_window;
+mod admin;
+pub mod balance;
+mod broker;
+mod clock;
+mod connect;
+mod consume;
+mod embedded;
+mod error;
+mod ext;
+mod facts;
+mod headers;
+mod in_flight;
+mod message;
+mod names;
+mod partitioner;
+mod publish;
+mod read;
+mod varint;
+pub mod wire;
+
+pub use ack_window::{AckWindow, Acked};
+pub use admin::{
+    Admin, GroupInfo, GroupPartition, MemberInfo, PartitionInfo, Retention, TopicInfo, TopicSpec,
+};
+pub use broker::{Answer, MessageBroker};
+pub use clock::{Clock, SystemClock, TokioClock};
+pub use connect::{BACKENDS, BrokerUrl, connect, nearest};
+pub use consume::{
+    Assignment, Batch, Bound, Consumer, Control, Delivery, Event, GapReason, GoneReason, Owned, Start,
+    Subscription,
+};
+pub use embedded::{Embedded, EmbeddedSettings};
+pub use error::{Error, ErrorKind, Result};
+pub use ext::{ConsumerExt, MessageBrokerExt, PublishFailed, ReaderExt, Receipt};
+pub use facts::{Capabilities, Health, Statistics};
+pub use headers::{Headers, HeadersBuilder};
+pub use in_flight::{InFlight, Room};
+pub use message::{Epoch, Message, MessageBuilder, MessageId, Position, Timestamp};
+pub use names::{Group, INTERNAL_PREFIX, MAX_NAME, Topic};
+pub use partitioner::{murmur2, partition_for_key};
+pub use publish::{Durability, Failed, Outcomes, Published, Target};
+pub use read::Reader;

@@ -1,0 +1,391 @@
+//! What travels on the bus, and where it lies.
+//!
+//! Not here: headers (`headers.rs`), names of topics (`names.rs`), what our own headers mean (`wire.rs`).
+
+use crate::{Error, ErrorKind, Headers, Result, headers, wire};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    str::FromStr,
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// The identity of a message, shown as a UUID.
+///
+/// Made by the producer (UUIDv7); derived for a forwarded or dead-lettered message; derived from its place for a foreign one, so each
+/// delivery shows the same. It may be repeated by mistake: whatever must be unique is keyed by place, not by id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(Uuid);
+
+impl MessageId {
+    /// A new one, ordered by time of making within this process.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The one that follows from `parts`: the same parts give the same id, on every machine.
+    #[must_use]
+    pub fn derived(parts: &[&[u8]]) -> Self {
+        let mut name = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+        for part in parts {
+            name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            name.extend_from_slice(part);
+        }
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, &name))
+    }
+
+    /// From the 128 bits.
+    #[must_use]
+    pub const fn from_u128(bits: u128) -> Self {
+        Self(Uuid::from_u128(bits))
+    }
+
+    /// The 128 bits.
+    #[must_use]
+    pub const fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+}
+
+impl Default for MessageId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        Uuid::parse_str(text).map(Self).map_err(|_| {
+            Error::new(ErrorKind::Invalid, format!("{text:?} is not a message id; it looks like a UUID"))
+        })
+    }
+}
+
+/// A place in one partition: opaque, survives restarts, text form `a-b`.
+///
+/// Ordered within one life of the topic; a position of another life (deleted and made again) is recognised and refused.
+/// What the numbers are: embedded (life, offset); Kafka (fold of topic id, offset); Pulsar (ledger, entry << 24 | index);
+/// Redis (milliseconds, sequence). A *position to resume at* is exclusive: everything before it is done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position(pub u64, pub u64);
+
+impl Position {
+    /// The smallest position that is greater.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        match self.1.checked_add(1) {
+            Some(b) => Self(self.0, b),
+            None => Self(self.0.saturating_add(1), 0),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Position {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let parsed = text.split_once('-').and_then(|(a, b)| Some(Self(a.parse().ok()?, b.parse().ok()?)));
+        parsed.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                format!("{text:?} is not a position; it looks like 1763-42, as `sub` prints it"),
+            )
+        })
+    }
+}
+
+/// Whose turn it is with a partition of a group. Grows strictly with each owner, across nodes and loss of state: the
+/// larger of the stored one plus one and the milliseconds since 1970, stored before the first delivery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch of the next owner, given the last stored one.
+    #[must_use]
+    pub fn after(stored: Option<Self>, now: Timestamp) -> Self {
+        let clock = u64::try_from(now.as_millis()).unwrap_or(0);
+        Self(stored.map_or(clock, |stored| stored.0.saturating_add(1).max(clock)))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Milliseconds since 1970, UTC: what every backend can keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From milliseconds since 1970.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// Now, by the machine's clock. Code that decides takes a [`Clock`](crate::Clock) instead.
+    #[must_use]
+    pub fn now() -> Self {
+        crate::clock::wall()
+    }
+
+    /// How long after `earlier` this is; zero where it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// A message, as a broker sees it: bytes with a key and headers. Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who it is.
+    pub id: MessageId,
+    /// Messages of equal key keep their order. `None` and the empty key differ.
+    pub key: Option<Bytes>,
+    /// Names and values, in order.
+    pub headers: Headers,
+    /// The content; `None` is a tombstone, which differs from an empty payload.
+    pub payload: Option<Bytes>,
+    /// When the producer made it.
+    pub timestamp: Timestamp,
+    /// Not to be delivered before then, by the clock of who moves it. Durable; outside the order of its key.
+    pub deliver_at: Option<Timestamp>,
+}
+
+impl Message {
+    /// The longest key, in bytes.
+    pub const MAX_KEY: usize = 32 * 1024;
+
+    /// Starts a message.
+    #[must_use]
+    pub fn builder() -> MessageBuilder {
+        MessageBuilder::default()
+    }
+
+    /// What counts against limits, in bytes: key, packed headers and payload.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.key.as_ref().map_or(0, Bytes::len)
+            + self.headers.packed().len()
+            + self.payload.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// The type of the event it carries (header `ce_type`), where it says one.
+    #[must_use]
+    pub fn event_type(&self) -> Option<&str> {
+        self.headers.get_str(wire::TYPE)
+    }
+
+    /// Whether every backend can carry it, given the largest message ([`Self::size`]) the topic takes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] that names the part, its size and the limit.
+    pub fn check(&self, max_message: usize) -> Result<()> {
+        let too_large = |context: String| Err(Error::new(ErrorKind::TooLarge, context));
+        if let Some(key) = &self.key
+            && key.len() > Self::MAX_KEY
+        {
+            return too_large(format!("the key has {} bytes and may have {}", key.len(), Self::MAX_KEY));
+        }
+        let mut count = 0;
+        for (name, _) in self.headers.iter() {
+            count += 1;
+            if name.len() > Headers::MAX_NAME {
+                return too_large(format!(
+                    "the name of header {count} has {} bytes and may have {}",
+                    name.len(),
+                    Headers::MAX_NAME
+                ));
+            }
+        }
+        if count > Headers::MAX_COUNT {
+            return Err(headers::too_many(count));
+        }
+        if self.size() > max_message {
+            return too_large(format!(
+                "the message has {} bytes (key, headers and payload) and the topic takes {max_message}",
+                self.size()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Builds a [`Message`]. What is left out: a new id, no key, no headers, a tombstone, the time of `build`, at once.
+#[derive(Clone, Debug, Default)]
+pub struct MessageBuilder {
+    id: Option<MessageId>,
+    key: Option<Bytes>,
+    headers: headers::HeadersBuilder,
+    payload: Option<Bytes>,
+    timestamp: Option<Timestamp>,
+    deliver_at: Option<Timestamp>,
+}
+
+impl MessageBuilder {
+    /// An id of one's own choice, so that a repeat is recognised.
+    #[must_use]
+    pub fn id(mut self, id: MessageId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// The key: messages of equal key keep their order.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// One more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers = self.headers.add(name, Some(value));
+        self
+    }
+
+    /// One more header, without a value.
+    #[must_use]
+    pub fn null_header(mut self, name: &str) -> Self {
+        self.headers = self.headers.add(name, None::<&[u8]>);
+        self
+    }
+
+    /// These headers instead of those given so far.
+    #[must_use]
+    pub fn headers(mut self, headers: &Headers) -> Self {
+        self.headers = headers.to_builder();
+        self
+    }
+
+    /// The type of the event: header `ce_type`.
+    #[must_use]
+    pub fn event_type(self, name: &str) -> Self {
+        self.header(wire::TYPE, name)
+    }
+
+    /// The content. Without it the message is a tombstone.
+    #[must_use]
+    pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.payload = Some(payload.into());
+        self
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn timestamp(mut self, at: Timestamp) -> Self {
+        self.timestamp = Some(at);
+        self
+    }
+
+    /// Not to be delivered before then.
+    #[must_use]
+    pub fn deliver_at(mut self, at: Timestamp) -> Self {
+        self.deliver_at = Some(at);
+        self
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn build(self) -> Message {
+        Message {
+            id: self.id.unwrap_or_default(),
+            key: self.key,
+            headers: self.headers.build(),
+            payload: self.payload,
+            timestamp: self.timestamp.unwrap_or_else(Timestamp::now),
+            deliver_at: self.deliver_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_and_ids_round_trip_as_text_and_refuse_nonsense() {
+        let position = Position(17, u64::MAX);
+        assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
+        assert_eq!(position.next(), Position(18, 0));
+        for bad in ["", "1", "-", "1-", "a-b", "1-2-3", "1-99999999999999999999"] {
+            assert_eq!(bad.parse::<Position>().unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+        }
+        let id = MessageId::new();
+        assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
+        assert_ne!(MessageId::derived(&[b"ab", b"c"]), MessageId::derived(&[b"a", b"bc"]));
+    }
+
+    #[test]
+    fn epochs_grow_with_the_clock_and_without_it() {
+        let now = Timestamp::from_millis(1000);
+        assert_eq!(Epoch::after(None, now), Epoch(1000));
+        assert_eq!(Epoch::after(Some(Epoch(5)), now), Epoch(1000));
+        assert_eq!(Epoch::after(Some(Epoch(2000)), now), Epoch(2001));
+    }
+
+    #[test]
+    fn limits_are_told_by_part() {
+        let key = Message::builder().key(vec![0; Message::MAX_KEY + 1]).build();
+        assert!(key.check(usize::MAX).unwrap_err().to_string().contains("key"));
+        let headers = (0..10_000).fold(Message::builder(), |b, i| b.header(&i.to_string(), "x")).build();
+        assert!(headers.check(usize::MAX).unwrap_err().to_string().contains("10000 headers"));
+        let exact = Message::builder().payload(vec![0; 100]).build();
+        exact.check(100).unwrap();
+        assert_eq!(exact.check(99).unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+}

@@ -1,0 +1,164 @@
+//! Names of topics and groups.
+//!
+//! `[A-Za-z0-9._-]{1,249}`, not `.` or `..`: what Kafka takes, and safe as a file name and in a URL. A derived name that
+//! would be longer is cut and ends in a hash of the whole.
+
+use crate::{Error, ErrorKind, Result};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use uuid::Uuid;
+
+/// The longest name, in bytes.
+pub const MAX_NAME: usize = 249;
+
+/// What internal topics begin with.
+pub const INTERNAL_PREFIX: &str = "__ropeway.";
+
+/// Checks a name of `what` (`topic`, `group`).
+fn check(what: &str, name: &str) -> Result<()> {
+    let wrong = |why: String| Err(Error::new(ErrorKind::Invalid, why));
+    if name.is_empty() {
+        return wrong(format!("a {what} needs a name"));
+    }
+    if name.len() > MAX_NAME {
+        let start: String = name.chars().take(40).collect();
+        return wrong(format!(
+            "the {what} name {start:?}... has {} bytes and may have {MAX_NAME}",
+            name.len()
+        ));
+    }
+    if name == "." || name == ".." {
+        return wrong(format!("{name:?} cannot be the name of a {what}"));
+    }
+    match name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-')) {
+        None => Ok(()),
+        Some(c) => wrong(format!(
+            "the {what} name {name:?} contains {c:?}; letters, digits, '.', '_' and '-' are allowed"
+        )),
+    }
+}
+
+/// A name made of `parts`; one that would be too long is cut and ends in a hash of the whole.
+fn derive(parts: &[&str]) -> String {
+    let whole = parts.concat();
+    if whole.len() <= MAX_NAME {
+        return whole;
+    }
+    let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, whole.as_bytes()).simple().to_string();
+    let mut cut = whole;
+    cut.truncate(MAX_NAME - hash.len() - 1);
+    cut + "-" + &hash
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Takes a name.
+            ///
+            /// # Errors
+            /// [`ErrorKind::Invalid`] with the reason where it is not `[A-Za-z0-9._-]{1,249}`, or is `.` or `..`.
+            pub fn new(name: impl AsRef<str>) -> Result<Self> {
+                let name = name.as_ref();
+                check($what, name)?;
+                Ok(Self(Arc::from(name)))
+            }
+
+            /// The name.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = Error;
+            fn from_str(name: &str) -> Result<Self> {
+                Self::new(name)
+            }
+        }
+
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name!(
+    /// A named log of messages, cut into partitions.
+    Topic, "topic"
+);
+name!(
+    /// A consumer group: members that share the work of a topic.
+    Group, "group"
+);
+
+impl Topic {
+    /// The dead-letter topic of `group` for this topic: `<topic>.<group>.dlq`.
+    #[must_use]
+    pub fn dead_letters_of(&self, group: &Group) -> Self {
+        Self(Arc::from(derive(&[self.as_str(), ".", group.as_str(), ".dlq"])))
+    }
+
+    /// The internal topic `__ropeway.<what>.<of>`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] where `what` or `of` is not allowed in a name.
+    pub fn internal(what: &str, of: &str) -> Result<Self> {
+        check("topic", what)?;
+        check("topic", of)?;
+        Ok(Self(Arc::from(derive(&[INTERNAL_PREFIX, what, ".", of]))))
+    }
+
+    /// Whether it is one of Ropeway's own.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.0.starts_with(INTERNAL_PREFIX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_escape_or_surprise_are_refused_with_the_reason() {
+        for bad in ["", ".", "..", "../x", "a\0b", "a b", "ä", "a/b", &"x".repeat(10_000)] {
+            let error = Topic::new(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{bad:?}");
+            assert!(error.to_string().len() < 500);
+        }
+        assert_eq!(Topic::new("orders.v1_A-9").unwrap().as_str(), "orders.v1_A-9");
+        Topic::new("x".repeat(MAX_NAME)).unwrap();
+        Group::new("g").unwrap();
+    }
+
+    #[test]
+    fn a_long_derived_name_is_cut_and_stays_distinct() {
+        let group = Group::new("g".repeat(240)).unwrap();
+        let a = Topic::new("a".repeat(240)).unwrap().dead_letters_of(&group);
+        let b = Topic::new("a".repeat(239)).unwrap().dead_letters_of(&group);
+        assert_ne!(a, b);
+        for name in [&a, &b] {
+            Topic::new(name.as_str()).unwrap();
+        }
+        let short = Topic::new("orders").unwrap().dead_letters_of(&Group::new("billing").unwrap());
+        assert_eq!(short.as_str(), "orders.billing.dlq");
+    }
+}

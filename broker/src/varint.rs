@@ -1,0 +1,44 @@
+//! Variable-length integers (LEB128), used by packed headers, the ack window and the embedded log.
+
+use bytes::BufMut;
+
+pub(crate) fn put(out: &mut impl BufMut, mut value: u64) {
+    while value >= 0x80 {
+        out.put_u8((value as u8 & 0x7f) | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// Splits one off the front; `None` where the bytes end inside it or it does not fit.
+pub(crate) fn take(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    for (i, &byte) in bytes.iter().enumerate().take(10) {
+        let part = u64::from(byte & 0x7f);
+        if i == 9 && part > 1 {
+            return None;
+        }
+        value |= part << (7 * i);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[i + 1..]));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_width_round_trips_and_a_cut_one_is_refused() {
+        for shift in 0..64 {
+            for value in [1u64 << shift, (1u64 << shift) - 1, u64::MAX] {
+                let mut out = Vec::new();
+                put(&mut out, value);
+                assert_eq!(take(&out), Some((value, &[][..])));
+                assert_eq!(take(&out[..out.len() - 1]), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The program `ropeway`.
+
+fn main() {}
