@@ -1,7 +1,8 @@
 //! Comfort over the contract. Users call these; backends implement none of them.
 
 use crate::{
-    Consumer, Durability, Event, Failed, Message, MessageBroker, Position, Published, Reader, Result, Target,
+    Consumer, Durability, Error, ErrorKind, Event, Failed, Message, MessageBroker, Position, Published,
+    Reader, Result, Target,
 };
 use std::future::{Future, poll_fn};
 
@@ -19,7 +20,7 @@ pub trait MessageBrokerExt: MessageBroker {
         let answer = self.publish(&to.into(), vec![message]);
         async move {
             let published = answer.await.0.pop();
-            published.map_or_else(|| Err(PublishFailed::no_outcome()), receipt)
+            receipt(published.unwrap_or_else(no_outcome))
         }
     }
 }
@@ -46,16 +47,6 @@ pub struct PublishFailed {
     pub failed: Box<Failed>,
 }
 
-impl PublishFailed {
-    fn no_outcome() -> Self {
-        let error = crate::Error::new(
-            crate::ErrorKind::Corrupt,
-            "the backend answered no outcome for a message: this is a defect of the backend",
-        );
-        Self { may_be_written: true, failed: Box::new(Failed { error, message: Message::builder().build() }) }
-    }
-}
-
 impl std::fmt::Display for PublishFailed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let what = if self.may_be_written { "may or may not be written" } else { "was not written" };
@@ -67,6 +58,13 @@ impl std::error::Error for PublishFailed {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.failed.error)
     }
+}
+
+/// What a message is told for which a backend, against the contract, has no outcome.
+pub(crate) fn no_outcome() -> Published {
+    let error =
+        Error::new(ErrorKind::Corrupt, "the backend answered no outcome: this is a defect of the backend");
+    Published::unknown(error, Message::builder().build())
 }
 
 /// Turns an outcome into a result that gives the message back.

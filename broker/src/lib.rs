@@ -43,6 +43,7 @@ mod message;
 mod names;
 mod partitioner;
 mod publish;
+mod publisher;
 mod read;
 mod varint;
 pub mod wire;
@@ -68,4 +69,5 @@ pub use message::{Epoch, Message, MessageBuilder, MessageId, Position, Timestamp
 pub use names::{Group, INTERNAL_PREFIX, MAX_NAME, Topic};
 pub use partitioner::{murmur2, partition_for_key};
 pub use publish::{Durability, Failed, Outcomes, Published, Target};
+pub use publisher::{Pending, PublishOrder, Publisher, PublisherSettings};
 pub use read::Reader;

@@ -1,0 +1,307 @@
+//! What of one target goes into which batch, and when: pure, takes `now`.
+//!
+//! Not here: calling the broker, waiting, answering (`mod.rs`).
+
+use super::{PublishOrder, PublisherSettings};
+use crate::{Failed, Message, PublishFailed, Published, Receipt, ext::receipt};
+use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A message that was taken over; `T` is whom to answer.
+#[derive(Debug)]
+pub(super) struct Entry<T> {
+    pub(super) message: Message,
+    pub(super) track: Track<T>,
+}
+
+/// What is kept of a message while the broker has it.
+#[derive(Debug)]
+pub(super) struct Track<T> {
+    key: Option<Bytes>,
+    pub(super) size: usize,
+    since: Instant,
+    tries: u32,
+    pub(super) answer: T,
+}
+
+impl<T> Entry<T> {
+    pub(super) fn new(message: Message, now: Instant, answer: T) -> Self {
+        let track = Track { key: message.key.clone(), size: message.size(), since: now, tries: 0, answer };
+        Self { message, track }
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Next<T> {
+    /// Publish these, in one call.
+    Batch(Vec<Entry<T>>),
+    /// Ask again then.
+    Wait(Instant),
+    /// Ask again after a push or an outcome.
+    Idle,
+}
+
+/// An outcome that is final.
+pub(super) type Done<T> = (Track<T>, Result<Receipt, PublishFailed>);
+
+/// The messages of one target that were taken over.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    settings: PublisherSettings,
+    ready: VecDeque<Entry<T>>,
+    ready_bytes: usize,
+    /// Keys with an open message, and what waits behind it. Only in ordered mode.
+    held: HashMap<Bytes, VecDeque<Entry<T>>>,
+    /// Messages whose next try is due then. Their keys are held.
+    pauses: BTreeMap<(Instant, u64), Entry<T>>,
+    pause_number: u64,
+    open: usize,
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(settings: PublisherSettings) -> Self {
+        Self {
+            settings,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            held: HashMap::new(),
+            pauses: BTreeMap::new(),
+            pause_number: 0,
+            open: 0,
+        }
+    }
+
+    /// Whether nothing is left of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open == 0 && self.ready.is_empty() && self.held.is_empty() && self.pauses.is_empty()
+    }
+
+    pub(super) fn push(&mut self, entry: Entry<T>) {
+        if self.is_ordered()
+            && let Some(key) = &entry.track.key
+        {
+            if let Some(behind) = self.held.get_mut(key) {
+                behind.push_back(entry);
+                return;
+            }
+            self.held.insert(key.clone(), VecDeque::new());
+        }
+        self.make_ready(entry);
+    }
+
+    /// What to do now. `urged`: somebody flushes, so nobody lingers.
+    pub(super) fn next(&mut self, now: Instant, urged: bool) -> Next<T> {
+        while let Some(first) = self.pauses.first_entry().filter(|first| first.key().0 <= now) {
+            let entry = first.remove();
+            self.make_ready(entry);
+        }
+        let paused_until = self.pauses.first_key_value().map(|((due, _), _)| *due);
+        let Some(first) = self.ready.front().filter(|_| self.open < self.settings.open_batches) else {
+            return paused_until.map_or(Next::Idle, Next::Wait);
+        };
+        let bound = self.settings.batch;
+        let full = self.ready.len() >= bound.messages || self.ready_bytes >= bound.bytes;
+        let lingers_until = first.track.since + self.settings.linger;
+        if !full && !urged && first.track.tries == 0 && lingers_until > now {
+            return Next::Wait(paused_until.map_or(lingers_until, |due| due.min(lingers_until)));
+        }
+        let mut batch = Vec::with_capacity(self.ready.len().min(bound.messages));
+        let mut bytes = 0usize;
+        while let Some(size) = self.ready.front().map(|entry| entry.track.size) {
+            let fits = batch.len() < bound.messages && bytes.saturating_add(size) <= bound.bytes;
+            let Some(entry) = (fits || batch.is_empty()).then(|| self.ready.pop_front()).flatten() else {
+                break;
+            };
+            bytes = bytes.saturating_add(size);
+            self.ready_bytes -= size;
+            batch.push(entry);
+        }
+        self.open += 1;
+        Next::Batch(batch)
+    }
+
+    /// Takes the outcomes of a batch; answers those that are final.
+    pub(super) fn settle(
+        &mut self,
+        batch: impl IntoIterator<Item = (Track<T>, Published)>,
+        now: Instant,
+    ) -> Vec<Done<T>> {
+        self.open -= 1;
+        let mut done = Vec::new();
+        for (track, published) in batch {
+            match self.again(&track, published, now) {
+                Ok((due, failed)) => {
+                    let entry =
+                        Entry { message: failed.message, track: Track { tries: track.tries + 1, ..track } };
+                    self.pause_number += 1;
+                    self.pauses.insert((due, self.pause_number), entry);
+                }
+                Err(published) => {
+                    self.release(track.key.as_ref());
+                    done.push((track, receipt(published)));
+                }
+            }
+        }
+        done
+    }
+
+    /// When to try again, where that is what ordered mode does.
+    fn again(
+        &self,
+        track: &Track<T>,
+        published: Published,
+        now: Instant,
+    ) -> Result<(Instant, Failed), Published> {
+        let PublishOrder::Ordered { retry_for } = self.settings.order else {
+            return Err(published);
+        };
+        let pause = FIRST_PAUSE.saturating_mul(1 << track.tries.min(10)).min(LONGEST_PAUSE);
+        let in_time = now + pause < track.since + retry_for;
+        match published {
+            Published::NotWritten(failed) | Published::Unknown(failed)
+                if in_time && failed.error.is_retryable() =>
+            {
+                Ok((now + pause, *failed))
+            }
+            other => Err(other),
+        }
+    }
+
+    /// The open message of that key has its outcome: the next one goes on.
+    fn release(&mut self, key: Option<&Bytes>) {
+        let Some(key) = key.filter(|_| self.is_ordered()) else {
+            return;
+        };
+        match self.held.get_mut(key).and_then(VecDeque::pop_front) {
+            Some(entry) => self.make_ready(entry),
+            None => _ = self.held.remove(key),
+        }
+    }
+
+    fn make_ready(&mut self, entry: Entry<T>) {
+        self.ready_bytes += entry.track.size;
+        self.ready.push_back(entry);
+    }
+
+    const fn is_ordered(&self) -> bool {
+        matches!(self.settings.order, PublishOrder::Ordered { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bound, Durability, Error, ErrorKind};
+    use proptest::prelude::*;
+
+    fn entry(key: &'static str, number: usize, now: Instant) -> Entry<usize> {
+        Entry::new(Message::builder().key(key).payload(vec![0; 10]).build(), now, number)
+    }
+
+    fn acked() -> Published {
+        Published::Acked { partition: 0, position: None, durability: Durability::Volatile }
+    }
+
+    fn batch(next: Next<usize>) -> Vec<Entry<usize>> {
+        match next {
+            Next::Batch(batch) => batch,
+            other => panic!("expected a batch, got {other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn linger_is_the_age_of_the_first_message_however_many_follow() {
+        let settings = PublisherSettings { linger: Duration::from_millis(50), ..Default::default() };
+        let mut queue = Queue::new(settings);
+        let start = Instant::now();
+        queue.push(entry("a", 0, start));
+        for i in 1..5 {
+            let now = start + Duration::from_millis(10 * i);
+            assert!(
+                matches!(queue.next(now, false), Next::Wait(at) if at == start + Duration::from_millis(50))
+            );
+            queue.push(entry("a", i as usize, now));
+        }
+        assert_eq!(batch(queue.next(start + Duration::from_millis(50), false)).len(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ordered_mode_holds_a_key_and_tries_again_until_the_time_is_over() {
+        let order = PublishOrder::Ordered { retry_for: Duration::from_millis(25) };
+        let mut queue = Queue::new(PublisherSettings { order, ..Default::default() });
+        let now = Instant::now();
+        for (i, key) in ["a", "a", "b"].into_iter().enumerate() {
+            queue.push(entry(key, i, now));
+        }
+        let fail = |entry: Entry<usize>| {
+            let error = Error::new(ErrorKind::Unavailable, "away");
+            (entry.track, Published::unknown(error, entry.message))
+        };
+        let first = batch(queue.next(now, false));
+        assert_eq!(first.iter().map(|e| e.track.answer).collect::<Vec<_>>(), [0, 2]);
+        assert!(queue.settle(first.into_iter().map(fail), now).is_empty());
+        let Next::Wait(due) = queue.next(now, false) else { panic!("waits") };
+        let second = batch(queue.next(due, false));
+        assert_eq!(second.len(), 2);
+        let given_back = queue.settle(second.into_iter().map(fail), due);
+        assert_eq!(given_back.len(), 2, "tried for longer than retry_for");
+        assert!(given_back.iter().all(|(_, result)| result.as_ref().is_err_and(|f| f.may_be_written)));
+        let third = batch(queue.next(due, false));
+        assert_eq!(third.iter().map(|e| e.track.answer).collect::<Vec<_>>(), [1]);
+        queue.settle(third.into_iter().map(|e| (e.track, acked())), due);
+        assert!(queue.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn ordered_mode_never_has_two_of_a_key_open_and_answers_each_once(
+            keys in proptest::collection::vec(0usize..4, 1..60), choices in proptest::collection::vec(0u8..4, 400), open in 1usize..4,
+        ) {
+            const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+            let order = PublishOrder::Ordered { retry_for: Duration::from_millis(80) };
+            let batch = Bound { messages: 3, bytes: 1000 };
+            let mut queue = Queue::new(PublisherSettings { order, batch, open_batches: open, ..Default::default() });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let mut now = runtime.block_on(async { Instant::now() });
+            for (i, key) in keys.iter().enumerate() { queue.push(entry(KEYS[*key], i, now)); }
+            let mut on_the_way: VecDeque<Vec<Entry<usize>>> = VecDeque::new();
+            let mut answered: Vec<usize> = Vec::new();
+            let mut choices = choices.into_iter().cycle();
+            while !queue.is_empty() {
+                match queue.next(now, false) {
+                    Next::Batch(batch) => on_the_way.push_back(batch),
+                    Next::Wait(at) if on_the_way.is_empty() => now = at,
+                    _ => {
+                        let batch = on_the_way.pop_front().unwrap();
+                        let outcomes: Vec<_> = batch.into_iter().map(|e| {
+                            let published = if choices.next() == Some(0) {
+                                Published::not_written(Error::new(ErrorKind::Throttled, "full"), e.message)
+                            } else { acked() };
+                            (e.track, published)
+                        }).collect();
+                        answered.extend(queue.settle(outcomes, now).into_iter().map(|(t, _)| t.answer));
+                    }
+                }
+                let mut open_keys: Vec<_> = on_the_way.iter().flatten().map(|e| e.message.key.clone()).collect();
+                let count = open_keys.len();
+                open_keys.sort();
+                open_keys.dedup();
+                prop_assert_eq!(open_keys.len(), count);
+                prop_assert!(on_the_way.len() <= open);
+            }
+            for key in 0..4 {
+                let order: Vec<_> = answered.iter().filter(|i| keys[**i] == key).collect();
+                prop_assert!(order.is_sorted());
+            }
+            prop_assert_eq!(answered.len(), keys.len());
+        }
+    }
+}
