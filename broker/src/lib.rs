@@ -47,6 +47,7 @@ mod publisher;
 mod read;
 mod varint;
 pub mod wire;
+pub mod wrap;
 
 pub use ack_window::{AckWindow, Acked};
 pub use admin::{
