@@ -1,3 +1,71 @@
-//! The program `ropeway`.
+//! The program `ropeway`: the only place that turns settings into objects.
+//!
+//! Here: start, and the way out with an exit code. Not here: the grammar (`args.rs`), one verb each (`cmd/`), the main job on real
+//! records (`demo/`), settings and their origins (`settings/`), what is printed and how (`output/`).
 
-fn main() {}
+#![expect(dead_code, reason = "the verbs that use the rest come next")]
+
+mod args;
+mod cmd;
+mod demo;
+mod exit;
+mod failure;
+mod output;
+mod session;
+mod settings;
+mod stop;
+
+use args::{Cli, Command};
+use clap::Parser;
+use exit::Exit;
+use failure::Failure;
+use output::{Notes, Out};
+use session::Session;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done about a stderr that does not take it.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
+        }
+    };
+    let notes = Notes::new(&cli.globals);
+    match start(cli) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            notes.failure(&failure);
+            failure.exit()
+        }
+    }
+    .into()
+}
+
+fn start(cli: Cli) -> Result<Exit, Failure> {
+    if let Command::Completions(args) = &cli.command {
+        let mut out = Out::stdout();
+        return cmd::completions::run(args, &mut out).and_then(|()| out.flush()).map(|()| Exit::Ok);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("could not start the runtime").caused_by(&error))?;
+    let done = runtime.block_on(async {
+        let mut session = Session::start(&cli.globals)?;
+        let done = run(cli.command, &mut session).await;
+        let end = session.end().await;
+        done.and(end).map(|()| session.stop.exit())
+    });
+    // A read of stdin that nobody waits for any more must not hold the program.
+    runtime.shutdown_background();
+    done
+}
+
+async fn run(command: Command, session: &mut Session) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::run(args, session).await,
+        Command::Completions(args) => cmd::completions::run(&args, &mut session.out),
+    }
+}

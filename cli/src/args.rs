@@ -1,0 +1,96 @@
+//! The grammar `ropeway <noun> <verb>`: nouns and what all of them take.
+//!
+//! Not here: what one verb takes (beside the verb, in `cmd/`), what a value may be (`settings/`).
+
+use crate::{
+    cmd, demo, exit,
+    settings::{Color, Flag, Format, Setting},
+};
+use clap::{Args, Parser, Subcommand};
+use std::{path::PathBuf, time::Duration};
+
+/// Ropeway: event processing on a message bus.
+#[derive(Debug, Parser)]
+#[command(name = "ropeway", version, propagate_version = true, after_help = exit::HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every verb takes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Globals {
+    /// Read settings from FILE too; again: later ones win
+    #[arg(short, long, global = true, value_name = "FILE", env = "ROPEWAY_CONFIG", hide_env_values = true)]
+    pub(crate) config: Vec<PathBuf>,
+    /// The broker: embedded:DIR or memory: [default: embedded:./.ropeway]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) broker: Option<String>,
+    /// The form of what goes to stdout [default: table]
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+    /// Log and tell nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log more; again: more still
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Use colours; NO_COLOR counts as never [default: auto]
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub(crate) color: Option<Color>,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// How long the broker may take over a request [default: 30s]; bounds the whole run of `sub` where it is given
+    #[arg(long, global = true, value_name = "DURATION", value_parser = crate::settings::duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Do what destroys without asking
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// Serve /metrics, /healthz and /readyz there while the verb runs
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<String>,
+}
+
+/// The nouns.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the main job on real records: publish, process in key order, dead-letter, and check the result
+    Demo(demo::Args),
+    /// Print a script that completes the program's words in a shell
+    Completions(cmd::completions::Args),
+}
+
+impl Globals {
+    /// The settings that were given as flags.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        let mut flags = Vec::new();
+        let mut add = |key, name, value: Option<String>| {
+            flags.extend(value.map(|value| Flag { key, name, value }));
+        };
+        add("broker.url", "--broker", self.broker.clone());
+        add("output.format", "--output", self.output.map(|format| format.show()));
+        add("output.color", "--color", self.color.map(|color| color.show()));
+        add("output.progress", "--no-progress", self.no_progress.then(|| "false".to_owned()));
+        add("output.log", "--quiet", self.quiet.then(|| "error".to_owned()));
+        let level = ["info", "debug", "trace"].get(usize::from(self.verbose.clamp(1, 3)) - 1);
+        add("output.log", "--verbose", level.filter(|_| self.verbose > 0).map(|level| (*level).to_owned()));
+        add("time.request", "--timeout", self.timeout.map(|timeout| timeout.show()));
+        add("http.listen", "--listen", self.listen.clone());
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

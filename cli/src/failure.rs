@@ -1,0 +1,94 @@
+//! The error of the program: what was wrong, its causes, what to do, and the exit code.
+//!
+//! Not here: how it is printed (`output/notes.rs`), the list of codes (`exit.rs`).
+
+use crate::exit::Exit;
+use std::error::Error as StdError;
+
+/// Why the program could not do what it was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    what: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure that says what was wrong and where, in one line; ends with code 1 unless [`Self::exits`] says otherwise.
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { exit: Exit::Error, what: what.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// What was asked for is not acceptable.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self::new(what).exits(Exit::Usage)
+    }
+
+    /// A setting is wrong.
+    pub(crate) fn config(what: impl Into<String>) -> Self {
+        Self::new(what).exits(Exit::Config)
+    }
+
+    /// The reader of stdout went away: the program ends, quietly and well.
+    pub(crate) fn output_closed() -> Self {
+        Self::new("").exits(Exit::Ok)
+    }
+
+    /// Ends with that code.
+    pub(crate) const fn exits(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// Adds a cause and the causes of it.
+    pub(crate) fn caused_by(mut self, cause: &(dyn StdError + 'static)) -> Self {
+        let mut next = Some(cause);
+        while let Some(cause) = next {
+            self.causes.push(cause.to_string());
+            next = cause.source();
+        }
+        self
+    }
+
+    /// Says what to do.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The code to end with.
+    pub(crate) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Whether there is nothing to tell.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.what.is_empty()
+    }
+
+    /// What was wrong.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Why, from the nearest cause to the first.
+    pub(crate) fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    /// What to do.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl From<ropeway_broker::Error> for Failure {
+    fn from(error: ropeway_broker::Error) -> Self {
+        let failure = Self::new(error.to_string()).exits(Exit::of(error.kind()));
+        match error.source() {
+            Some(cause) => failure.caused_by(cause),
+            None => failure,
+        }
+    }
+}
