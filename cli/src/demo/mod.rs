@@ -1,5 +1,12 @@
 //! `ropeway demo`: the main job on real records.
 
+mod fault;
+mod ledger;
+mod order;
+mod record;
+mod source;
+mod totals;
+
 use crate::{failure::Failure, session::Session};
 
 /// What `demo` takes.

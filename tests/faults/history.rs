@@ -1,0 +1,207 @@
+//! What a worker did, written where its death cannot reach it: one append-only file a life, one line an event, one write a line.
+//!
+//! The order of lines is the order of events: what begins is written before it begins, what ended after it ended. So a killed
+//! worker may have done more than its history says, never less.
+//! Not here: what a history must look like (`check.rs`).
+
+use std::{
+    fmt, fs,
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+};
+
+/// A message of the test: the key, and its number among all of that key. Numbers of one key only grow, over all lives.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Id {
+    pub(crate) key: String,
+    pub(crate) number: u64,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The members are running.
+    Ready,
+    /// About to be published.
+    Invoke(Id),
+    /// In the log, at that place.
+    Acked(Id, Place),
+    /// Certainly not in the log.
+    Refused(Id),
+    /// Perhaps in the log.
+    Unknown(Id),
+    /// A handler begins.
+    Start(Id),
+    /// A handler ended.
+    End(Id, Outcome),
+    /// A member says that these are done.
+    Ack(u32, Vec<Id>),
+    /// The first so many that a member acked, counted from the start of its life, are durably acked.
+    Confirmed(u32, usize),
+    /// Dead-lettered and acked, in one commit.
+    Forwarded(Id),
+    /// Nothing is left to do, and the worker ends of its own will.
+    Drained,
+}
+
+/// Partition and position.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) partition: u32,
+    pub(crate) position: String,
+}
+
+/// How a handler ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    Rejected,
+    /// To be tried again.
+    Failed,
+}
+
+/// Writes a history. Cloning shares the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer(Arc<fs::File>);
+
+impl Writer {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let file = fs::OpenOptions::new().append(true).create_new(true).open(path)?;
+        Ok(Self(Arc::new(file)))
+    }
+
+    /// Adds an event. A history that cannot be written proves nothing: the worker stops.
+    pub(crate) fn write(&self, event: &Event) {
+        let line = format!("{event}\n");
+        if let Err(error) = (&*self.0).write_all(line.as_bytes()) {
+            eprintln!("could not write the history: {error}");
+            std::process::exit(3);
+        }
+    }
+}
+
+/// Reads a history; a last line that was cut by the kill is left out.
+pub(crate) fn read(path: &Path) -> Result<Vec<Event>, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    let parse = |line: &str| parse(line).ok_or_else(|| format!("not an event: {line:?}"));
+    text[..whole].lines().map(parse).collect()
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.key, self.number)
+    }
+}
+
+impl std::str::FromStr for Id {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (key, number) = text.split_once(':').ok_or(())?;
+        Ok(Self { key: key.to_owned(), number: number.parse().map_err(|_| ())? })
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => write!(f, "ready"),
+            Self::Invoke(id) => write!(f, "invoke {id}"),
+            Self::Acked(id, place) => write!(f, "acked {id} {} {}", place.partition, place.position),
+            Self::Refused(id) => write!(f, "refused {id}"),
+            Self::Unknown(id) => write!(f, "unknown {id}"),
+            Self::Start(id) => write!(f, "start {id}"),
+            Self::End(id, Outcome::Done) => write!(f, "end {id} done"),
+            Self::End(id, Outcome::Rejected) => write!(f, "end {id} rejected"),
+            Self::End(id, Outcome::Failed) => write!(f, "end {id} failed"),
+            Self::Ack(member, ids) => {
+                write!(f, "ack {member}")?;
+                ids.iter().try_for_each(|id| write!(f, " {id}"))
+            }
+            Self::Confirmed(member, count) => write!(f, "confirmed {member} {count}"),
+            Self::Forwarded(id) => write!(f, "forwarded {id}"),
+            Self::Drained => write!(f, "drained"),
+        }
+    }
+}
+
+fn parse(line: &str) -> Option<Event> {
+    let mut words = line.split(' ');
+    let what = words.next()?;
+    let words: Vec<&str> = words.collect();
+    let id = |i: usize| words.get(i)?.parse::<Id>().ok();
+    Some(match (what, words.len()) {
+        ("ready", 0) => Event::Ready,
+        ("drained", 0) => Event::Drained,
+        ("invoke", 1) => Event::Invoke(id(0)?),
+        ("refused", 1) => Event::Refused(id(0)?),
+        ("unknown", 1) => Event::Unknown(id(0)?),
+        ("start", 1) => Event::Start(id(0)?),
+        ("forwarded", 1) => Event::Forwarded(id(0)?),
+        ("acked", 3) => {
+            Event::Acked(id(0)?, Place { partition: words[1].parse().ok()?, position: words[2].to_owned() })
+        }
+        ("end", 2) => {
+            let outcome = match words[1] {
+                "done" => Outcome::Done,
+                "rejected" => Outcome::Rejected,
+                "failed" => Outcome::Failed,
+                _ => return None,
+            };
+            Event::End(id(0)?, outcome)
+        }
+        ("confirmed", 2) => Event::Confirmed(words[0].parse().ok()?, words[1].parse().ok()?),
+        ("ack", 2..) => {
+            let ids = words[1..].iter().map(|word| word.parse().ok()).collect::<Option<_>>()?;
+            Event::Ack(words[0].parse().ok()?, ids)
+        }
+        _ => return None,
+    })
+}
+
+/// What was open when a life ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) publishes: usize,
+    pub(crate) handlers: usize,
+    pub(crate) acks: usize,
+}
+
+impl Open {
+    /// What was begun and not ended in one life.
+    pub(crate) fn at_the_end_of(life: &[Event]) -> Self {
+        let mut publishes = std::collections::BTreeSet::new();
+        let mut handlers = std::collections::BTreeSet::new();
+        let mut acks = std::collections::BTreeMap::<u32, (usize, usize)>::new();
+        for event in life {
+            match event {
+                Event::Invoke(id) => {
+                    publishes.insert(id);
+                }
+                Event::Acked(id, _) | Event::Refused(id) | Event::Unknown(id) => {
+                    publishes.remove(id);
+                }
+                Event::Start(id) => {
+                    handlers.insert(id);
+                }
+                Event::End(id, _) => {
+                    handlers.remove(id);
+                }
+                Event::Ack(member, ids) => acks.entry(*member).or_default().0 += ids.len(),
+                Event::Confirmed(member, count) => acks.entry(*member).or_default().1 = *count,
+                Event::Ready | Event::Forwarded(_) | Event::Drained => {}
+            }
+        }
+        Self {
+            publishes: publishes.len(),
+            handlers: handlers.len(),
+            acks: acks.values().map(|(given, confirmed)| given.saturating_sub(*confirmed)).sum(),
+        }
+    }
+
+    /// Whether a kill at that moment proves something.
+    pub(crate) const fn counts(self) -> bool {
+        self.publishes > 0 && self.handlers > 0 && self.acks > 0
+    }
+}
