@@ -1,4 +1,6 @@
 //! Administration: topics and groups.
+//!
+//! Not here: what names may be (`names.rs`), what a broker says of itself (`facts.rs`).
 
 use crate::{Durability, Epoch, Group, MessageId, Position, Result, Start, Topic};
 use async_trait::async_trait;

@@ -1,6 +1,7 @@
 //! How much more may be handed out: the share of a partition in what may be in flight.
 //!
 //! Pure. Every backend asks this, so that the bound means the same everywhere.
+//! Not here: which acks free what was handed out (`ack_window.rs`).
 
 use crate::Bound;
 

@@ -2,6 +2,7 @@
 //!
 //! `[A-Za-z0-9._-]{1,249}`, not `.` or `..`: what Kafka takes, and safe as a file name and in a URL. A derived name that
 //! would be longer is cut and ends in a hash of the whole.
+//! Not here: names of headers (`wire.rs`).
 
 use crate::{Error, ErrorKind, Result};
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};

@@ -1,3 +1,78 @@
-//! Commands for those who work on Ropeway.
+//! Commands for those who work on Ropeway: `cargo xtask VERB`.
+//!
+//! What lives here: picking the verb. Not here: what a verb does (`check.rs`, `test.rs`), the list of verbs (`verbs.rs`), reading
+//! what test programs print (`tally.rs`). Users of Ropeway need none of it.
 
-fn main() {}
+#![expect(clippy::print_stdout, reason = "a program for the terminal")]
+
+mod check;
+mod tally;
+mod test;
+mod verbs;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+fn main() -> ExitCode {
+    let mut words = env::args().skip(1);
+    let verb = words.next();
+    let rest: Vec<String> = words.collect();
+    match (verb.as_deref(), rest.as_slice()) {
+        (Some("test"), arguments) => test::run(arguments),
+        (Some("check"), []) => check::run(),
+        (Some("check"), [first, ..]) => usage(&format!("check takes no arguments, and got \"{first}\"")),
+        (None | Some("help" | "-h" | "--help"), _) => {
+            print!("{}", help());
+            ExitCode::SUCCESS
+        }
+        (Some(other), _) => usage(&format!("there is no verb \"{other}\"; cargo xtask help lists them")),
+    }
+}
+
+fn usage(what: &str) -> ExitCode {
+    eprintln!("error: {what}");
+    ExitCode::from(2)
+}
+
+fn help() -> String {
+    let mut text = String::from("cargo xtask VERB\n\n");
+    for (name, meaning) in verbs::VERBS {
+        text += &format!("  {name:<6} {meaning}\n");
+    }
+    text += "\nWhat follows `test` is handed to `cargo test`: cargo xtask test -p ropeway-broker\n";
+    text
+}
+
+/// The root of the workspace, wherever the command was given.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Cargo, as it was started, at the root of the workspace.
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_names_every_verb() {
+        let help = help();
+        for (name, meaning) in verbs::VERBS {
+            assert!(help.contains(name) && help.contains(meaning), "{help}");
+        }
+    }
+
+    #[test]
+    fn the_root_is_the_workspace() {
+        assert!(root().join("Cargo.lock").is_file());
+    }
+}

@@ -3,7 +3,7 @@
 //! It plays the part of the database behind a real handler: an effect is in the ledger before its message is acked. After a crash
 //! the totals are rebuilt from it, and the order of completions is judged from it. One line is one write, so that a killed
 //! process leaves whole lines and at most one cut one, which is removed. It survives a killed process; it is not synced, so
-//! not a power cut. Text with tabs between the fields:
+//! not a power cut. Not here: what the lines add up to (`totals.rs`), judging their order (`order.rs`). Text with tabs between the fields:
 //!
 //! ```text
 //! round    10000

@@ -1,4 +1,6 @@
 //! The consumer's side of [`Fault`](super::Fault): revokes, refused acks, lost forwards.
+//!
+//! Not here: which call fails (`script.rs`), the publishing side (`wrap/fault/mod.rs`).
 
 use super::{Injection, Operation, Shared, injected, lock};
 use crate::{

@@ -1,4 +1,6 @@
 //! Which call fails, and how: pure, seeded, so that a run can be repeated.
+//!
+//! Not here: what failing means for a call (`wrap/fault/mod.rs`, `consumer.rs`).
 
 use crate::{Error, ErrorKind, Result};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};

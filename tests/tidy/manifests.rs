@@ -1,0 +1,161 @@
+//! The form of manifests: sorted, under the lints of the workspace, features documented in tables that say the same.
+//!
+//! Not here: who may import whom (`imports.rs`).
+
+use crate::{
+    blocks,
+    imports::members,
+    repository::{files, read},
+};
+use toml::Table;
+
+/// Crates that are shipped, as folders. Their features are documented at the top of `src/lib.rs`, those of the program in README.md.
+const SHIPPED: &[&str] = &["broker", "cli", "processor"];
+
+/// Entries of a section of dependencies that do not stand in the order of the alphabet. An empty line begins a new group.
+fn unsorted(path: &str, manifest: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut previous: Option<&str> = None;
+    let mut inside = false;
+    for (index, line) in manifest.lines().enumerate() {
+        if line.starts_with('[') {
+            inside = line.trim_end().ends_with("dependencies]");
+            previous = None;
+        } else if line.trim().is_empty() {
+            previous = None;
+        } else if inside && line.starts_with(|c: char| c.is_alphanumeric()) {
+            let name = line.split(['=', '.', ' ']).next().unwrap_or_default();
+            if let Some(previous) = previous.filter(|previous| *previous > name) {
+                findings.push(format!("{path}:{}: `{name}` belongs before `{previous}`", index + 1));
+            }
+            previous = Some(name);
+        }
+    }
+    findings
+}
+
+/// Whether the workspace's lints and its Rust version hold for a member.
+fn apart_from_the_workspace(folder: &str, manifest: &Table) -> Vec<String> {
+    let inherits = |section: Option<&toml::Value>| {
+        section.and_then(|section| section.get("workspace")).and_then(toml::Value::as_bool) == Some(true)
+    };
+    let package = manifest.get("package");
+    [
+        ("[lints] workspace = true", inherits(manifest.get("lints"))),
+        ("rust-version.workspace = true", inherits(package.and_then(|package| package.get("rust-version")))),
+        ("edition.workspace = true", inherits(package.and_then(|package| package.get("edition")))),
+    ]
+    .into_iter()
+    .filter(|(_, holds)| !holds)
+    .map(|(what, _)| format!("{folder}/Cargo.toml lacks {what}"))
+    .collect()
+}
+
+/// Where the table headed `Feature` of `page` and the features of `manifest` differ. A column headed `Default` comes second.
+fn differing_features(page_name: &str, page: &str, manifest: &Table) -> Vec<String> {
+    let Some(declared) = manifest.get("features").and_then(toml::Value::as_table) else { return Vec::new() };
+    let default: Vec<&str> = declared
+        .get("default")
+        .and_then(toml::Value::as_array)
+        .map_or(Vec::new(), |default| default.iter().filter_map(toml::Value::as_str).collect());
+    let Some(rows) = blocks::table(page, "Feature") else {
+        return vec![format!("{page_name} has no table headed `Feature`")];
+    };
+    let rows: Vec<(String, String)> = rows
+        .into_iter()
+        .map(|row| (row[0].replace('`', ""), row.get(1).cloned().unwrap_or_default()))
+        .collect();
+    let mut findings = Vec::new();
+    for (name, on) in &rows {
+        if !declared.contains_key(name) {
+            findings.push(format!("{page_name} names the feature `{name}`, which there is not"));
+        } else if on.starts_with("yes") != default.contains(&name.as_str()) {
+            findings.push(format!(
+                "{page_name} says \"{on}\" of feature `{name}`: it is {}on by default",
+                if default.contains(&name.as_str()) { "" } else { "not " }
+            ));
+        }
+    }
+    for name in declared.keys().filter(|name| *name != "default") {
+        if !rows.iter().any(|(row, _)| row == name) {
+            findings.push(format!("{page_name} does not name the feature `{name}`"));
+        }
+    }
+    findings
+}
+
+/// The documentation at the top of a Rust file, as markdown.
+fn top(source: &str) -> String {
+    let lines = source.lines().take_while(|line| line.starts_with("//!"));
+    lines.map(|line| line.trim_start_matches("//!").trim_start().to_owned() + "\n").collect()
+}
+
+#[test]
+fn dependencies_are_sorted() {
+    let files = files();
+    let manifests = files.iter().filter(|file| file.path.ends_with("Cargo.toml"));
+    crate::clean(manifests.flat_map(|file| unsorted(&file.path, file.text().unwrap_or_default())).collect());
+}
+
+#[test]
+fn members_are_under_the_rules_of_the_workspace() {
+    let members = members(&files());
+    crate::clean(
+        members.iter().flat_map(|(folder, manifest)| apart_from_the_workspace(folder, manifest)).collect(),
+    );
+}
+
+#[test]
+fn tables_of_features_say_what_the_manifests_say() {
+    let members = members(&files());
+    let mut findings = Vec::new();
+    for folder in SHIPPED {
+        let (name, page) = match *folder {
+            "cli" => ("README.md".to_owned(), read("README.md")),
+            library => {
+                let path = format!("{library}/src/lib.rs");
+                let page = top(&read(&path));
+                (path, page)
+            }
+        };
+        findings.extend(differing_features(&name, &page, &members[*folder]));
+    }
+    crate::clean(findings);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_out_of_order_is_found_and_groups_stand_alone() {
+        let manifest =
+            "[dependencies]\nb = \"1\"\na.workspace = true\n\nab = \"1\"\n[features]\nz = []\nc = []\n";
+        assert_eq!(unsorted("Cargo.toml", manifest), ["Cargo.toml:3: `a` belongs before `b`"]);
+        assert_eq!(
+            unsorted("Cargo.toml", "[workspace.dependencies]\nhyper = \"1\"\nhttp = \"1\"\n").len(),
+            1
+        );
+        assert!(unsorted("Cargo.toml", "[dependencies]\nhyper = \"1\"\nhyper-util = \"1\"\n").is_empty());
+    }
+
+    #[test]
+    fn a_member_without_the_lints_is_found() {
+        let manifest = "[package]\nedition.workspace = true\nrust-version = \"1.70\"\n".parse().unwrap();
+        let findings = apart_from_the_workspace("x", &manifest);
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert!(findings[0].contains("lints") && findings[1].contains("rust-version"));
+    }
+
+    #[test]
+    fn a_table_that_says_something_else_is_found() {
+        let manifest = "[features]\ndefault = [\"one\"]\none = []\ntwo = []\n".parse().unwrap();
+        let table = |rows: &str| format!("//! | Feature | Default |\n//! |---|---|\n{rows}");
+        let findings = |rows: &str| differing_features("lib.rs", &top(&table(rows)), &manifest);
+        assert_eq!(findings("//! | `one` | yes |\n//! | `two` | no |\n"), [""; 0]);
+        assert_eq!(findings("//! | `one` | yes |\n").len(), 1);
+        assert_eq!(findings("//! | `one` | no |\n//! | `two` | no |\n").len(), 1);
+        assert_eq!(findings("//! | `one` | yes |\n//! | `two` | no |\n//! | `three` | no |\n").len(), 1);
+        assert_eq!(differing_features("lib.rs", "", &manifest), ["lib.rs has no table headed `Feature`"]);
+    }
+}

@@ -1,0 +1,130 @@
+//! Reads what test programs print, line by line, and sums it up.
+//!
+//! Pure. Understands the standard harness, doctests and libtest-mimic. Not here: starting anything (`test.rs`).
+
+/// What was counted so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    filtered: u64,
+    /// Name and reason, of which the reason may be empty.
+    ignored_tests: Vec<(String, String)>,
+    failed_tests: Vec<String>,
+}
+
+impl Tally {
+    /// Takes one line.
+    pub(crate) fn line(&mut self, line: &str) {
+        let line = line.trim_end();
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.add(counts);
+        } else if let Some(test) = line.strip_prefix("test ")
+            && let Some((name, outcome)) = test.rsplit_once(" ... ")
+        {
+            self.test(name.trim(), outcome.trim());
+        }
+    }
+
+    fn test(&mut self, name: &str, outcome: &str) {
+        if let Some(reason) = outcome.strip_prefix("ignored") {
+            let reason = reason.trim_start_matches([',', ' ']);
+            let inner = reason.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+            self.ignored_tests.push((name.to_owned(), inner.unwrap_or(reason).to_owned()));
+        } else if outcome == "FAILED" {
+            self.failed_tests.push(name.to_owned());
+        }
+    }
+
+    /// `ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`
+    fn add(&mut self, counts: &str) {
+        for part in counts.split(';') {
+            let mut words = part.split_whitespace().rev();
+            let (name, number) = match (words.next(), words.next()) {
+                (Some("out"), Some("filtered")) => ("filtered", words.next()),
+                (Some(name), number) => (name, number),
+                (None, _) => continue,
+            };
+            let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) else { continue };
+            match name {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                "filtered" => self.filtered += number,
+                _ => {}
+            }
+        }
+    }
+
+    /// How many tests ran.
+    pub(crate) fn ran(&self) -> u64 {
+        self.passed + self.failed
+    }
+
+    /// The summary. Its last line is `N passed, N failed, N skipped`.
+    pub(crate) fn report(&self) -> String {
+        let mut text = String::new();
+        if !self.failed_tests.is_empty() {
+            text += "failed:\n";
+            for name in &self.failed_tests {
+                text += &format!("  {name}\n");
+            }
+        }
+        if !self.ignored_tests.is_empty() {
+            text += "ignored:\n";
+            for (name, reason) in &self.ignored_tests {
+                let reason = if reason.is_empty() { "no reason given" } else { reason };
+                text += &format!("  {name}: {reason}\n");
+            }
+        }
+        if self.filtered > 0 {
+            text += &format!("{} left out by a filter\n", self.filtered);
+        }
+        text += &format!("{} passed, {} failed, {} skipped\n", self.passed, self.failed, self.ignored);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(printed: &str) -> Tally {
+        let mut tally = Tally::default();
+        printed.lines().for_each(|line| tally.line(line));
+        tally
+    }
+
+    #[test]
+    fn both_harnesses_and_doctests_are_understood() {
+        let tally = tally(
+            "running 4 tests\n\
+             test names::tests::a_topic_is_short ... ok\n\
+             test names::tests::slow ... ignored, needs a server\n\
+             test names::tests::bare ... ignored\n\
+             test names::tests::broken ... FAILED\n\
+             test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.01s\n\
+             test [kafka] P1 an acked message is there   ... ignored (no server: set KAFKA_URL)\n\
+             test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.25s\n\
+             test broker/src/lib.rs - (line 3) ... ok\n\
+             test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n",
+        );
+        assert_eq!(
+            tally.report(),
+            "failed:\n  names::tests::broken\n\
+             ignored:\n  names::tests::slow: needs a server\n  names::tests::bare: no reason given\n  \
+             [kafka] P1 an acked message is there: no server: set KAFKA_URL\n\
+             3 left out by a filter\n\
+             7 passed, 1 failed, 3 skipped\n"
+        );
+        assert_eq!(tally.ran(), 8);
+    }
+
+    #[test]
+    fn what_looks_a_little_like_a_result_is_not_counted() {
+        let tally =
+            tally("test result: maybe\nthe test passed ... ok\ntest result: ok. many passed; -1 failed\n");
+        assert_eq!(tally, Tally::default());
+    }
+}
