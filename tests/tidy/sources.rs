@@ -83,6 +83,23 @@ fn long_functions(path: &str, text: &str) -> Vec<String> {
     findings
 }
 
+/// Modules whose name says nothing about what lives in them, and tests that are called after being tests.
+fn empty_names(path: &str, text: &str) -> Vec<String> {
+    const EMPTY: [&str; 8] = ["common", "data", "helper", "info", "manager", "misc", "util", "utility"];
+    let modules = path.trim_end_matches(".rs").split('/');
+    let plural = |name: &str| name.trim_end_matches('s').to_owned();
+    let mut findings: Vec<String> = modules
+        .filter(|name| EMPTY.iter().any(|empty| plural(empty) == plural(name)))
+        .map(|name| format!("{path}: `{name}` says nothing; name it after what lives there"))
+        .collect();
+    for (index, line) in text.lines().enumerate() {
+        if let Some(name) = function(line).filter(|name| name.starts_with("test_")) {
+            findings.push(format!("{path}:{}: `{name}`: the name of a test is a sentence", index + 1));
+        }
+    }
+    findings
+}
+
 /// What is left open: words put together here, so that this file passes its own rule.
 fn left_open(path: &str, text: &str) -> Vec<String> {
     let words =
@@ -153,6 +170,11 @@ fn files_and_functions_are_of_a_readable_length() {
 }
 
 #[test]
+fn names_say_something() {
+    for_every_source(empty_names);
+}
+
+#[test]
 fn nothing_is_left_open() {
     for_every_source(left_open);
 }
@@ -215,6 +237,15 @@ mod tests {
         }
         assert_eq!(function("// a fn that"), None);
         assert_eq!(function("let f: fn() = x;"), None);
+    }
+
+    #[test]
+    fn names_that_say_nothing_are_found() {
+        for path in ["broker/src/utils.rs", "broker/src/common/mod.rs", "cli/src/key_value/helper.rs"] {
+            assert_eq!(empty_names(path, "").len(), 1, "{path}");
+        }
+        assert_eq!(empty_names("broker/src/clock.rs", "    async fn test_it() {\n    }\n").len(), 1);
+        assert!(empty_names("broker/src/information.rs", "fn tested() {}\n").is_empty());
     }
 
     #[test]
