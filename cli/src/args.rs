@@ -58,10 +58,31 @@ pub(crate) struct Globals {
 /// The nouns.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the main job on real records: publish, process in key order, dead-letter, and check the result
-    Demo(demo::Args),
+    #[command(flatten)]
+    OnBus(OnBus),
+    /// Settings: show, check
+    Config {
+        /// What to do
+        #[command(subcommand)]
+        verb: cmd::config::Verb,
+    },
     /// Print a script that completes the program's words in a shell
     Completions(cmd::completions::Args),
+}
+
+/// The nouns that need a broker.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OnBus {
+    /// Run the main job on real records: publish, process in key order, dead-letter, and check the result
+    Demo(demo::Args),
+    /// Topics: list, create, describe, grow, purge, delete
+    Topic {
+        /// What to do
+        #[command(subcommand)]
+        verb: cmd::topic::Verb,
+    },
+    /// Publish: one message, or those of a file or stdin
+    Pub(Box<cmd::publish::Args>),
 }
 
 impl Globals {

@@ -10,17 +10,21 @@ mod cmd;
 mod demo;
 mod exit;
 mod failure;
+mod listen;
+mod offset;
 mod output;
 mod session;
 mod settings;
 mod stop;
+mod time;
 
-use args::{Cli, Command};
+use args::{Cli, Command, OnBus};
 use clap::Parser;
 use exit::Exit;
 use failure::Failure;
-use output::{Notes, Out};
+use output::Notes;
 use session::Session;
+use settings::Sources;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
         }
     };
     let notes = Notes::new(&cli.globals);
-    match start(cli) {
+    match start(cli, &notes) {
         Ok(exit) => exit,
         Err(failure) => {
             notes.failure(&failure);
@@ -43,18 +47,20 @@ fn main() -> ExitCode {
     .into()
 }
 
-fn start(cli: Cli) -> Result<Exit, Failure> {
-    if let Command::Completions(args) = &cli.command {
-        let mut out = Out::stdout();
-        return cmd::completions::run(args, &mut out).and_then(|()| out.flush()).map(|()| Exit::Ok);
-    }
+fn start(cli: Cli, notes: &Notes) -> Result<Exit, Failure> {
+    let sources = Sources::of_process(&cli.globals.config, cli.globals.flags());
+    let command = match cli.command {
+        Command::OnBus(command) => command,
+        Command::Config { verb } => return cmd::config::run(&verb, &cli.globals, sources.load(), notes),
+        Command::Completions(args) => return cmd::completions::run(&args).map(|()| Exit::Ok),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new("could not start the runtime").caused_by(&error))?;
     let done = runtime.block_on(async {
-        let mut session = Session::start(&cli.globals)?;
-        let done = run(cli.command, &mut session).await;
+        let mut session = Session::start(&cli.globals, sources.load())?;
+        let done = run(command, &mut session).await;
         let end = session.end().await;
         done.and(end).map(|()| session.stop.exit())
     });
@@ -63,9 +69,10 @@ fn start(cli: Cli) -> Result<Exit, Failure> {
     done
 }
 
-async fn run(command: Command, session: &mut Session) -> Result<(), Failure> {
+async fn run(command: OnBus, session: &mut Session) -> Result<(), Failure> {
     match command {
-        Command::Demo(args) => demo::run(args, session).await,
-        Command::Completions(args) => cmd::completions::run(&args, &mut session.out),
+        OnBus::Demo(args) => demo::run(args, session).await,
+        OnBus::Topic { verb } => cmd::topic::run(verb, session).await,
+        OnBus::Pub(args) => cmd::publish::run(*args, session).await,
     }
 }

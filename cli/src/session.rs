@@ -1,15 +1,23 @@
 //! One run of the program: its settings, where it prints, how it stops, and the broker it opened.
+//!
+//! Not here: where settings come from (`settings/`), what is served over HTTP meanwhile (`listen.rs`).
 
 use crate::{
     args::Globals,
     exit::Exit,
     failure::Failure,
+    listen,
     output::{Notes, Out},
-    settings::{Loaded, Settings, Sources},
+    settings::{Format, Level, Loaded, Settings},
     stop::Stop,
 };
-use ropeway_broker::MessageBroker;
-use std::sync::Arc;
+use prometheus::Registry;
+use ropeway_broker::{MessageBroker, wrap::Meter};
+use std::{
+    io::{BufRead, IsTerminal},
+    sync::Arc,
+    time::Duration,
+};
 
 /// What a verb works with.
 #[derive(Debug)]
@@ -22,47 +30,95 @@ pub(crate) struct Session {
     pub(crate) notes: Notes,
     /// Whether it should stop.
     pub(crate) stop: Stop,
+    /// What `/metrics` shows.
+    pub(crate) metrics: Registry,
+    yes: bool,
     loaded: Loaded,
     broker: Option<Arc<dyn MessageBroker>>,
 }
 
 impl Session {
-    /// Reads settings and watches signals.
+    /// Takes the settings, watches signals, and logs to stderr.
     ///
     /// # Errors
     /// A wrong setting.
-    pub(crate) fn start(globals: &Globals) -> Result<Self, Failure> {
-        let loaded = Sources::of_process(&globals.config, globals.flags()).load().check()?;
+    pub(crate) fn start(globals: &Globals, loaded: Loaded) -> Result<Self, Failure> {
+        let loaded = loaded.check()?;
         let settings = loaded.settings.clone();
         let notes = Notes::of(&settings);
+        log(settings.output.log, &notes);
         let stop = Stop::watch(notes.clone())
             .map_err(|error| Failure::new("could not watch for Ctrl-C").caused_by(&error))?;
-        Ok(Self { settings, out: Out::stdout(), notes, stop, loaded, broker: None })
+        let (out, metrics) = (Out::stdout(), Registry::new());
+        Ok(Self { settings, out, notes, stop, metrics, yes: globals.yes, loaded, broker: None })
     }
 
-    /// The broker of the settings, opened at the first call.
+    /// The broker of the settings, opened at the first call; from then on metrics and health are served, where asked for.
     ///
     /// # Errors
-    /// A wrong URL (78), a broker that cannot be reached (69), or one out of time (5).
+    /// A wrong URL (78), a broker that cannot be reached (69) or is out of time (5), an address that cannot be listened on (78).
     pub(crate) async fn broker(&mut self) -> Result<Arc<dyn MessageBroker>, Failure> {
         if let Some(broker) = &self.broker {
             return Ok(broker.clone());
         }
-        let url = &self.settings.broker.url;
+        let address = &self.settings.broker.url;
         let wait = self.settings.time.request;
-        let opened =
-            tokio::time::timeout(wait, ropeway_broker::connect(url.reveal())).await.map_err(|_| {
-                Failure::new(format!("the broker {url} did not open within {wait:?}")).exits(Exit::Partial)
-            })?;
-        let broker = opened.map_err(|error| {
+        let opened = tokio::time::timeout(wait, ropeway_broker::connect(address.reveal())).await;
+        let mut broker = opened.map_err(|_| out_of_time("open the broker", wait))?.map_err(|error| {
             let exit = Exit::of_connecting(error.kind());
             let origin = self.loaded.origin("broker.url");
-            Failure::from(error)
-                .exits(exit)
-                .hint(format!("the broker is {url} ({origin}); --broker URL names another"))
+            let hint = format!("the broker is {address} ({origin}); --broker URL names another");
+            Failure::from(error).exits(exit).hint(hint)
         })?;
+        if let Some(address) = self.settings.http.listen.0 {
+            broker = Meter::around(broker, &self.metrics)?;
+            let serving = listen::serve(address, broker.clone(), self.metrics.clone()).await?;
+            self.notes.say(&format!("serving /metrics, /healthz and /readyz on http://{serving}"));
+        }
         self.broker = Some(broker.clone());
         Ok(broker)
+    }
+
+    /// The time a request may take.
+    pub(crate) const fn request(&self) -> Duration {
+        self.settings.time.request
+    }
+
+    /// Whether a setting was given by a flag.
+    pub(crate) fn by_flag(&self, key: &str) -> bool {
+        self.loaded.by_flag(key)
+    }
+
+    /// The form of what is printed.
+    pub(crate) const fn format(&self) -> Format {
+        self.settings.output.format
+    }
+
+    /// Whether `--yes` was given.
+    pub(crate) const fn is_yes(&self) -> bool {
+        self.yes
+    }
+
+    /// Asks before something is destroyed; `what` is the whole question without its mark.
+    ///
+    /// # Errors
+    /// Nobody agreed, or nobody can be asked (2).
+    pub(crate) fn confirm(&self, what: &str) -> Result<(), Failure> {
+        if self.yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            let refused = format!("this needs somebody to agree: {what}?");
+            return Err(Failure::usage(refused).hint("say --yes where nobody can be asked"));
+        }
+        self.notes.ask(&format!("{what}? [y/N] "));
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        read.map_err(|error| Failure::new("could not read the answer").caused_by(&error))?;
+        match answer.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Failure::usage("nothing was done: the answer was not yes")),
+        }
     }
 
     /// Ends in order: what was printed is out, the broker is closed.
@@ -76,4 +132,44 @@ impl Session {
         }
         flushed
     }
+}
+
+/// Waits for an answer of the broker, to `doing`, no longer than `wait`.
+///
+/// # Errors
+/// Those of the broker; out of time (5).
+pub(crate) async fn within<T>(
+    wait: Duration,
+    doing: &str,
+    answer: impl Future<Output = ropeway_broker::Result<T>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(wait, answer).await {
+        Ok(answered) => answered.map_err(Failure::from),
+        Err(_) => Err(out_of_time(doing, wait)),
+    }
+}
+
+/// The failure of an answer that did not come in time (5).
+pub(crate) fn out_of_time(doing: &str, wait: Duration) -> Failure {
+    let wait = humantime::format_duration(wait);
+    Failure::new(format!("could not {doing}: no answer within {wait}"))
+        .exits(Exit::Partial)
+        .hint("--timeout allows more time; it may or may not have taken effect")
+}
+
+fn log(level: Level, notes: &Notes) {
+    let level = match level {
+        Level::Error => tracing::Level::ERROR,
+        Level::Warn => tracing::Level::WARN,
+        Level::Info => tracing::Level::INFO,
+        Level::Debug => tracing::Level::DEBUG,
+        Level::Trace => tracing::Level::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(notes.is_colored())
+        .with_target(false);
+    // A second session of one process (a test) keeps the first one's log.
+    let _ = subscriber.try_init();
 }

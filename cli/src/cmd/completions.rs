@@ -15,8 +15,10 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// Where stdout does not take it.
-pub(crate) fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ropeway", &mut script);
-    out.bytes(&script)
+    let mut out = Out::stdout();
+    out.bytes(&script)?;
+    out.flush()
 }

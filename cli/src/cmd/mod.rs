@@ -1,5 +1,8 @@
-//! The verbs: one file each.
+//! The verbs: one file or folder for each noun.
 //!
 //! Not here: the main job on real records (`../demo/`), what all verbs take (`../args.rs`).
 
 pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod publish;
+pub(crate) mod topic;

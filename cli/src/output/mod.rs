@@ -1,7 +1,12 @@
-//! What is printed: data on stdout ([`Out`]), everything else on stderr ([`Notes`]).
+//! What is printed: data on stdout ([`Out`]), everything else on stderr ([`Notes`], [`Progress`]).
 
+pub(crate) mod message;
 mod notes;
 mod out;
+mod progress;
+pub(crate) mod table;
 
-pub(crate) use notes::Notes;
+pub(crate) use notes::{Notes, visible};
 pub(crate) use out::Out;
+pub(crate) use progress::Progress;
+pub(crate) use table::{Row, or_dash};

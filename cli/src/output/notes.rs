@@ -46,6 +46,16 @@ impl Notes {
         write(&format!("{}{line}\n", self.label("warning:", "33")));
     }
 
+    /// Asks in one line; the answer is typed behind it.
+    pub(crate) fn ask(&self, question: &str) {
+        write(&visible(question));
+    }
+
+    /// Whether colours are used.
+    pub(crate) const fn is_colored(&self) -> bool {
+        self.color
+    }
+
     /// Tells a failure: what, why, what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
         if failure.is_quiet() {

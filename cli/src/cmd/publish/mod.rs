@@ -1,0 +1,248 @@
+//! `ropeway pub`: publishes one message, or the records of a file or stdin.
+//!
+//! Here: what it takes, and the way of a record to the bus. Not here: cutting an input into records (`records.rs`), expressions
+//! (`pick.rs`), the pace (`rate.rs`), what came of it (`tally.rs`).
+
+mod lines;
+mod message;
+mod pick;
+mod rate;
+mod records;
+mod tally;
+
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    output::Progress,
+    session::{Session, within},
+};
+use message::Recipe;
+use pick::Pick;
+use rate::Rate;
+use records::{Bad, Picks, Record, Shape};
+use ropeway_broker::{Bound, Message, Publisher, PublisherSettings, Timestamp, Topic};
+use std::{fs::File, io::Read, path::PathBuf, time::Duration};
+use tally::Tally;
+use tokio::{sync::mpsc, time::Instant};
+
+/// What `pub` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Without BODY and --file, stdin is read. Lines and rows that are malformed are told by number, the rest goes on, and it ends with 5.
+Expressions: .user.id, .items[0], .\"odd name\"; with ? at the end the value may be missing.
+JSON: {topic, published, refused, failed, durability, last: {partition, position, id}}
+  refused: malformed, never sent; failed: given back by the broker; last: of the message that was acked last. Raw: the number published.")]
+pub(crate) struct Args {
+    /// The topic; it must exist
+    topic: Topic,
+    /// The content of one message
+    #[arg(conflicts_with_all = ["file", "tombstone", "format"])]
+    body: Option<String>,
+    /// Read FILE instead of stdin; - is stdin
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How the input is cut into messages
+    #[arg(long, value_enum, default_value_t = Shape::Raw)]
+    format: Shape,
+    /// The key: messages of equal key keep their order
+    #[arg(short, long)]
+    key: Option<String>,
+    /// Pick the key out of each JSON line or CSV row
+    #[arg(long, value_name = "EXPR", conflicts_with = "key")]
+    key_expr: Option<Pick>,
+    /// Add a header; again for more
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = message::header)]
+    headers: Vec<(String, String)>,
+    /// Pick a header out of each JSON line or CSV row; again for more
+    #[arg(long = "header-expr", value_name = "NAME=EXPR", value_parser = message::picked_header)]
+    header_exprs: Vec<(String, Pick)>,
+    /// The type of the event: header ce_type
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Publish a single body that many times; of lines and rows no more than that
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// No faster than that, such as 50/s or 100/m
+    #[arg(long)]
+    rate: Option<Rate>,
+    /// Deliver that much later
+    #[arg(long = "in", value_name = "DURATION", value_parser = crate::settings::duration, conflicts_with = "at")]
+    after: Option<Duration>,
+    /// Deliver then: 2026-11-01T08:30:00Z, +5m, ...
+    #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
+    at: Option<Timestamp>,
+    /// Publish a tombstone: a key without content
+    #[arg(long, requires = "key", conflicts_with_all = ["file", "format"])]
+    tombstone: bool,
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    crate::time::parse(text, Timestamp::now())
+}
+
+/// Records that wait between reading and publishing.
+const READ_AHEAD: usize = 256;
+
+/// Publishes.
+///
+/// # Errors
+/// Nothing could be published (the broker's code), or not all of it (5).
+pub(crate) async fn run(mut args: Args, session: &mut Session) -> Result<(), Failure> {
+    let picks = Picks { key: args.key_expr.take(), headers: std::mem::take(&mut args.header_exprs) };
+    if (picks.key.is_some() || !picks.headers.is_empty()) && !matches!(args.format, Shape::Jsonl | Shape::Csv)
+    {
+        return Err(Failure::usage("--key-expr and --header-expr need --format jsonl or csv"));
+    }
+    let broker = session.broker().await?;
+    let about =
+        within(session.request(), "describe the topic", broker.admin().describe_topic(&args.topic)).await;
+    let about = about.map_err(|failure| match failure.exit() {
+        Exit::NotFound => failure.hint(format!("make it with `ropeway topic create {}`", args.topic)),
+        _ => failure,
+    })?;
+    let in_flight =
+        Bound { messages: session.settings.publish.messages.0, bytes: session.settings.publish.bytes.0 };
+    let publisher = Publisher::new(broker, PublisherSettings { in_flight, ..PublisherSettings::default() })?;
+    let source = Source::of(&mut args, picks, about.max_message)?;
+    let recipe = Recipe::of(&mut args);
+    let tally = Tally::new(args.topic.clone());
+    let pump = Pump {
+        topic: args.topic,
+        rate: args.rate,
+        recipe,
+        publisher: publisher.clone(),
+        tally: tally.clone(),
+    };
+    pump.run(source, args.count, session).await;
+    if let Err(error) = publisher.close(session.settings.time.stop).await {
+        tally.open(publisher.in_flight(), &error);
+    }
+    tally.report(session)
+}
+
+/// Where messages come from.
+enum Source {
+    /// One body, again and again.
+    Body(Record, bool),
+    /// Lines and rows.
+    Records(mpsc::Receiver<Result<Record, Bad>>),
+}
+
+impl Source {
+    fn of(args: &mut Args, picks: Picks, most: usize) -> Result<Self, Failure> {
+        if args.tombstone || args.body.is_some() {
+            let payload = args.body.take().unwrap_or_default().into();
+            let body = Record { line: 0, payload, key: None, headers: Vec::new() };
+            return Ok(Self::Body(body, args.tombstone));
+        }
+        let from: Box<dyn Read + Send> = match args.file.as_deref().filter(|file| file.as_os_str() != "-") {
+            None => Box::new(std::io::stdin()),
+            Some(path) => Box::new(File::open(path).map_err(|error| {
+                let exit =
+                    if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Error };
+                Failure::new(format!("could not open {}", path.display())).caused_by(&error).exits(exit)
+            })?),
+        };
+        let (found, records) = mpsc::channel(READ_AHEAD);
+        let shape = args.format;
+        // A thread of its own: reading blocks, and a read of stdin cannot be taken back.
+        let reading = std::thread::Builder::new().name("input".to_owned());
+        let reading = reading.spawn(move || {
+            records::read(from, shape, &picks, most, |record| found.blocking_send(record).is_ok())
+        });
+        reading.map_err(|error| Failure::new("could not start to read").caused_by(&error))?;
+        Ok(Self::Records(records))
+    }
+}
+
+/// Moves records to the bus.
+struct Pump {
+    topic: Topic,
+    rate: Option<Rate>,
+    recipe: Recipe,
+    publisher: Publisher,
+    tally: Tally,
+}
+
+impl Pump {
+    /// Until the source ends, the count is reached, the program is asked to stop, or a failure will not pass.
+    async fn run(&self, source: Source, count: Option<u64>, session: &Session) {
+        let stop = session.stop.clone();
+        let total = match &source {
+            Source::Body(..) => Some(count.unwrap_or(1)),
+            Source::Records(_) => count,
+        };
+        let progress = Progress::new(&session.notes, "published", total);
+        let moving = async {
+            match source {
+                Source::Body(body, tombstone) => {
+                    self.repeat(body, tombstone, total.unwrap_or(1), &progress).await
+                }
+                Source::Records(records) => self.forward(records, count, &progress, session).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.asked() => {}
+            () = moving => {}
+        }
+    }
+
+    async fn repeat(&self, body: Record, tombstone: bool, count: u64, progress: &Progress) {
+        let start = Instant::now();
+        for number in 0..count {
+            let mut message = self.recipe.message(&body);
+            if tombstone {
+                message.payload = None;
+            }
+            if !self.publish(message, body.line, number, start, progress).await {
+                return;
+            }
+        }
+    }
+
+    async fn forward(
+        &self,
+        mut records: mpsc::Receiver<Result<Record, Bad>>,
+        count: Option<u64>,
+        progress: &Progress,
+        session: &Session,
+    ) {
+        let start = Instant::now();
+        let mut number = 0;
+        while count.is_none_or(|count| number < count) {
+            match records.recv().await {
+                None => return,
+                Some(Err(bad)) => self.tally.refused(&bad, &session.notes),
+                Some(Ok(record)) => {
+                    let message = self.recipe.message(&record);
+                    if !self.publish(message, record.line, number, start, progress).await {
+                        return;
+                    }
+                    number += 1;
+                }
+            }
+        }
+    }
+
+    /// Publishes in its turn; `false`: there is no sense in going on.
+    async fn publish(
+        &self,
+        message: Message,
+        line: u64,
+        number: u64,
+        start: Instant,
+        progress: &Progress,
+    ) -> bool {
+        if let Some(rate) = self.rate {
+            tokio::time::sleep_until(start + rate.due(number)).await;
+        }
+        let (tally, id) = (self.tally.clone(), message.id);
+        let told = move |outcome| tally.told(line, id, outcome);
+        if let Err(failed) = self.publisher.publish_with(&self.topic, message, told).await {
+            self.tally.told(line, id, Err(failed));
+        }
+        progress.at(self.tally.published());
+        !self.tally.is_hopeless()
+    }
+}
