@@ -23,14 +23,14 @@ pub(crate) struct Cli {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Globals {
-    /// Read settings from FILE too; again: later ones win
-    #[arg(short, long, global = true, value_name = "FILE", env = "ROPEWAY_CONFIG", hide_env_values = true)]
+    /// Read settings from FILE too (or ROPEWAY_CONFIG); again: later ones win
+    #[arg(short, long, global = true, value_name = "FILE", env = "ROPEWAY_CONFIG", hide_env = true)]
     pub(crate) config: Vec<PathBuf>,
     /// The broker: embedded:DIR or memory: [default: embedded:./.ropeway]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) broker: Option<String>,
-    /// The form of what goes to stdout [default: table]
-    #[arg(short, long, global = true, value_name = "FORMAT")]
+    /// What goes to stdout: table, json, ndjson or raw [default: table]
+    #[arg(short, long, global = true, value_name = "FORMAT", hide_possible_values = true)]
     pub(crate) output: Option<Format>,
     /// Log and tell nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -38,8 +38,8 @@ pub(crate) struct Globals {
     /// Log more; again: more still
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Use colours; NO_COLOR counts as never [default: auto]
-    #[arg(long, global = true, value_name = "WHEN")]
+    /// Use colours: auto, always or never; NO_COLOR counts as never [default: auto]
+    #[arg(long, global = true, value_name = "WHEN", hide_possible_values = true)]
     pub(crate) color: Option<Color>,
     /// Show no progress
     #[arg(long, global = true)]
@@ -83,6 +83,14 @@ pub(crate) enum OnBus {
     },
     /// Publish: one message, or those of a file or stdin
     Pub(Box<cmd::publish::Args>),
+    /// Print messages: as a reader, or as a member of a group
+    Sub(cmd::subscribe::Args),
+    /// Groups: list, describe, lag, reset, delete
+    Group {
+        /// What to do
+        #[command(subcommand)]
+        verb: cmd::group::Verb,
+    },
 }
 
 impl Globals {

@@ -31,9 +31,9 @@ pub(crate) enum Exit {
 
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "\
-Exit codes: 0 done, 1 error, 2 usage, 3 a check does not hold, 4 not found, 5 out of time or done in part,
-  69 broker unreachable, 78 a setting is wrong, 130 interrupted, 143 terminated
-Data goes to stdout, everything else to stderr. The output format never depends on where stdout goes.";
+Exit codes: 0 done, 1 error, 2 usage, 3 a check does not hold, 4 not found, 5 out of time
+  or done in part, 69 broker unreachable, 78 a setting is wrong, 130 interrupted, 143 terminated
+Data goes to stdout, everything else to stderr. The format never depends on where stdout goes.";
 
 impl Exit {
     /// The code for a failure of the bus.

@@ -3,10 +3,9 @@
 //! Here: start, and the way out with an exit code. Not here: the grammar (`args.rs`), one verb each (`cmd/`), the main job on real
 //! records (`demo/`), settings and their origins (`settings/`), what is printed and how (`output/`).
 
-#![expect(dead_code, reason = "the verbs that use the rest come next")]
-
 mod args;
 mod cmd;
+#[expect(dead_code, reason = "the run that uses these parts comes next")]
 mod demo;
 mod exit;
 mod failure;
@@ -74,5 +73,7 @@ async fn run(command: OnBus, session: &mut Session) -> Result<(), Failure> {
         OnBus::Demo(args) => demo::run(args, session).await,
         OnBus::Topic { verb } => cmd::topic::run(verb, session).await,
         OnBus::Pub(args) => cmd::publish::run(*args, session).await,
+        OnBus::Sub(args) => cmd::subscribe::run(args, session).await,
+        OnBus::Group { verb } => cmd::group::run(verb, session).await,
     }
 }

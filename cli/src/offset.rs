@@ -8,7 +8,7 @@ use ropeway_broker::{Position, Start, Timestamp};
 /// What help says about it.
 pub(crate) const HELP: &str = "\
 Offsets: start, end, a position as `sub` prints it (1763-42), or a moment after `@`:
-  @-1h, @2026-11-01 (UTC), @2026-11-01T08:30:00Z, @1793521800 (seconds) or @1793521800000 (milliseconds since 1970)";
+  @-1h, @2026-11-01 (UTC), @2026-11-01T08:30:00Z, or seconds or milliseconds since 1970";
 
 /// A place in a topic, seen from `now`.
 ///

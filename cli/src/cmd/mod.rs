@@ -4,5 +4,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod group;
 pub(crate) mod publish;
+pub(crate) mod subscribe;
 pub(crate) mod topic;

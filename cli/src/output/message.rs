@@ -15,8 +15,9 @@ use std::borrow::Cow;
 
 /// What help says about the JSON shape of a message.
 pub(crate) const SHAPE: &str = "\
-JSON of a message: {topic, partition, position, id, timestamp, type, key, headers: [{name, value}], encoding, payload}
-  encoding: json (payload is the value itself), text, base64, or none (a tombstone: payload is null)
+JSON of a message: {topic, partition, position, id, timestamp, type, key,
+    headers: [{name, value}], encoding, payload}
+  encoding: json (payload is the value itself), text, base64, or none (a tombstone, payload null)
   a key or header value that is not UTF-8 is {\"base64\": \"...\"}";
 
 /// How a payload is shown in JSON.

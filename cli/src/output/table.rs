@@ -67,8 +67,17 @@ impl Out {
     /// # Errors
     /// Those of [`Self::bytes`].
     pub(crate) fn ndjson(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(value);
-        self.line(&text.map_err(|error| Failure::new("could not make JSON").caused_by(&error))?)
+        self.compact(value)?;
+        self.bytes(b"\n")
+    }
+
+    /// Prints one JSON document without an end of line.
+    ///
+    /// # Errors
+    /// Those of [`Self::bytes`].
+    pub(crate) fn compact(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_vec(value);
+        self.bytes(&text.map_err(|error| Failure::new("could not make JSON").caused_by(&error))?)
     }
 
     /// Prints aligned columns under their names.

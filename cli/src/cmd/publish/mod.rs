@@ -28,10 +28,12 @@ use tokio::{sync::mpsc, time::Instant};
 /// What `pub` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without BODY and --file, stdin is read. Lines and rows that are malformed are told by number, the rest goes on, and it ends with 5.
+Without BODY and --file, stdin is read. Malformed lines and rows are told by number, the rest
+goes on, and the exit code is 5.
 Expressions: .user.id, .items[0], .\"odd name\"; with ? at the end the value may be missing.
 JSON: {topic, published, refused, failed, durability, last: {partition, position, id}}
-  refused: malformed, never sent; failed: given back by the broker; last: of the message that was acked last. Raw: the number published.")]
+  refused: malformed, never sent; failed: given back by the broker; last: of the last that was
+  acked; raw prints the number published")]
 pub(crate) struct Args {
     /// The topic; it must exist
     topic: Topic,
