@@ -31,6 +31,8 @@ mod admin;
 pub mod balance;
 mod broker;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod connect;
 mod consume;
 mod embedded;
