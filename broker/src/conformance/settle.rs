@@ -1,6 +1,6 @@
 //! Checks of acks: how often a message comes, what an ack of it is worth, which acks are refused.
 //!
-//! Not here: publish and ack in one (`forward.rs`), who owns what (`groups.rs`), who may still ack (`epochs.rs`).
+//! Not here: publish and ack in one (`forward.rs`), who owns what (`groups.rs`), how it changes hands (`handover.rs`).
 
 use super::{
     promise::{Ought, broken, promised, refused, same},
