@@ -37,7 +37,7 @@ pub const BACKENDS: &[&str] = &[
 pub async fn connect(url: &str) -> Result<Arc<dyn MessageBroker>> {
     let parsed = BrokerUrl::parse(url)?;
     match parsed.scheme.as_str() {
-        "memory" => crate::embedded::open_memory(&parsed).await,
+        "memory" => crate::embedded::open_memory(&parsed),
         #[cfg(feature = "embedded")]
         "embedded" => crate::embedded::open_directory(&parsed).await,
         #[cfg(not(feature = "embedded"))]

@@ -1,1 +1,13 @@
-//! Connections to stateful services.
+//! Connections to stateful services. What there is: the embedded key-value store.
+//!
+//! [`KeyValue`] is the seam: named keyspaces of ordered keys, and one atomic commit over several of them. [`MemoryStore`] keeps all
+//! of it in this process, `FjallStore` (feature `fjall`) in a directory that one process owns.
+//! Not here: what is stored, and how often it is committed: that is decided by who uses it.
+
+mod error;
+mod key_value;
+mod memory;
+
+pub use error::{Error, Result};
+pub use key_value::{Direction, Durability, KeyValue, Keyspace, Limit, Page, WriteBatch, prefix_end};
+pub use memory::MemoryStore;

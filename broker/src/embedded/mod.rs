@@ -1,15 +1,67 @@
 //! The embedded broker: `memory:` and `embedded:DIR`.
-use crate::*;
+//!
+//! | Parameter | Default | Means |
+//! |---|---|---|
+//! | `durability` (not for `memory:`) | `power_loss` | what an acked message survives: `power_loss` or `process_crash` |
+//! | `max_message` | `5MiB` | the largest message |
+//! | `publish_deadline` | `30s` | when a publish is answered at the latest |
+//! | `dedup_window` | off | for how long a message id that comes again is acked and not written again |
+//! | `dedup_count` | `1000000` | how many ids are remembered at the most |
+//! | `queue_messages`, `queue_bytes` | `65536`, `64MiB` | what may wait to be written; more is answered *not written* (`Throttled`) |
+//!
+//! `core/` decides, and is pure; `engine.rs` runs it; `broker.rs`, `admin.rs`, `consumer.rs`, `control.rs` and `reader.rs` are the contract on
+//! top; `record.rs` and `state.rs` are what is stored. Not here: the store itself (`ropeway-store`), what all backends share.
+
+mod admin;
+mod broker;
+mod consumer;
+mod control;
+mod core;
+mod engine;
+mod publish;
+mod queue;
+mod reader;
+mod record;
+mod settings;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub use broker::Embedded;
+pub use settings::EmbeddedSettings;
+
+use crate::{BrokerUrl, Error, ErrorKind, MessageBroker, Result};
 use std::sync::Arc;
-/// x
-#[derive(Debug)]
-pub struct Embedded;
-/// x
-#[derive(Debug)]
-pub struct EmbeddedSettings;
-pub(crate) async fn open_memory(_: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
-    Err(Error::new(ErrorKind::Unsupported, "not landed"))
+
+/// Opens `memory:`.
+pub(crate) fn open_memory(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
+    let settings = EmbeddedSettings::of_url(url, false)?;
+    if !url.path.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "`memory:` takes no path, and {:?} stands there; for a directory use `embedded:DIR`",
+                url.path
+            ),
+        ));
+    }
+    Ok(Embedded::memory(settings)?)
 }
-pub(crate) async fn open_directory(_: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
-    Err(Error::new(ErrorKind::Unsupported, "not landed"))
+
+/// Opens `embedded:DIR`.
+#[cfg(feature = "embedded")]
+pub(crate) async fn open_directory(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
+    let settings = EmbeddedSettings::of_url(url, true)?;
+    if url.path.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "`embedded:` needs a directory, such as `embedded:./data`",
+        ));
+    }
+    let path = url.path.clone();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(path, settings)).await;
+    Ok(opened.map_err(|error| {
+        Error::new(ErrorKind::Unavailable, "opening the embedded broker was interrupted").caused_by(error)
+    })??)
 }

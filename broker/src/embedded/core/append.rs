@@ -1,0 +1,280 @@
+//! Publishing: which message goes where, and which is given back; recognising repeats; forwarding.
+//!
+//! Not here: delayed messages after they were taken (`delay.rs`).
+
+use super::{Core, Life, MemberId, Step, store_error, timers::Timer};
+use crate::{
+    Acked, Durability, Error, ErrorKind, Message, MessageId, Owned, Position, Result, Target, Timestamp,
+    embedded::{
+        record::Arena,
+        state::{forget_key, log_key, parse_forget_key, seen_key},
+    },
+    partition_for_key,
+};
+use bytes::{BufMut, Bytes};
+use ropeway_store::{Direction, Limit};
+
+/// What was decided about one message.
+#[derive(Debug)]
+pub(in crate::embedded) enum Verdict {
+    /// It will be written.
+    Placed { partition: u32, position: Option<Position>, durability: Durability },
+    /// It is given back.
+    Refused(Error),
+}
+
+/// Where a target leads.
+#[derive(Clone, Copy)]
+struct Admitted {
+    life: Life,
+    partition: Option<u32>,
+    durability: Durability,
+}
+
+impl Core {
+    /// Decides about a batch.
+    pub(in crate::embedded) fn publish(
+        &mut self,
+        step: &mut Step,
+        to: &Target,
+        batch: &[Message],
+    ) -> Vec<Verdict> {
+        let admitted = match self.admit(step, to) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let error = self.named(&to.topic, &error);
+                return batch.iter().map(|_| Verdict::Refused(error.clone())).collect();
+            }
+        };
+        let max = self.rules.max_message;
+        batch
+            .iter()
+            .map(|message| {
+                message
+                    .check(max)
+                    .and_then(|()| self.place(step, admitted, message))
+                    .unwrap_or_else(|error| Verdict::Refused(self.named(&to.topic, &error)))
+            })
+            .collect()
+    }
+
+    /// Decides about a forward: all of it or nothing.
+    pub(in crate::embedded) fn forward(
+        &mut self,
+        step: &mut Step,
+        member: MemberId,
+        of: &Owned,
+        done: &[Position],
+        out: &[(Target, Message)],
+    ) -> Vec<Verdict> {
+        let all = |error: &Error| out.iter().map(|_| Verdict::Refused(error.clone())).collect();
+        let share = match self.writable().and_then(|()| self.check_acks(member, of, done)) {
+            Ok(share) => share,
+            Err(error) => return all(&error),
+        };
+        let max = self.rules.max_message;
+        let mut admitted = Vec::with_capacity(out.len());
+        for (i, (to, message)) in out.iter().enumerate() {
+            let checked = self.admit(step, to).and_then(|admitted| message.check(max).map(|()| admitted));
+            match checked {
+                Ok(one) => admitted.push(one),
+                Err(error) => {
+                    let error = self.named(&to.topic, &error);
+                    let others = Error::new(
+                        error.kind(),
+                        format!(
+                            "message {} of {} was refused, so nothing of the forward is written",
+                            i + 1,
+                            out.len()
+                        ),
+                    )
+                    .caused_by(error.clone());
+                    return (0..out.len())
+                        .map(|j| Verdict::Refused(if i == j { error.clone() } else { others.clone() }))
+                        .collect();
+                }
+            }
+        }
+        let mut verdicts = Vec::with_capacity(out.len());
+        for ((to, message), admitted) in out.iter().zip(admitted) {
+            match self.place(step, admitted, message) {
+                Ok(verdict) => verdicts.push(verdict),
+                // Only a store that cannot be read gets here. What was placed is in the batch already: none of it may be committed.
+                Err(error) => {
+                    step.broken = Some(error.clone());
+                    verdicts.push(Verdict::Refused(self.named(&to.topic, &error)));
+                }
+            }
+        }
+        if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Placed { .. })) {
+            let settled = self.settle(member, share, done);
+            step.cursors.insert(share);
+            step.after(move |_| settled.wake());
+            self.drained(step, share);
+        }
+        verdicts
+    }
+
+    fn named(&self, topic: &crate::Topic, error: &Error) -> Error {
+        error.clone().during(format!("publish to topic {topic:?}")).on(self.rules.backend)
+    }
+
+    fn admit(&self, step: &mut Step, to: &Target) -> Result<Admitted> {
+        self.writable()?;
+        let topic = self.topic(&to.topic)?;
+        if let Some(partition) = to.partition
+            && partition >= topic.count()
+        {
+            return Err(super::no_partition(&to.topic, partition, topic.count()));
+        }
+        let rules = &self.rules;
+        let durability = to.at_least.map_or(rules.durability, |least| least.max(rules.durability));
+        if durability > rules.possible {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the topic can keep messages safe as {} at the most, not {}",
+                    rules.possible.as_str(),
+                    durability.as_str()
+                ),
+            ));
+        }
+        step.at_least(stored_as(durability));
+        Ok(Admitted { life: topic.life, partition: to.partition, durability })
+    }
+
+    fn place(&mut self, step: &mut Step, to: Admitted, message: &Message) -> Result<Verdict> {
+        let life = to.life;
+        let repeat = self.seen(step, life, message.id)?;
+        let Some(topic) = self.topics.get_mut(&life) else {
+            return Err(Error::new(ErrorKind::NotFound, "the topic was deleted"));
+        };
+        let count = topic.count();
+        let partition = match (to.partition, &message.key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => partition_for_key(key, count),
+            (None, None) => {
+                let partition = topic.spread % count.max(1);
+                topic.spread = topic.spread.wrapping_add(1);
+                partition
+            }
+        };
+        let position = if repeat {
+            None
+        } else if let Some(due) = message.deliver_at.filter(|due| *due > step.now) {
+            self.delay(step, life, partition, due, message);
+            None
+        } else {
+            self.append(step, life, partition, |arena, at| arena.encode(message, at))
+        };
+        Ok(Verdict::Placed { partition, position, durability: to.durability })
+    }
+
+    /// Appends a record to a partition.
+    pub(in crate::embedded) fn append(
+        &mut self,
+        step: &mut Step,
+        life: Life,
+        partition: u32,
+        record: impl FnOnce(&mut Arena, Timestamp) -> Bytes,
+    ) -> Option<Position> {
+        let topic = self.topics.get_mut(&life)?;
+        let (log, retention) = (topic.log, &topic.retention);
+        let part = topic.partitions.get_mut(partition as usize)?;
+        // Times of a partition never go back, so that they can be searched.
+        part.last = part.last.max(step.now);
+        let record = record(&mut self.arena, part.last);
+        let offset = part.next;
+        let key = self.arena.bytes(12, |out| out.put_slice(&log_key(partition, offset)));
+        part.next += 1;
+        part.bytes += record.len() as u64;
+        if let Some(age) = retention.age
+            && !self.timers.is_set(Timer::Retention(life))
+        {
+            self.timers.set(Timer::Retention(life), part.last + age);
+        }
+        if retention.bytes.is_some_and(|most| part.bytes > most) {
+            self.timers.set_by(Timer::Retention(life), step.now + super::retention::PACE);
+        }
+        if !part.touched {
+            part.touched = true;
+            step.touched.push((life, partition));
+        }
+        step.batch.put(log, key, record);
+        Some(Position(life, offset))
+    }
+
+    /// Whether this id was published within the window; notes it if not.
+    fn seen(&mut self, step: &mut Step, life: Life, id: MessageId) -> Result<bool> {
+        let (Some((window, most)), Some(space)) = (self.rules.dedup, self.spaces.dedup) else {
+            return Ok(false);
+        };
+        if step.seen.contains(&(life, id)) {
+            return Ok(true);
+        }
+        let key = seen_key(life, id);
+        let stored = self.store.get(space, &key).map_err(store_error)?;
+        let stored = stored.filter(|forget| !step.forgotten.contains(forget));
+        if let Some(until) = stored.as_deref().and_then(parse_forget_key)
+            && until > step.now
+        {
+            return Ok(true);
+        }
+        if let Some(old) = stored {
+            step.batch.delete(space, old);
+            self.remembered = self.remembered.saturating_sub(1);
+        }
+        let until = step.now + window;
+        let forget = forget_key(until, &key);
+        step.seen.insert((life, id));
+        step.batch.put(space, key.clone(), forget.clone());
+        step.batch.put(space, forget, key);
+        self.remembered += 1;
+        let due = if self.remembered > most { step.now } else { until };
+        self.timers.set_by(Timer::Forget, due);
+        Ok(false)
+    }
+
+    /// Forgets ids whose time is over, and the oldest where there are too many.
+    pub(super) fn forget(&mut self, step: &mut Step) -> Result<()> {
+        const PIECE: usize = 1024;
+        let (Some((_, most)), Some(space)) = (self.rules.dedup, self.spaces.dedup) else { return Ok(()) };
+        let page = self
+            .store
+            .scan(space, b"t", Some(b"u"), Direction::Forward, Limit::items(PIECE))
+            .map_err(store_error)?;
+        for (forget, key) in page.items {
+            let Some(at) = parse_forget_key(&forget) else { continue };
+            if at > step.now && self.remembered <= most {
+                self.timers.set(Timer::Forget, at);
+                return Ok(());
+            }
+            step.batch.delete(space, key);
+            step.batch.delete(space, forget.clone());
+            step.forgotten.insert(forget);
+            self.remembered = self.remembered.saturating_sub(1);
+        }
+        if page.more {
+            self.timers.set(Timer::Forget, step.now);
+        }
+        Ok(())
+    }
+
+    /// Checks the acks of a forward, without doing them.
+    fn check_acks(&self, member: MemberId, of: &Owned, done: &[Position]) -> Result<super::ShareId> {
+        let id = self.owned_share(member, of)?;
+        let window = self.shares.get(&id).and_then(|share| share.window.as_ref());
+        match done.iter().find(|p| window.is_none_or(|w| w.would_ack(**p) == Acked::NeverDelivered)) {
+            None => Ok(id),
+            Some(position) => Err(super::cursors::never_delivered(of, *position)),
+        }
+    }
+}
+
+pub(in crate::embedded) const fn stored_as(durability: Durability) -> ropeway_store::Durability {
+    match durability {
+        Durability::Volatile => ropeway_store::Durability::None,
+        Durability::ProcessCrash => ropeway_store::Durability::ProcessCrash,
+        Durability::PowerLoss | Durability::Replicated => ropeway_store::Durability::PowerLoss,
+    }
+}

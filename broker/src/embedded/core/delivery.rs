@@ -1,0 +1,280 @@
+//! What a member of a group is returned next.
+//!
+//! A consumer asks [`Core::poll_member`]; where messages are to be read it reads them without holding the state
+//! ([`Plan::read`]) and brings them back ([`Core::deliver`]), which looks again whether they may be returned. Each partition that has
+//! something stands in its member's queue once, so that nothing is ever searched for.
+
+use super::{
+    Core, MemberId, ShareId,
+    member::{Share, Told},
+    store_error,
+};
+use crate::{
+    Batch, Delivery, Error, ErrorKind, Event, GapReason, Message, Position, Result, Timestamp,
+    embedded::{
+        record,
+        state::{log_key, log_offset},
+    },
+};
+use bytes::Bytes;
+use ropeway_store::{Direction, KeyValue, Keyspace, Limit};
+use std::task::Waker;
+
+/// The most messages of a batch.
+const BATCH: usize = 256;
+/// The most bytes that are read for a batch, unless its first message has more.
+const BLOCK: usize = 64 * 1024;
+
+/// What a poll comes to.
+#[derive(Debug)]
+pub(in crate::embedded) enum Next {
+    /// This is returned.
+    Event(Event),
+    /// This ends it.
+    End(Error),
+    /// This is to be read and brought back.
+    Read(Plan),
+    /// Nothing: the waker will be woken.
+    Wait,
+}
+
+/// Messages that are to be read.
+#[derive(Clone, Debug)]
+pub(in crate::embedded) struct Plan {
+    pub(super) share: ShareId,
+    pub(super) life: u64,
+    pub(super) log: Keyspace,
+    pub(super) partition: u32,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) limit: Limit,
+}
+
+impl Plan {
+    pub(super) fn new(life: u64, log: Keyspace, partition: u32, offsets: std::ops::Range<u64>) -> Self {
+        let limit = Limit { items: BATCH, bytes: BLOCK };
+        Self { share: 0, life, log, partition, from: offsets.start, to: offsets.end, limit }
+    }
+
+    /// Reads them. A topic that was deleted meanwhile has none.
+    pub(in crate::embedded) fn read(&self, store: &dyn KeyValue) -> Result<Vec<Found>> {
+        let (from, to) = (log_key(self.partition, self.from), log_key(self.partition, self.to));
+        let page = match store.scan(self.log, &from, Some(&to), Direction::Forward, self.limit) {
+            Err(ropeway_store::Error::Dropped) => return Ok(Vec::new()),
+            page => page.map_err(store_error)?,
+        };
+        let mut found = Vec::with_capacity(page.items.len());
+        for (expected, (key, bytes)) in (self.from..).zip(page.items) {
+            if log_offset(&key) != Some(expected) {
+                break;
+            }
+            found.push(Found { offset: expected, message: record::decode(&bytes), bytes });
+        }
+        if found.is_empty() {
+            let why = Error::new(ErrorKind::Corrupt, "the record is missing in the log");
+            found.push(Found { offset: self.from, message: Err(why), bytes: Bytes::new() });
+        }
+        Ok(found)
+    }
+}
+
+/// A record that was read.
+#[derive(Debug)]
+pub(in crate::embedded) struct Found {
+    pub(super) offset: u64,
+    pub(super) message: Result<Message>,
+    pub(super) bytes: Bytes,
+}
+
+impl Found {
+    fn size(&self) -> usize {
+        self.message.as_ref().map_or(self.bytes.len(), Message::size)
+    }
+
+    pub(super) fn raw(self) -> Option<Bytes> {
+        (!self.bytes.is_empty()).then_some(self.bytes)
+    }
+}
+
+impl Core {
+    /// What a member is returned next.
+    pub(in crate::embedded) fn poll_member(&mut self, id: MemberId, waker: &Waker, now: Timestamp) -> Next {
+        loop {
+            let Some(member) = self.members.get_mut(&id) else {
+                return Next::End(super::closed(self.rules.backend));
+            };
+            let event = match member.told.pop_front() {
+                None => break,
+                Some(Told::Event(event)) => Some(event),
+                Some(Told::Assigned(list)) => {
+                    Some(Event::Assigned(list.into_iter().map(|(_, assignment)| assignment).collect()))
+                }
+                Some(Told::Revoking(list)) => {
+                    let drain = member.drain;
+                    self.told_revoking(list, drain, now)
+                }
+            };
+            if let Some(event) = event {
+                return Next::Event(event);
+            }
+        }
+        let Some(member) = self.members.get_mut(&id) else { return Next::Wait };
+        if let Some(error) = &member.ended {
+            return Next::End(error.clone());
+        }
+        if !member.leaving
+            && let Some(next) = self.next_ready(id)
+        {
+            return next;
+        }
+        if let Some(member) = self.members.get_mut(&id)
+            && member.waker.as_ref().is_none_or(|known| !known.will_wake(waker))
+        {
+            member.waker = Some(waker.clone());
+        }
+        Next::Wait
+    }
+
+    fn next_ready(&mut self, id: MemberId) -> Option<Next> {
+        let member = self.members.get_mut(&id)?;
+        for _ in 0..member.ready.len() {
+            let share_id = member.ready.pop_front()?;
+            let Some(share) = self.shares.get_mut(&share_id).filter(|share| share.owner == Some(id)) else {
+                continue;
+            };
+            share.queued = false;
+            let topic = self.topics.get(&share.life);
+            let Some((topic, part)) =
+                topic.and_then(|topic| Some((topic, topic.partition(share.partition)?)))
+            else {
+                continue;
+            };
+            if !share.flows() {
+                continue;
+            }
+            if let Some(event) = share.notice(part.low) {
+                self.statistics.gaps += u64::from(matches!(event, Event::Gap { .. }));
+                member.queue(share_id, share);
+                return Some(Next::Event(event));
+            }
+            if share.next >= part.end {
+                continue;
+            }
+            let room = member.room(share);
+            if room.is_empty() || (share.next_size > 0 && !room.clone().take(share.next_size)) {
+                let full = member.in_flight.messages >= member.bound.messages
+                    || member.in_flight.bytes >= member.bound.bytes;
+                if full {
+                    // Nothing of any partition has room: all stay where they are.
+                    share.queued = true;
+                    member.ready.push_front(share_id);
+                    return None;
+                }
+                member.waiting.push(share_id);
+                continue;
+            }
+            let mut plan = Plan::new(topic.life, topic.log, share.partition, share.next..part.end);
+            plan.share = share_id;
+            plan.limit.items = plan.limit.items.min(room.messages());
+            plan.limit.bytes = plan.limit.bytes.min(room.bytes().max(1024).saturating_mul(2));
+            return Some(Next::Read(plan));
+        }
+        None
+    }
+
+    /// Returns what was read, if it still may be; `None`: ask again.
+    pub(in crate::embedded) fn deliver(
+        &mut self,
+        id: MemberId,
+        plan: &Plan,
+        found: Vec<Found>,
+    ) -> Option<Event> {
+        let member = self.members.get_mut(&id)?;
+        let share = self.shares.get_mut(&plan.share).filter(|share| share.owner == Some(id))?;
+        let topic = self.topics.get(&plan.life)?;
+        let part = topic.partition(plan.partition)?;
+        let unchanged = share.life == plan.life && share.next == plan.from && part.low <= plan.from;
+        if !share.flows() || member.leaving || !unchanged {
+            if share.flows() {
+                member.queue(plan.share, share);
+            }
+            return None;
+        }
+        let mut room = member.room(share);
+        let mut deliveries = Vec::with_capacity(found.len());
+        let mut unreadable = None;
+        let before = share.flight.total.bytes;
+        for one in found {
+            let (position, size) = (topic.at(one.offset), one.size());
+            let Some(window) = share.window.as_mut() else { break };
+            if one.message.is_err() && !deliveries.is_empty() {
+                break;
+            }
+            if !room.clone().take(size) {
+                share.next_size = size.max(1);
+                break;
+            }
+            share.next_size = 0;
+            share.next = one.offset + 1;
+            // What is known to be done, from before a restart, is left out.
+            if !window.deliver(position) {
+                continue;
+            }
+            room.take(size);
+            share.flight.hand_out(one.offset, size);
+            match one.message {
+                Ok(message) => deliveries.push(Delivery { position, message }),
+                Err(ref why) => {
+                    let why = why.clone();
+                    unreadable = Some(Event::Unreadable { of: share.owned(), position, raw: one.raw(), why });
+                    break;
+                }
+            }
+        }
+        let messages = deliveries.len() + usize::from(unreadable.is_some());
+        member.in_flight.messages += messages;
+        member.in_flight.bytes += share.flight.total.bytes - before;
+        self.statistics.delivered += deliveries.len() as u64;
+        self.statistics.unreadable += u64::from(unreadable.is_some());
+        if share.next < part.end || share.caught.is_some() {
+            member.queue(plan.share, share);
+        }
+        if unreadable.is_some() {
+            return unreadable;
+        }
+        (!deliveries.is_empty()).then(|| Event::Batch(Batch { of: share.owned(), deliveries }))
+    }
+
+    /// A consumer cannot read any more.
+    pub(in crate::embedded) fn fail_member(&mut self, id: MemberId, error: &Error) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.ended.get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+impl Share {
+    /// What is to be told before the next message: a gap, or that all was returned that there was.
+    fn notice(&mut self, low: u64) -> Option<Event> {
+        if let Some(before) = self.before.take() {
+            let to = self.window.as_ref().map(crate::AckWindow::position);
+            let of = self.owned();
+            return Some(Event::Gap { of, from: Some(before), to, why: GapReason::Recreated });
+        }
+        if self.next < low {
+            let (from, to) = (Position(self.life, self.next), Position(self.life, low));
+            self.next = low;
+            self.next_size = 0;
+            if let Some(window) = &mut self.window {
+                window.skip_to(to);
+            }
+            let of = self.owned();
+            return Some(Event::Gap { of, from: Some(from), to: Some(to), why: GapReason::Trimmed });
+        }
+        if self.caught.is_some_and(|end| self.next >= end) {
+            self.caught = None;
+            return Some(Event::CaughtUp(self.owned()));
+        }
+        None
+    }
+}

@@ -1,0 +1,398 @@
+//! The state of the embedded broker, and everything that is decided about it.
+//!
+//! Pure but for reading the store: all methods take the time, change the state and add to a [`Step`] what is to be committed. The
+//! shell (`engine.rs`) runs steps: commands are decided, the batch is committed, [`Core::apply`] makes it visible.
+//! What was decided and not committed is known to later decisions and to nobody else.
+//!
+//! Topics are in `topics.rs`, appending and deduplication in `append.rs`, delay in `delay.rs`, who owns what in `groups.rs` and `handover.rs`, acks
+//! in `cursors.rs`, what consumers get in `delivery.rs` and readers in `following.rs`, what is removed in `retention.rs`, reports in `describe.rs`,
+//! loading in `recover.rs`.
+
+mod append;
+mod cursors;
+mod delay;
+mod delivery;
+mod describe;
+mod following;
+mod groups;
+mod handover;
+mod member;
+mod recover;
+mod retention;
+mod search;
+mod step;
+mod timers;
+mod topic;
+mod topics;
+
+pub(super) use append::{Verdict, stored_as};
+pub(super) use cursors::Settled;
+pub(super) use delivery::{Next, Plan};
+pub(super) use step::Step;
+
+use super::{
+    record::Arena,
+    state::{self, group_key, partition_key, topic_key},
+};
+use crate::{Durability, Error, ErrorKind, Group, Result, Statistics, Timestamp, Topic};
+use member::{GroupState, Member, ReaderState, Share, Told};
+use ropeway_store::{KeyValue, Keyspace};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    task::Waker,
+    time::Duration,
+};
+use timers::{Timer, Timers};
+use topic::TopicState;
+
+pub(super) type MemberId = u64;
+pub(super) type ReaderId = u64;
+pub(super) type ShareId = u64;
+pub(super) type Life = u64;
+
+/// The longest map of acks that is stored with a cursor, in bytes; what is beyond is delivered again after a restart.
+const MAX_MAP: usize = 1024 * 1024;
+/// How exactly it is stored when a group last had a member.
+const SEEN_STEP: Duration = Duration::from_secs(3600);
+
+/// What does not change while the broker is open.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) backend: &'static str,
+    pub(super) durability: Durability,
+    /// The most that can be asked for.
+    pub(super) possible: Durability,
+    pub(super) max_message: usize,
+    /// How long ids are remembered, and how many.
+    pub(super) dedup: Option<(Duration, u64)>,
+    pub(super) group_expiry: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Spaces {
+    state: Keyspace,
+    schedule: Keyspace,
+    dedup: Option<Keyspace>,
+}
+
+/// The state of the broker.
+#[derive(Debug)]
+pub(super) struct Core {
+    rules: Rules,
+    store: Arc<dyn KeyValue>,
+    spaces: Spaces,
+    arena: Arena,
+    names: BTreeMap<Topic, Life>,
+    topics: HashMap<Life, TopicState>,
+    groups: BTreeMap<Group, GroupState>,
+    shares: HashMap<ShareId, Share>,
+    members: HashMap<MemberId, Member>,
+    readers: HashMap<ReaderId, ReaderState>,
+    timers: Timers,
+    last_life: u64,
+    /// The highest epoch of a group that was deleted.
+    last_epoch: u64,
+    last_id: u64,
+    /// How many ids are remembered.
+    remembered: u64,
+    statistics: Statistics,
+    poisoned: Option<Error>,
+    closed: bool,
+    /// The due time that waiting consumers know of, where they keep the timers.
+    armed: Option<Timestamp>,
+}
+
+impl Core {
+    /// When [`Self::tick`] has something to do.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// Notes that somebody waits for the next due time.
+    pub(super) fn arm(&mut self) -> Option<Timestamp> {
+        self.armed = self.timers.next();
+        self.armed
+    }
+
+    pub(super) const fn statistics_mut(&mut self) -> &mut Statistics {
+        &mut self.statistics
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        Statistics {
+            consumers: self.members.len() as u64,
+            readers: self.readers.len() as u64,
+            ..self.statistics
+        }
+    }
+
+    pub(super) const fn poisoned(&self) -> Option<&Error> {
+        self.poisoned.as_ref()
+    }
+
+    /// Whether calls are answered.
+    pub(super) fn open(&self) -> Result<()> {
+        if self.closed { Err(closed(self.rules.backend)) } else { Ok(()) }
+    }
+
+    /// Whether something may be written.
+    pub(super) fn writable(&self) -> Result<()> {
+        self.open()?;
+        self.poisoned.as_ref().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn life(&self, topic: &Topic) -> Result<Life> {
+        self.names.get(topic).copied().ok_or_else(|| no_topic(topic))
+    }
+
+    fn topic(&self, topic: &Topic) -> Result<&TopicState> {
+        self.names.get(topic).and_then(|life| self.topics.get(life)).ok_or_else(|| no_topic(topic))
+    }
+
+    /// The partitions that a call is about: one, or all.
+    fn chosen(&self, topic: &Topic, partition: Option<u32>) -> Result<std::ops::Range<u32>> {
+        let count = self.topic(topic)?.count();
+        match partition {
+            None => Ok(0..count),
+            Some(one) if one < count => Ok(one..one + 1),
+            Some(one) => Err(no_partition(topic, one, count)),
+        }
+    }
+
+    /// Does what is due, a bounded piece of it.
+    pub(super) fn tick(&mut self, step: &mut Step) {
+        // A piece that left something to do sets its timer to now: it is the next step's.
+        let mut done = Vec::new();
+        while let Some(timer) = self.timers.pop(step.now) {
+            done.push(timer);
+        }
+        for timer in done {
+            let result = match timer {
+                Timer::Delay(life) => self.move_due(step, life),
+                Timer::Drain(share) => {
+                    self.drain_over(step, share);
+                    Ok(())
+                }
+                Timer::Acks(member) => {
+                    self.store_acks(step, member);
+                    Ok(())
+                }
+                Timer::Close(member) => {
+                    self.close_over(step, member);
+                    Ok(())
+                }
+                Timer::Retention(life) => self.retain(step, life),
+                Timer::Free(life) => self.free(step, life),
+                Timer::Sweep(life) => self.sweep(step, life),
+                Timer::Forget => self.forget(step),
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, ?timer, "background work of the embedded broker failed; it is tried again");
+                self.timers.set(timer, step.now + Duration::from_secs(1));
+            }
+        }
+    }
+
+    /// Adds to the step the records of all that it changed.
+    pub(super) fn finish(&mut self, step: &mut Step) {
+        for (life, partition) in &step.touched {
+            let Some(part) = self.topics.get_mut(life).and_then(|topic| topic.partition_mut(*partition))
+            else {
+                continue;
+            };
+            part.touched = false;
+            step.batch.put(self.spaces.state, partition_key(*life, *partition), part.record().encode());
+        }
+        for life in &step.topics {
+            if let Some(topic) = self.topics.get(life) {
+                step.batch.put(self.spaces.state, topic_key(&topic.topic), topic.record().encode());
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for id in &step.cursors {
+            let Some(share) = self.shares.get_mut(id) else { continue };
+            share.dirty = false;
+            if self.rules.possible == Durability::Volatile {
+                continue;
+            }
+            let key = state::cursor_key(&share.group, &share.topic, share.partition);
+            step.batch.put(self.spaces.state, key, share.record(MAX_MAP).encode());
+            seen.insert(share.group.clone());
+        }
+        for group in seen {
+            let Some(state) = self.groups.get_mut(&group) else { continue };
+            if !state.members.is_empty() && step.now.since(state.last_seen) > SEEN_STEP {
+                state.last_seen = step.now;
+                write_seen(step, self.spaces.state, &group, state);
+            }
+        }
+    }
+
+    /// Makes visible what was committed; answers whom to wake.
+    pub(super) fn apply(&mut self, step: &mut Step) -> Vec<Waker> {
+        let mut wake = Vec::new();
+        for (life, partition) in std::mem::take(&mut step.touched) {
+            self.show(life, partition, &mut wake);
+        }
+        for (member, told) in std::mem::take(&mut step.told) {
+            self.tell(member, told, &mut wake);
+        }
+        if self.armed != self.timers.next()
+            && self.timers.next().is_some_and(|next| self.armed.is_none_or(|armed| next < armed))
+        {
+            wake.extend(self.members.values_mut().filter_map(|member| member.waker.take()));
+            wake.extend(self.readers.values_mut().filter_map(|reader| reader.waker.take()));
+        }
+        wake
+    }
+
+    /// A commit failed: nothing of the step is shown, and nothing is written any more.
+    pub(super) fn poison(&mut self, step: &mut Step, error: &Error) -> Vec<Waker> {
+        if self.poisoned.is_none() {
+            tracing::error!(%error, "a commit failed: the embedded broker refuses all writes until it is opened again");
+            self.poisoned = Some(
+                Error::new(
+                    ErrorKind::Unavailable,
+                    "a commit to the disk failed, so nothing is written any more; close the broker and open it again to recover",
+                )
+                .on(self.rules.backend)
+                .caused_by(error.clone()),
+            );
+        }
+        step.touched.clear();
+        // What was taken away is gone, and consumers that end are told so; nobody gets anything.
+        step.told.retain(|(_, told)| matches!(told, Told::Event(_)));
+        self.apply(step)
+    }
+
+    /// Shows a partition's new messages to who waits for them.
+    fn show(&mut self, life: Life, partition: u32, wake: &mut Vec<Waker>) {
+        let Some(topic) = self.topics.get_mut(&life) else { return };
+        let name = topic.topic.clone();
+        let Some(part) = topic.partition_mut(partition) else { return };
+        part.end = part.next;
+        for id in &part.shares {
+            let Some(share) = self.shares.get_mut(id) else { continue };
+            let Some(member) = share.owner.and_then(|owner| self.members.get_mut(&owner)) else { continue };
+            if share.flows() {
+                member.queue(*id, share);
+                wake.extend(member.waker.take());
+            }
+        }
+        for id in &part.readers {
+            let Some(reader) = self.readers.get_mut(id) else { continue };
+            let key = (name.clone(), partition);
+            if let Some(follow) = reader.follows.get_mut(&key).filter(|follow| !follow.queued) {
+                follow.queued = true;
+                reader.ready.push_back(key);
+                wake.extend(reader.waker.take());
+            }
+        }
+    }
+
+    fn tell(&mut self, id: MemberId, told: Told, wake: &mut Vec<Waker>) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        match &told {
+            Told::Assigned(list) => {
+                self.statistics.assigned += list.len() as u64;
+                for (share_id, assignment) in list {
+                    let Some(share) = self.shares.get_mut(share_id) else { continue };
+                    if share.owner == Some(id) && share.epoch == Some(assignment.of.epoch) {
+                        share.live = true;
+                        member.queue(*share_id, share);
+                    }
+                }
+            }
+            Told::Event(crate::Event::Gone(..)) => self.statistics.gone += 1,
+            Told::Event(_) | Told::Revoking(_) => {}
+        }
+        member.told.push_back(told);
+        wake.extend(member.waker.take());
+    }
+
+    /// Ends everything: who owns gives up, who waits is told. Nothing works afterwards.
+    pub(super) fn close(&mut self, step: &mut Step) {
+        for member in self.members.values_mut() {
+            member.leaving = true;
+        }
+        let mut shares: Vec<ShareId> =
+            self.shares.iter().filter(|(_, share)| share.owner.is_some()).map(|(id, _)| *id).collect();
+        shares.sort_unstable();
+        for id in shares {
+            self.release(step, id, crate::GoneReason::Closed);
+        }
+        let groups: Vec<Group> = self.groups.keys().cloned().collect();
+        for group in groups {
+            if self.groups.get(&group).is_some_and(|state| !state.members.is_empty()) {
+                self.note_seen(step, &group);
+            }
+        }
+        let error = closed(self.rules.backend);
+        for group in self.groups.values_mut() {
+            group.members.clear();
+        }
+        let mut wake = Vec::new();
+        for member in self.members.values_mut() {
+            member.ended.get_or_insert_with(|| error.clone());
+            for closer in member.closers.drain(..) {
+                let unacked = member.unacked.clone();
+                step.after(move |_| _ = closer.send(unacked));
+            }
+            wake.extend(member.waker.take());
+        }
+        for reader in self.readers.values_mut() {
+            reader.ended.get_or_insert_with(|| error.clone());
+            wake.extend(reader.waker.take());
+        }
+        step.after(move |_| wake.into_iter().for_each(Waker::wake));
+        self.closed = true;
+    }
+
+    /// Stores that the group has or had a member now.
+    fn note_seen(&mut self, step: &mut Step, group: &Group) {
+        if let Some(state) = self.groups.get_mut(group) {
+            state.last_seen = step.now;
+            write_seen(step, self.spaces.state, group, state);
+        }
+    }
+}
+
+fn write_seen(step: &mut Step, space: Keyspace, group: &Group, state: &GroupState) {
+    let at = u64::try_from(state.last_seen.as_millis()).unwrap_or(0);
+    step.batch.put(space, group_key(group), state::encode_number(at));
+}
+
+pub(super) fn closed(backend: &'static str) -> Error {
+    Error::new(ErrorKind::Closed, "the broker is closed; open it again").on(backend)
+}
+
+fn no_topic(topic: &Topic) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no topic {topic:?}; create it first"))
+}
+
+fn no_partition(topic: &Topic, partition: u32, count: u32) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("topic {topic:?} has no partition {partition}: it has {count}, counted from 0"),
+    )
+}
+
+/// A failure of the store, in the words of the contract.
+pub(super) fn store_error(error: ropeway_store::Error) -> Error {
+    use ropeway_store::Error as Store;
+    let kind = match &error {
+        Store::Full { .. } => ErrorKind::Full,
+        Store::Corrupt { .. } => ErrorKind::Corrupt,
+        Store::Version { .. } => ErrorKind::Unsupported,
+        Store::Locked { .. } => ErrorKind::Conflict,
+        Store::Closed => ErrorKind::Closed,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, error.to_string()).caused_by(error)
+}

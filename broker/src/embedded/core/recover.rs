@@ -1,0 +1,272 @@
+//! From the store to the state, when the broker is opened.
+
+use super::{
+    Core, Rules, Spaces, Timers,
+    member::{GroupState, Share},
+    store_error,
+    timers::Timer,
+    topic::{PartitionState, TopicState},
+};
+use crate::{
+    AckWindow, Error, ErrorKind, Group, Result, Statistics, Timestamp, Topic,
+    embedded::{
+        record::Arena,
+        state::{
+            self, CURSORS, CursorRecord, FORMAT, FORMAT_KEY, GROUPS, LAST_EPOCH, LAST_LIFE, PARTITIONS,
+            PartitionRecord, SWEEPS, TOPICS, TopicRecord, decode_number, encode_number,
+        },
+    },
+};
+use bytes::Bytes;
+use ropeway_store::{Direction, Durability, KeyValue, Keyspace, Limit, WriteBatch, prefix_end};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+const DEDUP: &str = "dedup";
+
+impl Core {
+    /// The state that a store holds; an empty store holds an empty one.
+    pub(in crate::embedded) fn recover(
+        store: Arc<dyn KeyValue>,
+        rules: Rules,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let spaces = open_spaces(&*store, &rules)?;
+        check_format(&*store, spaces.state)?;
+        let number = |key: &[u8]| -> Result<u64> {
+            let stored = store.get(spaces.state, key).map_err(store_error)?;
+            stored.map_or(Ok(0), |bytes| decode_number(&bytes))
+        };
+        let mut core = Self {
+            last_life: number(LAST_LIFE)?,
+            last_epoch: number(LAST_EPOCH)?,
+            rules,
+            spaces,
+            arena: Arena::default(),
+            names: BTreeMap::new(),
+            topics: HashMap::new(),
+            groups: BTreeMap::new(),
+            shares: HashMap::new(),
+            members: HashMap::new(),
+            readers: HashMap::new(),
+            timers: Timers::default(),
+            last_id: 0,
+            remembered: 0,
+            statistics: Statistics::default(),
+            poisoned: None,
+            closed: false,
+            armed: None,
+            store,
+        };
+        core.load_topics(now)?;
+        core.load_partitions(now)?;
+        core.load_groups()?;
+        core.load_sweeps(now)?;
+        core.drop_orphans()?;
+        core.count_remembered(now)?;
+        Ok(core)
+    }
+
+    fn load_topics(&mut self, now: Timestamp) -> Result<()> {
+        for (key, value) in entries(&*self.store, self.spaces.state, TOPICS)? {
+            let name = key.strip_prefix(TOPICS).and_then(|name| std::str::from_utf8(name).ok());
+            let topic = name.and_then(|name| Topic::new(name).ok()).ok_or_else(|| damaged(&key))?;
+            let record = TopicRecord::decode(&value).map_err(|error| at(error, &key))?;
+            let life = record.life;
+            let log = self.store.open_keyspace(&state::log_name(life)).map_err(store_error)?;
+            if record.delayed > 0 {
+                self.timers.set(Timer::Delay(life), now);
+            }
+            if record.retention.age.is_some() || record.retention.bytes.is_some() {
+                self.timers.set(Timer::Retention(life), now);
+            }
+            let partitions = (0..record.partitions).map(|_| PartitionState::default()).collect();
+            self.names.insert(topic.clone(), life);
+            self.topics.insert(
+                life,
+                TopicState {
+                    topic,
+                    life,
+                    retention: record.retention,
+                    log,
+                    partitions,
+                    delayed: record.delayed,
+                    delay_seq: record.delay_seq,
+                    delay_floor: Timestamp::from_millis(i64::MIN),
+                    spread: 0,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn load_partitions(&mut self, now: Timestamp) -> Result<()> {
+        let mut loaded: HashMap<u64, u32> = HashMap::new();
+        for (key, value) in entries(&*self.store, self.spaces.state, PARTITIONS)? {
+            let (life, partition) = state::parse_partition_key(&key).ok_or_else(|| damaged(&key))?;
+            let record = PartitionRecord::decode(&value).map_err(|error| at(error, &key))?;
+            let topic = self.topics.get_mut(&life);
+            let part = topic.and_then(|topic| topic.partition_mut(partition)).ok_or_else(|| damaged(&key))?;
+            *part = PartitionState::restore(&record);
+            *loaded.entry(life).or_default() += 1;
+            if record.freed < record.low {
+                self.timers.set(Timer::Free(life), now);
+            }
+        }
+        for (life, topic) in &self.topics {
+            let found = loaded.get(life).copied().unwrap_or(0);
+            if found != topic.count() {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!(
+                        "topic {:?} has {} partitions and {found} of them are stored",
+                        topic.topic,
+                        topic.count()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn load_groups(&mut self) -> Result<()> {
+        for (key, value) in entries(&*self.store, self.spaces.state, GROUPS)? {
+            let name = key.strip_prefix(GROUPS).and_then(|name| std::str::from_utf8(name).ok());
+            let group = name.and_then(|name| Group::new(name).ok()).ok_or_else(|| damaged(&key))?;
+            let last_seen = decode_number(&value).map_err(|error| at(error, &key))?;
+            let last_seen = Timestamp::from_millis(i64::try_from(last_seen).unwrap_or(i64::MAX));
+            self.groups.insert(group, GroupState { last_seen, ..GroupState::default() });
+        }
+        for (key, value) in entries(&*self.store, self.spaces.state, CURSORS)? {
+            let (group, topic, partition) = state::parse_cursor_key(&key).ok_or_else(|| damaged(&key))?;
+            let record = CursorRecord::decode(&value).map_err(|error| at(error, &key))?;
+            let id = self.new_id();
+            let mut share = Share::new(group.clone(), topic.clone(), partition);
+            share.epoch = record.epoch;
+            share.window = record.position.map(|position| {
+                AckWindow::restore(position, &record.map).unwrap_or_else(|error| {
+                    tracing::warn!(%error, %group, %topic, partition, "what was done behind the position is delivered again");
+                    AckWindow::new(position)
+                })
+            });
+            share.life = record.position.map_or(0, |position| position.0);
+            share.home.clone_from(&record.owner);
+            share.last_owner = record.owner;
+            self.shares.insert(id, share);
+            self.groups.entry(group).or_default().shares.insert((topic, partition), id);
+        }
+        Ok(())
+    }
+
+    fn load_sweeps(&mut self, now: Timestamp) -> Result<()> {
+        for (key, value) in entries(&*self.store, self.spaces.state, SWEEPS)? {
+            let life = decode_number(&value).map_err(|error| at(error, &key))?;
+            self.timers.set(Timer::Sweep(life), now);
+        }
+        Ok(())
+    }
+
+    /// Removes the messages of topics that are deleted, or were never made whole.
+    fn drop_orphans(&self) -> Result<()> {
+        let lives: HashSet<u64> = self.topics.keys().copied().collect();
+        for name in self.store.keyspaces().map_err(store_error)? {
+            if state::log_life(&name).is_some_and(|life| !lives.contains(&life)) {
+                let log = self.store.open_keyspace(&name).map_err(store_error)?;
+                self.store.drop_keyspace(log).map_err(store_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count_remembered(&mut self, now: Timestamp) -> Result<()> {
+        if let Some(space) = self.spaces.dedup {
+            let mut count = 0;
+            each(&*self.store, space, b"t", |_, _| {
+                count += 1;
+                Ok(())
+            })?;
+            self.remembered = count;
+            if count > 0 {
+                self.timers.set(Timer::Forget, now);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_spaces(store: &dyn KeyValue, rules: &Rules) -> Result<Spaces> {
+    let open = |name: &str| store.open_keyspace(name).map_err(store_error);
+    let dedup = if rules.dedup.is_some() {
+        Some(open(DEDUP)?)
+    } else {
+        // Switched off: what was remembered would be out of date when it is switched on again.
+        if store.keyspaces().map_err(store_error)?.iter().any(|name| name == DEDUP) {
+            store.drop_keyspace(open(DEDUP)?).map_err(store_error)?;
+        }
+        None
+    };
+    Ok(Spaces { state: open("state")?, schedule: open("schedule")?, dedup })
+}
+
+fn check_format(store: &dyn KeyValue, space: Keyspace) -> Result<()> {
+    match store.get(space, FORMAT_KEY).map_err(store_error)? {
+        Some(bytes) => match decode_number(&bytes)? {
+            FORMAT => Ok(()),
+            other => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the directory holds format {other} of the embedded broker, and this build knows format {FORMAT}; open it with the version that wrote it"
+                ),
+            )),
+        },
+        None => {
+            let mut batch = WriteBatch::new();
+            batch.put(space, Bytes::from_static(FORMAT_KEY), encode_number(FORMAT));
+            store.commit(batch, Durability::PowerLoss).map_err(store_error)
+        }
+    }
+}
+
+fn entries(store: &dyn KeyValue, space: Keyspace, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>> {
+    let mut all = Vec::new();
+    each(store, space, prefix, |key, value| {
+        all.push((key, value));
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn each(
+    store: &dyn KeyValue,
+    space: Keyspace,
+    prefix: &[u8],
+    mut visit: impl FnMut(Bytes, Bytes) -> Result<()>,
+) -> Result<()> {
+    let end = prefix_end(prefix);
+    let mut from = prefix.to_vec();
+    loop {
+        let page = store
+            .scan(space, &from, end.as_deref(), Direction::Forward, Limit::items(4096))
+            .map_err(store_error)?;
+        if let Some((last, _)) = page.items.last() {
+            from = [last, &[0][..]].concat();
+        }
+        for (key, value) in page.items {
+            visit(key, value)?;
+        }
+        if !page.more {
+            return Ok(());
+        }
+    }
+}
+
+fn damaged(key: &[u8]) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("the stored key {:?} is damaged", String::from_utf8_lossy(key)))
+}
+
+fn at(error: Error, key: &[u8]) -> Error {
+    let text = format!("{error} (at key {:?})", String::from_utf8_lossy(key));
+    Error::new(error.kind(), text).caused_by(error)
+}

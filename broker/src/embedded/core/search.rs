@@ -1,0 +1,74 @@
+//! From a [`Start`] to an offset.
+
+use super::{Core, Life, store_error};
+use crate::{
+    Error, ErrorKind, Position, Result, Start, Timestamp, Topic,
+    embedded::{record::appended, state::log_key},
+};
+
+impl Core {
+    /// The offset at which reading of a partition starts.
+    pub(super) fn resolve(&self, life: Life, partition: u32, start: Start) -> Result<u64> {
+        let found = self.topics.get(&life).and_then(|topic| Some((topic, topic.partition(partition)?)));
+        let Some((topic, part)) = found else {
+            return Err(Error::new(ErrorKind::NotFound, "the topic was deleted"));
+        };
+        let of_this_life = |position: Position| {
+            if position.0 == life { Ok(position.1) } else { Err(other_life(&topic.topic, position)) }
+        };
+        match start {
+            Start::Earliest => Ok(part.low),
+            Start::Latest => Ok(part.next),
+            Start::At(position) => Ok(of_this_life(position)?.max(part.low)),
+            Start::After(position) => Ok(of_this_life(position)?.saturating_add(1).max(part.low)),
+            Start::Time(at) => self.first_since(life, partition, at),
+        }
+    }
+
+    /// The offset of the first message that the log took at that time or later.
+    fn first_since(&self, life: Life, partition: u32, at: Timestamp) -> Result<u64> {
+        let Some(topic) = self.topics.get(&life) else { return Ok(0) };
+        let Some(part) = topic.partition(partition) else { return Ok(0) };
+        let (mut low, mut high) = (part.low, part.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // What cannot be read has no time: the next one that has decides.
+            let mut probe = middle;
+            let mut time = None;
+            while probe < high && time.is_none() {
+                time = self.appended(topic.log, partition, probe)?;
+                probe += 1;
+            }
+            match time {
+                Some(time) if time < at => low = probe,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    fn appended(
+        &self,
+        log: ropeway_store::Keyspace,
+        partition: u32,
+        offset: u64,
+    ) -> Result<Option<Timestamp>> {
+        let record = self.store.get(log, &log_key(partition, offset)).map_err(store_error)?;
+        Ok(record.as_deref().and_then(appended))
+    }
+
+    /// When the log took a message that is visible.
+    pub(super) fn taken_at(&self, life: Life, partition: u32, offset: u64) -> Option<Timestamp> {
+        let topic = self.topics.get(&life)?;
+        self.appended(topic.log, partition, offset).ok()?
+    }
+}
+
+pub(super) fn other_life(topic: &Topic, position: Position) -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        format!(
+            "{position} is a position of another topic {topic:?}, which was deleted and made again since"
+        ),
+    )
+}

@@ -1,0 +1,95 @@
+//! A topic and its partitions, as they are kept in memory.
+
+use super::{ReaderId, ShareId};
+use crate::{
+    Position, Retention, Timestamp, Topic,
+    embedded::state::{PartitionRecord, TopicRecord},
+};
+use ropeway_store::Keyspace;
+
+/// A topic in one of its lives.
+#[derive(Debug)]
+pub(super) struct TopicState {
+    pub(super) topic: Topic,
+    pub(super) life: u64,
+    pub(super) retention: Retention,
+    pub(super) log: Keyspace,
+    pub(super) partitions: Vec<PartitionState>,
+    /// How many messages wait for their time.
+    pub(super) delayed: u64,
+    pub(super) delay_seq: u64,
+    /// Nothing that is delayed is due before then.
+    pub(super) delay_floor: Timestamp,
+    /// Where the next message without a key goes.
+    pub(super) spread: u32,
+}
+
+impl TopicState {
+    pub(super) fn record(&self) -> TopicRecord {
+        TopicRecord {
+            life: self.life,
+            partitions: self.partitions.len() as u32,
+            retention: self.retention.clone(),
+            delayed: self.delayed,
+            delay_seq: self.delay_seq,
+        }
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.partitions.len() as u32
+    }
+
+    pub(super) fn partition(&self, partition: u32) -> Option<&PartitionState> {
+        self.partitions.get(partition as usize)
+    }
+
+    pub(super) fn partition_mut(&mut self, partition: u32) -> Option<&mut PartitionState> {
+        self.partitions.get_mut(partition as usize)
+    }
+
+    pub(super) const fn at(&self, offset: u64) -> Position {
+        Position(self.life, offset)
+    }
+}
+
+/// A partition: messages lie from `low` up to `end`.
+#[derive(Debug, Default)]
+pub(super) struct PartitionState {
+    pub(super) low: u64,
+    /// Behind the last message that is committed, and so visible.
+    pub(super) end: u64,
+    /// Behind the last message that is decided.
+    pub(super) next: u64,
+    pub(super) freed: u64,
+    pub(super) last: Timestamp,
+    pub(super) bytes: u64,
+    /// Whether the step at hand changed it.
+    pub(super) touched: bool,
+    /// Who waits for messages.
+    pub(super) shares: Vec<ShareId>,
+    pub(super) readers: Vec<ReaderId>,
+}
+
+impl PartitionState {
+    pub(super) fn restore(record: &PartitionRecord) -> Self {
+        Self {
+            low: record.low,
+            end: record.next,
+            next: record.next,
+            freed: record.freed,
+            last: record.last,
+            bytes: record.bytes,
+            ..Self::default()
+        }
+    }
+
+    pub(super) const fn record(&self) -> PartitionRecord {
+        PartitionRecord {
+            low: self.low,
+            next: self.next,
+            freed: self.freed,
+            last: self.last,
+            bytes: self.bytes,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Making, growing and deleting topics.
+
+use super::{
+    Core, Life, Step, store_error,
+    timers::Timer,
+    topic::{PartitionState, TopicState},
+};
+use crate::{
+    Error, ErrorKind, Result, Timestamp, Topic, TopicSpec,
+    embedded::state::{LAST_LIFE, encode_number, log_name, partition_key, sweep_key, topic_key},
+};
+use bytes::Bytes;
+
+/// The most partitions of a topic.
+const MAX_PARTITIONS: u32 = 4096;
+
+impl Core {
+    pub(in crate::embedded) fn create_topic(
+        &mut self,
+        step: &mut Step,
+        topic: &Topic,
+        spec: &TopicSpec,
+    ) -> Result<()> {
+        self.writable()?;
+        if self.names.contains_key(topic) {
+            return Err(Error::new(ErrorKind::Exists, format!("there is a topic {topic:?} already")));
+        }
+        check_count(spec.partitions)?;
+        if spec.retention.compact {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the embedded broker does not compact topics; keep messages by age or bytes",
+            ));
+        }
+        let clock = u64::try_from(step.now.as_millis()).unwrap_or(0);
+        let life = clock.max(self.last_life + 1);
+        let log = self.store.open_keyspace(&log_name(life)).map_err(store_error)?;
+        self.last_life = life;
+        step.batch.put(self.spaces.state, Bytes::from_static(LAST_LIFE), encode_number(life));
+        let partitions = (0..spec.partitions).map(|_| PartitionState::default()).collect();
+        self.topics.insert(
+            life,
+            TopicState {
+                topic: topic.clone(),
+                life,
+                retention: spec.retention.clone(),
+                log,
+                partitions,
+                delayed: 0,
+                delay_seq: 0,
+                delay_floor: Timestamp::from_millis(i64::MAX),
+                spread: 0,
+            },
+        );
+        self.names.insert(topic.clone(), life);
+        step.topics.insert(life);
+        self.touch(step, life, 0..spec.partitions);
+        self.follow_new(step, topic, life, 0..spec.partitions);
+        Ok(())
+    }
+
+    pub(in crate::embedded) fn grow_topic(
+        &mut self,
+        step: &mut Step,
+        topic: &Topic,
+        partitions: u32,
+    ) -> Result<()> {
+        self.writable()?;
+        let life = self.life(topic)?;
+        check_count(partitions)?;
+        let Some(state) = self.topics.get_mut(&life) else { return Ok(()) };
+        let before = state.count();
+        if partitions < before {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("topic {topic:?} has {before} partitions and cannot shrink to {partitions}"),
+            ));
+        }
+        state.partitions.resize_with(partitions as usize, PartitionState::default);
+        step.topics.insert(life);
+        self.touch(step, life, before..partitions);
+        self.follow_new(step, topic, life, before..partitions);
+        let groups: Vec<_> = self
+            .members
+            .values()
+            .filter(|member| member.topics.contains(topic) && !member.leaving)
+            .map(|member| member.group.clone())
+            .collect();
+        for group in groups {
+            self.rebalance(step, &group, None);
+        }
+        Ok(())
+    }
+
+    pub(in crate::embedded) fn delete_topic(&mut self, step: &mut Step, topic: &Topic) -> Result<()> {
+        self.writable()?;
+        let life = self.life(topic)?;
+        let mut users: Vec<String> = self
+            .members
+            .values()
+            .filter(|member| member.ended.is_none())
+            .filter(|member| member.topics.contains(topic) || member.owned.keys().any(|(t, _)| t == topic))
+            .map(|member| member.group.to_string())
+            .collect();
+        users.sort();
+        users.dedup();
+        if !users.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("topic {topic:?} is consumed by members of: {}; stop them first", users.join(", ")),
+            ));
+        }
+        let Some(state) = self.topics.remove(&life) else { return Ok(()) };
+        self.names.remove(topic);
+        step.batch.delete(self.spaces.state, topic_key(topic));
+        for partition in 0..state.count() {
+            step.batch.delete(self.spaces.state, partition_key(life, partition));
+        }
+        step.topics.remove(&life);
+        step.touched.retain(|(other, _)| *other != life);
+        step.batch.put(self.spaces.state, sweep_key(life), encode_number(life));
+        for timer in [Timer::Delay(life), Timer::Retention(life), Timer::Free(life)] {
+            self.timers.clear(timer);
+        }
+        self.timers.set(Timer::Sweep(life), step.now);
+        let store = self.store.clone();
+        step.after(move |failed| {
+            if failed.is_none()
+                && let Err(error) = store.drop_keyspace(state.log)
+            {
+                tracing::warn!(%error, topic = %state.topic, "the messages of a deleted topic are removed when the broker is opened next");
+            }
+        });
+        Ok(())
+    }
+
+    /// Notes that partitions changed, so that they are stored and shown.
+    pub(super) fn touch(&mut self, step: &mut Step, life: Life, partitions: std::ops::Range<u32>) {
+        let Some(topic) = self.topics.get_mut(&life) else { return };
+        for partition in partitions {
+            if let Some(part) = topic.partition_mut(partition)
+                && !part.touched
+            {
+                part.touched = true;
+                step.touched.push((life, partition));
+            }
+        }
+    }
+
+    /// Appends bytes that may be no message, so that a test can see what becomes of them.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(in crate::embedded) fn plant(
+        &mut self,
+        step: &mut Step,
+        topic: &Topic,
+        partition: u32,
+        bytes: Bytes,
+    ) -> Result<crate::Position> {
+        self.writable()?;
+        let life = self.life(topic)?;
+        self.chosen(topic, Some(partition))?;
+        let position = self.append(step, life, partition, |_, _| bytes);
+        position.ok_or_else(|| super::no_topic(topic))
+    }
+}
+
+fn check_count(partitions: u32) -> Result<()> {
+    if (1..=MAX_PARTITIONS).contains(&partitions) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!("a topic has 1 to {MAX_PARTITIONS} partitions, not {partitions}"),
+    ))
+}

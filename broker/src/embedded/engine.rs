@@ -1,0 +1,255 @@
+//! Runs steps: takes commands, lets the core decide, commits once, makes it visible, answers.
+//!
+//! `memory:` runs them in the thread that calls, one at a time; nothing runs in the background, so that it is deterministic.
+//! `embedded:` has one thread for it, so that while one commit waits for the disk the commands of the next gather.
+
+use super::{
+    core::{Core, Rules, Step, closed, store_error},
+    queue::{Cost, Queue, Refused, Run},
+};
+use crate::{Answer, Clock, Error, ErrorKind, Result, Timestamp, embedded::core::stored_as};
+use ropeway_store::KeyValue;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+use tokio::sync::oneshot;
+
+/// The parts of a broker that outlive its handle.
+#[derive(Debug)]
+pub(super) struct Engine {
+    core: Mutex<Core>,
+    store: Arc<dyn KeyValue>,
+    clock: Arc<dyn Clock>,
+    queue: Queue,
+    /// Held by who runs a step.
+    turn: Mutex<()>,
+    /// Steps are run by who calls.
+    pub(super) inline: bool,
+    pub(super) rules: Rules,
+}
+
+impl Engine {
+    pub(super) fn open(
+        store: Arc<dyn KeyValue>,
+        clock: Arc<dyn Clock>,
+        rules: Rules,
+        most: Cost,
+        inline: bool,
+    ) -> Result<Self> {
+        let core = Core::recover(store.clone(), rules.clone(), clock.now())?;
+        Ok(Self {
+            core: Mutex::new(core),
+            store,
+            clock,
+            queue: Queue::new(most),
+            turn: Mutex::new(()),
+            inline,
+            rules,
+        })
+    }
+
+    /// The state. Never held while anything waits, is read or is woken.
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn store(&self) -> &dyn KeyValue {
+        &*self.store
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The error of every call after close.
+    pub(super) fn closed(&self) -> Error {
+        closed(self.rules.backend)
+    }
+
+    /// Takes a command over.
+    pub(super) fn submit(
+        &self,
+        cost: Cost,
+        run: impl FnOnce(&mut Core, &mut Step) + Send + 'static,
+    ) -> Result<(), Refused> {
+        self.queue.push(cost, Box::new(run))?;
+        if self.inline {
+            self.pump();
+        }
+        Ok(())
+    }
+
+    /// Takes a command over and answers with what it decides, when that is committed.
+    pub(super) fn call<T: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&mut Core, &mut Step) -> Result<T> + Send + 'static,
+    ) -> Answer<Result<T>> {
+        let (reply, answer) = oneshot::channel();
+        let submitted = self.submit(Cost::default(), move |core, step| {
+            let decided = decide(core, step);
+            step.after(move |failed| {
+                _ = reply.send(failed.map_or(decided, |error| Err(error.clone())));
+            });
+        });
+        self.await_answer(submitted, answer)
+    }
+
+    fn await_answer<T: Send + 'static>(
+        &self,
+        submitted: Result<(), Refused>,
+        mut answer: oneshot::Receiver<Result<T>>,
+    ) -> Answer<Result<T>> {
+        let closed = self.closed();
+        match submitted {
+            Err(Refused::Ended) => Box::pin(std::future::ready(Err(closed))),
+            Err(Refused::Full(error)) => Box::pin(std::future::ready(Err(error))),
+            Ok(()) => match answer.try_recv() {
+                Ok(done) => Box::pin(std::future::ready(done)),
+                Err(_) => Box::pin(async move { answer.await.unwrap_or(Err(closed)) }),
+            },
+        }
+    }
+
+    /// Ends the broker; answers `false` where it was ended before.
+    pub(super) fn end(&self, done: impl FnOnce() + Send + 'static) -> bool {
+        let run: Run = Box::new(move |core, step| {
+            core.close(step);
+            step.after(move |_| done());
+        });
+        let ended = self.queue.end(run);
+        if ended && self.inline {
+            self.pump();
+        }
+        ended
+    }
+
+    /// Lets the thread look at the timers again.
+    pub(super) fn nudge(&self) {
+        self.queue.nudge();
+    }
+
+    /// Runs steps until nothing is left to do now.
+    pub(super) fn pump(&self) {
+        while self.step() {}
+    }
+
+    /// Runs one step; `false` where there was nothing to do.
+    fn step(&self) -> bool {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let commands = self.queue.take();
+        let mut step = Step::new(self.now(), stored_as(self.rules.durability));
+        let (poisoned, over) = {
+            let mut core = self.core();
+            if commands.is_empty() && core.next_due().is_none_or(|due| due > step.now) {
+                return false;
+            }
+            core.tick(&mut step);
+            for run in commands {
+                run(&mut core, &mut step);
+            }
+            core.finish(&mut step);
+            (core.poisoned().cloned(), core.open().is_err())
+        };
+        let failed = self.commit(&mut step, poisoned.as_ref());
+        let wake = {
+            let mut core = self.core();
+            match &failed {
+                Some(error) => core.poison(&mut step, error),
+                None => core.apply(&mut step),
+            }
+        };
+        if over && let Err(error) = self.store.close() {
+            tracing::warn!(%error, "the store of the embedded broker did not close cleanly");
+        }
+        drop(turn);
+        // Outside of all locks: what is woken or answered here may call again.
+        wake.into_iter().for_each(Waker::wake);
+        let failed = failed.map(|error| {
+            Error::new(error.kind(), "the commit failed, so it is not known whether this was stored")
+                .on(self.rules.backend)
+                .caused_by(error)
+        });
+        for after in step.take_after() {
+            after(failed.as_ref());
+        }
+        true
+    }
+
+    /// Commits the step; answers why that failed.
+    fn commit(&self, step: &mut Step, poisoned: Option<&Error>) -> Option<Error> {
+        let batch = std::mem::take(&mut step.batch);
+        if let Some(error) = poisoned {
+            // Commands that write were refused. What is left over, such as positions of who leaves, cannot be stored.
+            step.broken = None;
+            return (!batch.is_empty()).then(|| error.clone());
+        }
+        if let Some(error) = step.broken.take() {
+            return Some(error);
+        }
+        if batch.is_empty() {
+            return None;
+        }
+        self.store.commit(batch, step.durability).err().map(store_error)
+    }
+
+    /// Runs steps until the broker is closed.
+    #[cfg(feature = "embedded")]
+    pub(super) fn run(&self) {
+        loop {
+            self.pump();
+            if self.core().open().is_err() {
+                return;
+            }
+            let due = self.core().next_due();
+            self.queue.wait(due, self.now());
+        }
+    }
+}
+
+/// Keeps a broker open: closes it when the last handle, consumer or reader is gone.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) engine: Arc<Engine>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Lease {
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, thread: Mutex::new(None) }
+    }
+
+    /// Gives the steps a thread of their own.
+    #[cfg(feature = "embedded")]
+    pub(super) fn with_thread(engine: Arc<Engine>) -> Result<Self> {
+        let lease = Self::new(engine.clone());
+        let thread = std::thread::Builder::new()
+            .name("ropeway-embedded".into())
+            .spawn(move || engine.run())
+            .map_err(|error| {
+                Error::new(ErrorKind::Unavailable, "no thread can be started for the embedded broker")
+                    .caused_by(error)
+            })?;
+        *lease.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(lease)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.engine.end(|| ());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Dropped by a callback on that very thread, it ends by itself.
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the embedded broker panicked");
+        }
+    }
+}
+
+/// The error of a call whose answer cannot come any more.
+pub(super) fn gone() -> Error {
+    Error::new(ErrorKind::Closed, "the broker ended before it answered")
+}

@@ -1,0 +1,139 @@
+//! A batch on its way: who has its messages, and what becomes of it.
+//!
+//! The messages stay in one place that both sides reach: the step that writes them, and the answer, which gives them back where
+//! they were not written, or in time where the disk does not answer.
+
+use super::{
+    core::{Core, Step, Verdict},
+    engine::Engine,
+    queue::{Cost, Refused},
+};
+use crate::{Answer, Error, ErrorKind, Message, Outcomes, Published};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// A batch that was handed over.
+#[derive(Debug)]
+struct Ticket<M>(Mutex<Stage<M>>);
+
+#[derive(Debug)]
+enum Stage<M> {
+    /// No step has begun to write it.
+    Queued(Vec<M>),
+    /// A step has decided about it.
+    Taken(Vec<M>),
+    /// It was given back.
+    Returned,
+}
+
+impl<M> Ticket<M> {
+    fn stage(&self) -> MutexGuard<'_, Stage<M>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the messages out; `true`: no step will write them.
+    fn give_back(&self) -> (Vec<M>, bool) {
+        match std::mem::replace(&mut *self.stage(), Stage::Returned) {
+            Stage::Queued(messages) => (messages, true),
+            Stage::Taken(messages) => (messages, false),
+            Stage::Returned => (Vec::new(), false),
+        }
+    }
+}
+
+/// What a step answers: verdicts, or why the commit failed.
+type Decided = Result<Vec<Verdict>, Error>;
+
+/// Hands a batch to the engine. `decide` is called by the step that writes it.
+pub(super) fn hand_over<M, D>(
+    engine: &Engine,
+    batch: Vec<M>,
+    message: fn(M) -> Message,
+    cost: Cost,
+    deadline: Duration,
+    decide: D,
+) -> Answer<Outcomes>
+where
+    M: Send + 'static,
+    D: FnOnce(&mut Core, &mut Step, &[M]) -> Vec<Verdict> + Send + 'static,
+{
+    let ticket = Arc::new(Ticket(Mutex::new(Stage::Queued(batch))));
+    let (reply, mut answer) = oneshot::channel::<Decided>();
+    let taken = ticket.clone();
+    let submitted = engine.submit(cost, move |core, step| {
+        let mut stage = taken.stage();
+        let Stage::Queued(messages) = std::mem::replace(&mut *stage, Stage::Returned) else { return };
+        let verdicts = decide(core, step, &messages);
+        count(core, &verdicts);
+        *stage = Stage::Taken(messages);
+        drop(stage);
+        step.after(move |failed| _ = reply.send(failed.map_or(Ok(verdicts), |error| Err(error.clone()))));
+    });
+    let error = match submitted {
+        Ok(()) => match answer.try_recv() {
+            Ok(decided) => {
+                return Box::pin(std::future::ready(outcomes(decided, ticket.give_back().0, message)));
+            }
+            Err(_) => {
+                return Box::pin(async move {
+                    let in_time = tokio::time::timeout(deadline, answer).await;
+                    let (messages, unwritten) = ticket.give_back();
+                    match in_time {
+                        Ok(Ok(decided)) => outcomes(decided, messages, message),
+                        Ok(Err(_)) => late(messages, unwritten, &super::engine::gone(), message),
+                        Err(_) => late(messages, unwritten, &too_slow(deadline), message),
+                    }
+                });
+            }
+        },
+        Err(Refused::Ended) => engine.closed(),
+        Err(Refused::Full(error)) => error.on(engine.rules.backend),
+    };
+    let (messages, _) = ticket.give_back();
+    engine.core().statistics_mut().not_written += messages.len() as u64;
+    Box::pin(std::future::ready(late(messages, true, &error, message)))
+}
+
+fn count(core: &mut Core, verdicts: &[Verdict]) {
+    let placed = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Placed { .. })).count() as u64;
+    let statistics = core.statistics_mut();
+    statistics.published += placed;
+    statistics.not_written += verdicts.len() as u64 - placed;
+}
+
+fn outcomes<M>(decided: Decided, messages: Vec<M>, message: fn(M) -> Message) -> Outcomes {
+    match decided {
+        Ok(verdicts) => Outcomes(
+            verdicts
+                .into_iter()
+                .zip(messages)
+                .map(|(verdict, one)| match verdict {
+                    Verdict::Placed { partition, position, durability } => {
+                        Published::Acked { partition, position, durability }
+                    }
+                    Verdict::Refused(error) => Published::not_written(error, message(one)),
+                })
+                .collect(),
+        ),
+        Err(error) => late(messages, false, &error, message),
+    }
+}
+
+fn late<M>(messages: Vec<M>, unwritten: bool, error: &Error, message: fn(M) -> Message) -> Outcomes {
+    let messages = messages.into_iter().map(message).collect();
+    if unwritten {
+        Outcomes::all_not_written(error, messages)
+    } else {
+        Outcomes::all_unknown(error, messages)
+    }
+}
+
+fn too_slow(deadline: Duration) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("the disk did not answer within the publish deadline of {deadline:?}; look at its load"),
+    )
+}

@@ -1,0 +1,215 @@
+//! A message as the log stores it.
+//!
+//! `version, flags, append time (8), id (16), timestamp (8), [deliver at (8)], [varint length, key], [varint length, headers], payload`, all
+//! numbers big-endian. No checksum: the store below has its own for every block and commit. What was stored by another
+//! version, or is damaged, is an error, never a panic.
+//! Not here: keys and the records of state (`state.rs`).
+
+use crate::{Error, ErrorKind, Headers, Message, MessageId, Result, Timestamp, varint};
+use bytes::{BufMut, Bytes, BytesMut};
+
+const VERSION: u8 = 1;
+const KEY: u8 = 1;
+const HEADERS: u8 = 2;
+const PAYLOAD: u8 = 4;
+const DELIVER_AT: u8 = 8;
+/// Where the append time lies.
+const APPENDED: std::ops::Range<usize> = 2..10;
+/// Version, flags, append time, id and timestamp.
+const FIXED: usize = 34;
+
+/// Blocks of at most 64 KiB that keys and messages are written into, so that a message costs no allocation of its own.
+#[derive(Debug, Default)]
+pub(super) struct Arena {
+    block: BytesMut,
+}
+
+impl Arena {
+    const BLOCK: usize = 64 * 1024;
+
+    /// Makes room for `size` bytes in one piece.
+    fn reserve(&mut self, size: usize) {
+        if self.block.capacity() - self.block.len() < size {
+            self.block = BytesMut::with_capacity(if size > Self::BLOCK / 4 { size } else { Self::BLOCK });
+        }
+    }
+
+    /// The bytes that `write` writes, at most `size` of them.
+    pub(super) fn bytes(&mut self, size: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+        self.reserve(size);
+        write(&mut self.block);
+        self.block.split().freeze()
+    }
+
+    /// A message in its stored form.
+    pub(super) fn encode(&mut self, message: &Message, appended: Timestamp) -> Bytes {
+        let size = FIXED + 8 + 20 + message.size();
+        self.bytes(size, |out| encode(message, appended, out))
+    }
+
+    /// A message that was encoded before, with another append time.
+    pub(super) fn restamp(&mut self, record: &[u8], appended: Timestamp) -> Bytes {
+        self.bytes(record.len(), |out| {
+            out.put_slice(record);
+            if let Some(at) = out.get_mut(APPENDED) {
+                at.copy_from_slice(&appended.as_millis().to_be_bytes());
+            }
+        })
+    }
+}
+
+fn encode(message: &Message, appended: Timestamp, out: &mut BytesMut) {
+    let mut flags = 0;
+    for (flag, set) in [
+        (KEY, message.key.is_some()),
+        (HEADERS, !message.headers.is_empty()),
+        (PAYLOAD, message.payload.is_some()),
+        (DELIVER_AT, message.deliver_at.is_some()),
+    ] {
+        flags |= if set { flag } else { 0 };
+    }
+    out.put_u8(VERSION);
+    out.put_u8(flags);
+    out.put_i64(appended.as_millis());
+    out.put_u128(message.id.as_u128());
+    out.put_i64(message.timestamp.as_millis());
+    if let Some(at) = message.deliver_at {
+        out.put_i64(at.as_millis());
+    }
+    if let Some(key) = &message.key {
+        varint::put(out, key.len() as u64);
+        out.put_slice(key);
+    }
+    if !message.headers.is_empty() {
+        varint::put(out, message.headers.packed().len() as u64);
+        out.put_slice(message.headers.packed());
+    }
+    if let Some(payload) = &message.payload {
+        out.put_slice(payload);
+    }
+}
+
+/// When the log took the message; `None` where that cannot be read.
+pub(super) fn appended(record: &[u8]) -> Option<Timestamp> {
+    let at = record.get(APPENDED).filter(|_| record[0] == VERSION)?;
+    Some(Timestamp::from_millis(i64::from_be_bytes(at.try_into().ok()?)))
+}
+
+/// The message; its parts share the bytes of the record.
+pub(super) fn decode(record: &Bytes) -> Result<Message> {
+    if record.first().is_some_and(|version| *version != VERSION) {
+        return Err(corrupt("is of a format that this build does not know"));
+    }
+    let mut rest = Rest { record, at: 1 };
+    rest.message().ok_or_else(|| corrupt("is cut or damaged"))
+}
+
+fn corrupt(why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("the record {why}"))
+}
+
+struct Rest<'a> {
+    record: &'a Bytes,
+    at: usize,
+}
+
+impl Rest<'_> {
+    fn message(&mut self) -> Option<Message> {
+        let [flags] = self.array()?;
+        let _appended: [u8; 8] = self.array()?;
+        let id = MessageId::from_u128(u128::from_be_bytes(self.array()?));
+        let timestamp = self.time()?;
+        let has = |flag: u8| flags & flag != 0;
+        let deliver_at = if has(DELIVER_AT) { Some(self.time()?) } else { None };
+        let key = if has(KEY) { Some(self.part()?) } else { None };
+        let headers =
+            if has(HEADERS) { Headers::from_packed(self.part()?).ok()? } else { Headers::default() };
+        let payload = self.record.slice(self.at..);
+        let payload = match (has(PAYLOAD), payload.is_empty()) {
+            (true, _) => Some(payload),
+            (false, true) => None,
+            (false, false) => return None,
+        };
+        (flags & !(KEY | HEADERS | PAYLOAD | DELIVER_AT) == 0).then_some(Message {
+            id,
+            key,
+            headers,
+            payload,
+            timestamp,
+            deliver_at,
+        })
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let bytes = self.record.get(self.at..self.at + N)?;
+        self.at += N;
+        bytes.try_into().ok()
+    }
+
+    fn time(&mut self) -> Option<Timestamp> {
+        Some(Timestamp::from_millis(i64::from_be_bytes(self.array()?)))
+    }
+
+    fn part(&mut self) -> Option<Bytes> {
+        let (len, rest) = varint::take(self.record.get(self.at..)?)?;
+        let start = self.record.len() - rest.len();
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        if end > self.record.len() {
+            return None;
+        }
+        self.at = end;
+        Some(self.record.slice(start..end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn any_message()(
+            id in any::<u128>(), key in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)),
+            headers in proptest::collection::vec((".{0,8}", proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20))), 0..5),
+            payload in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300)),
+            timestamp in any::<i64>(), deliver_at in proptest::option::of(any::<i64>()),
+        ) -> Message {
+            let headers = headers.iter().fold(Headers::builder(), |b, (n, v)| b.add(n, v.as_deref())).build();
+            Message {
+                id: MessageId::from_u128(id), key: key.map(Bytes::from), headers, payload: payload.map(Bytes::from),
+                timestamp: Timestamp::from_millis(timestamp), deliver_at: deliver_at.map(Timestamp::from_millis),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn messages_round_trip_and_show_when_they_were_appended(message in any_message(), at in any::<i64>(), again in any::<i64>()) {
+            let mut arena = Arena::default();
+            let (at, again) = (Timestamp::from_millis(at), Timestamp::from_millis(again));
+            let record = arena.encode(&message, at);
+            prop_assert_eq!(appended(&record), Some(at));
+            prop_assert_eq!(decode(&record).unwrap(), message.clone());
+            let record = arena.restamp(&record, again);
+            prop_assert_eq!(appended(&record), Some(again));
+            prop_assert_eq!(decode(&record).unwrap(), message);
+        }
+
+        #[test]
+        fn hostile_records_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..100), version in any::<bool>()) {
+            if version && !bytes.is_empty() { bytes[0] = VERSION; }
+            let bytes = Bytes::from(bytes);
+            let _ = decode(&bytes);
+            let _ = appended(&bytes);
+        }
+
+        #[test]
+        fn a_cut_record_is_never_a_whole_one_with_key_or_headers(message in any_message(), cut in any::<prop::sample::Index>()) {
+            let record = Arena::default().encode(&message, Timestamp::default());
+            let cut = cut.index(record.len());
+            if let Ok(other) = decode(&record.slice(..cut)) {
+                prop_assert_ne!(other, message);
+            }
+        }
+    }
+}

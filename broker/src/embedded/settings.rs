@@ -1,0 +1,158 @@
+//! How an embedded broker is set up, in code and in a URL.
+
+use crate::{BrokerUrl, Clock, Durability, Result, SystemClock};
+use std::{sync::Arc, time::Duration};
+
+/// The parameters of both schemes.
+const COMMON: [&str; 6] =
+    ["dedup_count", "dedup_window", "max_message", "publish_deadline", "queue_bytes", "queue_messages"];
+
+/// How an embedded broker is set up. In a URL each field is a parameter of the same name.
+#[derive(Clone, Debug)]
+pub struct EmbeddedSettings {
+    /// What an acked message survives unless a publisher asks for more: `power_loss` (default) or `process_crash`. `memory:` is
+    /// `Volatile`, whatever stands here.
+    pub durability: Durability,
+    /// The largest message, in bytes of [`Message::size`](crate::Message::size). Default: 5 MiB.
+    pub max_message: usize,
+    /// When a publish is answered at the latest. Default: 30 s.
+    pub publish_deadline: Duration,
+    /// For how long a message id that is published again is recognised: the repeat is acked and not written. Default: `None`, off.
+    pub dedup_window: Option<Duration>,
+    /// How many ids are remembered at the most; the oldest are forgotten first. Default: 1,000,000.
+    pub dedup_count: u64,
+    /// How many messages may wait to be written. Default: 65,536.
+    pub queue_messages: usize,
+    /// How many bytes of messages may wait to be written. Default: 64 MiB.
+    pub queue_bytes: usize,
+    /// How long a group without members holds retention back. Default: 7 days. No parameter.
+    pub group_expiry: Duration,
+    /// What tells the time. Default: the machine's clock. No parameter.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for EmbeddedSettings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::PowerLoss,
+            max_message: 5 * 1024 * 1024,
+            publish_deadline: Duration::from_secs(30),
+            dedup_window: None,
+            dedup_count: 1_000_000,
+            queue_messages: 65_536,
+            queue_bytes: 64 * 1024 * 1024,
+            group_expiry: Duration::from_secs(7 * 24 * 3600),
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+}
+
+impl EmbeddedSettings {
+    /// The settings that a URL gives; `durable` for `embedded:`.
+    pub(super) fn of_url(url: &BrokerUrl, durable: bool) -> Result<Self> {
+        let mut known = COMMON.to_vec();
+        if durable {
+            known.push("durability");
+        }
+        known.sort_unstable();
+        url.allow(&known)?;
+        let mut settings = Self::default();
+        if let Some(text) = url.get("durability") {
+            settings.durability = match text {
+                "power_loss" => Durability::PowerLoss,
+                "process_crash" => Durability::ProcessCrash,
+                _ => return Err(url.wrong_value("durability", "`power_loss` or `process_crash`")),
+            };
+        }
+        let number = |name: &str, default: usize| match url.get(name) {
+            None => Ok(default),
+            Some(text) => {
+                parse_size(text).filter(|n| *n > 0).ok_or_else(|| url.wrong_value(name, "a number from 1 on"))
+            }
+        };
+        let bytes = |name: &str, default: usize| match url.get(name) {
+            None => Ok(default),
+            Some(text) => parse_size(text)
+                .filter(|n| *n > 0)
+                .ok_or_else(|| url.wrong_value(name, "bytes such as `5MiB`, `64KiB` or `1000`")),
+        };
+        let duration = |name: &str| match url.get(name) {
+            None => Ok(None),
+            Some(text) => parse_duration(text)
+                .filter(|duration| !duration.is_zero())
+                .map(Some)
+                .ok_or_else(|| url.wrong_value(name, "a time such as `10m`, `30s` or `500ms`")),
+        };
+        settings.max_message = bytes("max_message", settings.max_message)?;
+        settings.queue_bytes = bytes("queue_bytes", settings.queue_bytes)?;
+        settings.queue_messages = number("queue_messages", settings.queue_messages)?;
+        settings.dedup_count = number("dedup_count", 1_000_000)? as u64;
+        settings.publish_deadline = duration("publish_deadline")?.unwrap_or(settings.publish_deadline);
+        settings.dedup_window = duration("dedup_window")?;
+        Ok(settings)
+    }
+}
+
+/// Bytes: a number, or one with `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB` or `B` behind it.
+fn parse_size(text: &str) -> Option<usize> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: usize = match unit.trim() {
+        "" | "B" => 1,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<usize>().ok()?.checked_mul(factor)
+}
+
+/// A time: a number with `ms`, `s`, `m`, `h` or `d` behind it.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let split = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(split);
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(millis)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_a_url_are_taken_or_refused_by_name() {
+        let url = |text: &str| BrokerUrl::parse(text).unwrap();
+        let settings = EmbeddedSettings::of_url(
+            &url("embedded:./x?durability=process_crash&max_message=1MiB&publish_deadline=500ms&dedup_window=10m"),
+            true,
+        )
+        .unwrap();
+        assert_eq!(settings.durability, Durability::ProcessCrash);
+        assert_eq!(settings.max_message, 1 << 20);
+        assert_eq!(settings.publish_deadline, Duration::from_millis(500));
+        assert_eq!(settings.dedup_window, Some(Duration::from_secs(600)));
+        for bad in [
+            "embedded:./x?durability=replicated",
+            "embedded:./x?max_message=lots",
+            "embedded:./x?max_message=0",
+            "embedded:./x?publish_deadline=5",
+            "embedded:./x?queue_messages=-1",
+            "embedded:./x?durabilty=power_loss",
+        ] {
+            let error = EmbeddedSettings::of_url(&url(bad), true).unwrap_err();
+            let name = bad.split(['?', '=']).nth(1).unwrap();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert!(EmbeddedSettings::of_url(&url("memory:?durability=power_loss"), false).is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! The error of a key-value store, by what its user can do about it.
+
+use std::path::PathBuf;
+
+/// The result of a call to a store.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure of a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system refused.
+    #[error("could not {doing}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no room.
+    #[error("the disk is full; make room, then open the store again")]
+    Full {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What is stored is damaged.
+    #[error("stored data is damaged: {what}")]
+    Corrupt {
+        /// What, and where.
+        what: String,
+    },
+    /// The directory holds a format that this build does not know.
+    #[error("{} holds format {found}, and this build reads format {known}", path.display())]
+    Version {
+        /// The directory.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What this build knows.
+        known: u32,
+    },
+    /// Somebody else has the directory open.
+    #[error("{} is open already, in {owner}; close that, or choose another directory", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Who: program and process id.
+        owner: String,
+    },
+    /// An earlier commit failed, so that nothing can be promised any more.
+    #[error("an earlier write failed, so the store takes no more; open it again to recover")]
+    Poisoned,
+    /// Closed by its user.
+    #[error("the store is closed")]
+    Closed,
+    /// The keyspace was dropped.
+    #[error("the keyspace was dropped")]
+    Dropped,
+}
