@@ -1,0 +1,163 @@
+//! A message as a handler sees it.
+//!
+//! The payload stays bytes until a typed handler decodes it.
+//! Not here: what goes with one attempt to handle it (`context.rs`).
+
+use crate::Undecodable;
+use bytes::Bytes;
+use ropeway_broker::{Epoch, Headers, Message, MessageId, Position, Timestamp, Topic};
+use serde::de::DeserializeOwned;
+
+/// A message and where it lies. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Event {
+    message: Message,
+    place: Option<Place>,
+}
+
+/// Where an event lies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition.
+    pub partition: u32,
+    /// The position in it.
+    pub position: Position,
+    /// Whose turn the partition is in: a token that grows with each owner. Give it to what is written outside, and refuse lower ones.
+    pub epoch: Epoch,
+}
+
+impl Event {
+    /// An event that lies on the bus.
+    #[must_use]
+    pub const fn placed(message: Message, place: Place) -> Self {
+        Self { message, place: Some(place) }
+    }
+
+    /// The message.
+    #[must_use]
+    pub const fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The message, taken out.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        self.message
+    }
+
+    /// Where it lies; `None` for one that did not come over the bus.
+    #[must_use]
+    pub const fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    /// The topic it came from, where it came over the bus.
+    #[must_use]
+    pub fn topic(&self) -> Option<&Topic> {
+        self.place.as_ref().map(|place| &place.topic)
+    }
+
+    /// Its type, where it says one.
+    #[must_use]
+    pub fn event_type(&self) -> Option<&str> {
+        self.message.event_type()
+    }
+
+    /// The id of the message.
+    #[must_use]
+    pub const fn id(&self) -> MessageId {
+        self.message.id
+    }
+
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> Option<&Bytes> {
+        self.message.key.as_ref()
+    }
+
+    /// The key as text, where it is text.
+    #[must_use]
+    pub fn key_str(&self) -> Option<&str> {
+        self.message.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
+    }
+
+    /// The headers.
+    #[must_use]
+    pub const fn headers(&self) -> &Headers {
+        &self.message.headers
+    }
+
+    /// The payload; `None` is a tombstone.
+    #[must_use]
+    pub const fn payload(&self) -> Option<&Bytes> {
+        self.message.payload.as_ref()
+    }
+
+    /// When the producer made it.
+    #[must_use]
+    pub const fn timestamp(&self) -> Timestamp {
+        self.message.timestamp
+    }
+
+    /// The payload as JSON. A tombstone is decoded as `null`.
+    ///
+    /// # Errors
+    /// What does not fit and where in the document.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
+        let payload = self.message.payload.as_deref().unwrap_or(b"null");
+        let mut json = serde_json::Deserializer::from_slice(payload);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let why = error.into_inner();
+            if path == "." {
+                Undecodable::new(why.to_string())
+            } else {
+                Undecodable::new(format!("{path}: {why}"))
+            }
+        })?;
+        json.end().map_err(|error| Undecodable::new(error.to_string()))?;
+        Ok(value)
+    }
+}
+
+impl From<Message> for Event {
+    /// An event that did not come over the bus.
+    fn from(message: Message) -> Self {
+        Self { message, place: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize, Debug)]
+    struct Order {
+        #[serde(rename = "items")]
+        _items: Vec<Item>,
+    }
+
+    #[derive(serde::Deserialize, Debug)]
+    struct Item {
+        #[serde(rename = "price")]
+        _price: f64,
+    }
+
+    fn decode(payload: &'static str) -> Result<Order, Undecodable> {
+        Event::from(Message::builder().payload(payload).build()).json()
+    }
+
+    #[test]
+    fn what_does_not_decode_is_told_with_its_place() {
+        decode(r#"{"items":[{"price":1.5}]}"#).unwrap();
+        let text = decode(r#"{"items":[{"price":1},{"price":"x"}]}"#).unwrap_err().to_string();
+        assert!(text.starts_with("items[1].price: invalid type: string \"x\""), "{text}");
+        assert!(decode("{").unwrap_err().to_string().contains("EOF"));
+        assert!(decode(r#"{"items":[]} trailing"#).unwrap_err().to_string().contains("trailing"));
+        let tombstone = Event::from(Message::builder().build());
+        assert!(tombstone.json::<Order>().is_err());
+        assert_eq!(tombstone.json::<Option<u8>>().unwrap(), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! What handles events: a trait, and closures that implement it.
+//!
+//! Not here: which handler gets which event (`router/`).
+
+use crate::{BoxError, Context, Event, RetryPolicy, Verdict};
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use std::{fmt, future::Future, marker::PhantomData};
+
+/// Handles events. Implement it for a type with state, or use [`json`] or [`raw`] for a closure.
+///
+/// It may be called for many keys at a time, for one key only one at a time. At least once: after a crash or a lost
+/// partition the same event comes again, so what it does should bear repeating.
+///
+/// An error is tried again by policy; [`Undecodable`](crate::Undecodable) as an error is a rejection. A panic is caught and counts as an
+/// error. The future is dropped when an attempt takes too long, or some time after [`Context::cancelled`].
+pub trait Handler: Send + Sync + 'static {
+    /// Handles one event.
+    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>>;
+}
+
+impl<H: Handler + ?Sized> Handler for std::sync::Arc<H> {
+    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>> {
+        (**self).handle(event, cx)
+    }
+}
+
+/// What distinguishes a handler where it is registered.
+#[derive(Clone, Debug, Default)]
+pub struct HandlerOptions {
+    /// The name in metrics, logs and dead letters; at most 128 bytes. `None`: the patterns it is registered for.
+    pub name: Option<String>,
+    /// How often and how soon it is tried again. `None`: as the processor says.
+    pub retry: Option<RetryPolicy>,
+}
+
+impl HandlerOptions {
+    /// With that name.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), retry: None }
+    }
+
+    /// With a retry policy of its own.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = Some(policy);
+        self
+    }
+}
+
+/// A handler of events as they are.
+///
+/// ```
+/// use ropeway_processor::{Router, Verdict, raw};
+/// let router = Router::new().on("order.*", raw(|event, cx| async move {
+///     println!("attempt {} with {} bytes", cx.attempt(), event.payload().map_or(0, |p| p.len()));
+///     Ok::<_, std::io::Error>(Verdict::Done)
+/// }));
+/// ```
+pub fn raw<F, U, E>(handle: F) -> Raw<F>
+where
+    F: Fn(Event, Context) -> U + Send + Sync + 'static,
+    U: Future<Output = Result<Verdict, E>> + Send,
+    E: Into<BoxError>,
+{
+    Raw(handle)
+}
+
+/// Made by [`raw`].
+pub struct Raw<F>(F);
+
+impl<F> fmt::Debug for Raw<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Raw")
+    }
+}
+
+impl<F, U, E> Handler for Raw<F>
+where
+    F: Fn(Event, Context) -> U + Send + Sync + 'static,
+    U: Future<Output = Result<Verdict, E>> + Send,
+    E: Into<BoxError>,
+{
+    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>> {
+        Box::pin(async move { (self.0)(event, cx).await.map_err(Into::into) })
+    }
+}
+
+/// A handler of events whose payload is JSON of a type. What does not decode is rejected with the place in the document; the
+/// event itself is in [`Context::event`].
+///
+/// ```
+/// use ropeway_processor::{Context, Router, Verdict, json};
+/// #[derive(serde::Deserialize)]
+/// struct Order { total: f64 }
+/// let router = Router::new().on("order.created", json(|order: Order, _: Context| async move {
+///     if order.total < 0.0 { return Ok(Verdict::reject("the total is negative")); }
+///     Ok::<_, std::io::Error>(Verdict::Done)
+/// }));
+/// ```
+pub fn json<T, F, U, E>(handle: F) -> Json<T, F>
+where
+    T: DeserializeOwned + Send + 'static,
+    F: Fn(T, Context) -> U + Send + Sync + 'static,
+    U: Future<Output = Result<Verdict, E>> + Send,
+    E: Into<BoxError>,
+{
+    Json(handle, PhantomData)
+}
+
+/// Made by [`json`].
+pub struct Json<T, F>(F, PhantomData<fn(T)>);
+
+impl<T, F> fmt::Debug for Json<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Json")
+    }
+}
+
+impl<T, F, U, E> Handler for Json<T, F>
+where
+    T: DeserializeOwned + Send + 'static,
+    F: Fn(T, Context) -> U + Send + Sync + 'static,
+    U: Future<Output = Result<Verdict, E>> + Send,
+    E: Into<BoxError>,
+{
+    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>> {
+        Box::pin(async move {
+            let value = event.json::<T>()?;
+            drop(event);
+            (self.0)(value, cx).await.map_err(Into::into)
+        })
+    }
+}

@@ -1,0 +1,261 @@
+//! Which work may run now: one lane per live key.
+//!
+//! [`Lanes`] decides and nothing else: it takes `now`, starts nothing and waits for nothing. A lane is the queue of one key; its head runs,
+//! waits for its next attempt, or is ready to run, and everything behind it waits. Lanes are exact: two keys never share one, so a slow
+//! key never delays another. Work without key has a lane of its own. Ready lanes take turns, first come, first served.
+//!
+//! Costs: a hash look-up to push and to finish, all else constant; a retry costs the logarithm of how many wait for one; [`Lanes::forget`]
+//! looks at everything. About 100 bytes for each piece of work and 60 for each live key, beside the work itself.
+//!
+//! Invariants: at most one of a key is out; work of a key goes out in the order it came in; a ticket is given back exactly once.
+//! Not here: how much may run at a time and running it (`pool/`), how long to wait before a retry (`retry.rs`).
+
+#[cfg(test)]
+mod tests;
+
+use slab::Slab;
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    hash::Hash,
+};
+use tokio::time::Instant;
+
+/// Work that is out. Give it back with [`Lanes::finish`] or [`Lanes::retry`].
+#[derive(Debug)]
+#[must_use = "a ticket that is not given back blocks its key for ever"]
+pub(crate) struct Ticket(usize);
+
+/// The lanes of all live keys.
+#[derive(Debug)]
+pub(crate) struct Lanes<K, T> {
+    work: Slab<Work<T>>,
+    lanes: Slab<Lane<K>>,
+    by_key: HashMap<K, usize>,
+    /// Lanes whose head may run.
+    ready: VecDeque<usize>,
+    /// Heads that wait for their next attempt, the earliest first; the number keeps those of the same instant in order.
+    waiting: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    retries: u64,
+    out: usize,
+}
+
+#[derive(Debug)]
+struct Work<T> {
+    value: T,
+    lane: usize,
+    behind: Option<usize>,
+    /// It is out, and was forgotten meanwhile.
+    forgotten: bool,
+}
+
+#[derive(Debug)]
+struct Lane<K> {
+    key: Option<K>,
+    head: usize,
+    tail: usize,
+    out: bool,
+}
+
+/// Work that was given back and is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Finished<T> {
+    /// It counts.
+    Current(T),
+    /// It was forgotten while it was out: whatever it did is somebody else's now.
+    Late(T),
+}
+
+impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            work: Slab::new(),
+            lanes: Slab::new(),
+            by_key: HashMap::new(),
+            ready: VecDeque::new(),
+            waiting: BinaryHeap::new(),
+            retries: 0,
+            out: 0,
+        }
+    }
+
+    /// Puts work at the end of its key's lane; without key it has a lane of its own.
+    pub(crate) fn push(&mut self, key: Option<K>, value: T) {
+        let lane = key.as_ref().and_then(|key| self.by_key.get(key)).copied();
+        let at = self.work.vacant_key();
+        let lane = match lane.and_then(|index| Some((index, self.lanes.get_mut(index)?))) {
+            Some((index, lane)) => {
+                if let Some(tail) = self.work.get_mut(lane.tail) {
+                    tail.behind = Some(at);
+                }
+                lane.tail = at;
+                index
+            }
+            None => {
+                let index = self.lanes.insert(Lane { key: key.clone(), head: at, tail: at, out: false });
+                if let Some(key) = key {
+                    self.by_key.insert(key, index);
+                }
+                self.ready.push_back(index);
+                index
+            }
+        };
+        self.work.insert(Work { value, lane, behind: None, forgotten: false });
+    }
+
+    /// Takes out the next that may run at `now`.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Ticket> {
+        while let Some(Reverse((due, _, lane))) = self.waiting.peek().copied() {
+            if due > now {
+                break;
+            }
+            self.waiting.pop();
+            self.ready.push_back(lane);
+        }
+        let lane = self.lanes.get_mut(self.ready.pop_front()?)?;
+        lane.out = true;
+        self.out += 1;
+        Some(Ticket(lane.head))
+    }
+
+    /// The work that is out.
+    pub(crate) fn get(&self, ticket: &Ticket) -> Option<&T> {
+        self.work.get(ticket.0).map(|work| &work.value)
+    }
+
+    /// The work that is out.
+    pub(crate) fn get_mut(&mut self, ticket: &Ticket) -> Option<&mut T> {
+        self.work.get_mut(ticket.0).map(|work| &mut work.value)
+    }
+
+    /// Whether it was forgotten while it was out.
+    pub(crate) fn is_late(&self, ticket: &Ticket) -> bool {
+        self.work.get(ticket.0).is_none_or(|work| work.forgotten)
+    }
+
+    /// Ends it: the next of its key may run.
+    pub(crate) fn finish(&mut self, ticket: Ticket) -> Option<Finished<T>> {
+        let work = self.work.try_remove(ticket.0)?;
+        self.out = self.out.saturating_sub(1);
+        match (work.behind, self.lanes.get_mut(work.lane)) {
+            (Some(behind), Some(lane)) => {
+                lane.head = behind;
+                lane.out = false;
+                self.ready.push_back(work.lane);
+            }
+            _ => self.close_lane(work.lane),
+        }
+        Some(if work.forgotten { Finished::Late(work.value) } else { Finished::Current(work.value) })
+    }
+
+    /// Lets it wait and run again at `due`; its key waits with it. One that was forgotten is finished instead.
+    pub(crate) fn retry(&mut self, ticket: Ticket, due: Instant) -> Option<T> {
+        if self.is_late(&ticket) {
+            return match self.finish(ticket)? {
+                Finished::Current(value) | Finished::Late(value) => Some(value),
+            };
+        }
+        let lane = self.work.get(ticket.0)?.lane;
+        self.lanes.get_mut(lane)?.out = false;
+        self.out = self.out.saturating_sub(1);
+        self.retries += 1;
+        self.waiting.push(Reverse((due, self.retries, lane)));
+        None
+    }
+
+    /// Takes away all the work that `which` names and that is not out, in the order of each key. What is out stays at the head of its
+    /// lane, so that nothing of its key runs beside it; with `late` it comes back as [`Finished::Late`].
+    pub(crate) fn forget(&mut self, late: bool, mut which: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut taken = Vec::new();
+        let indices: Vec<usize> = self.lanes.iter().map(|(index, _)| index).collect();
+        for index in indices {
+            self.forget_in(index, late, &mut which, &mut taken);
+        }
+        let lanes = &self.lanes;
+        self.ready.retain(|lane| lanes.contains(*lane));
+        self.waiting.retain(|Reverse((_, _, lane))| lanes.contains(*lane));
+        taken
+    }
+
+    fn forget_in(
+        &mut self,
+        index: usize,
+        late: bool,
+        which: &mut impl FnMut(&T) -> bool,
+        taken: &mut Vec<T>,
+    ) {
+        let Some(lane) = self.lanes.get(index) else { return };
+        let (out, head) = (lane.out, lane.head);
+        let mut kept: Option<usize> = None;
+        let mut first = None;
+        let mut at = Some(head);
+        let mut head_changed = false;
+        while let Some(current) = at {
+            let Some(work) = self.work.get_mut(current) else { break };
+            at = work.behind;
+            let named = which(&work.value);
+            if named && !(out && current == head) {
+                taken.push(self.work.remove(current).value);
+                head_changed |= current == head;
+                continue;
+            }
+            work.forgotten |= named && late;
+            work.behind = None;
+            if let Some(before) = kept.and_then(|before| self.work.get_mut(before)) {
+                before.behind = Some(current);
+            }
+            first = first.or(Some(current));
+            kept = Some(current);
+        }
+        let (Some(head), Some(tail)) = (first, kept) else {
+            self.close_lane(index);
+            return;
+        };
+        if let Some(lane) = self.lanes.get_mut(index) {
+            lane.head = head;
+            lane.tail = tail;
+        }
+        // The new head waits for nothing.
+        if head_changed && !self.ready.contains(&index) {
+            self.waiting.retain(|Reverse((_, _, lane))| *lane != index);
+            self.ready.push_back(index);
+        }
+    }
+
+    fn close_lane(&mut self, index: usize) {
+        if let Some(key) = self.lanes.try_remove(index).and_then(|lane| lane.key) {
+            self.by_key.remove(&key);
+        }
+    }
+
+    /// When the earliest that waits for a retry is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.waiting.peek().map(|Reverse((due, _, _))| *due)
+    }
+
+    /// Everything that is here, out or not.
+    pub(crate) fn len(&self) -> usize {
+        self.work.len()
+    }
+
+    /// What is out.
+    #[cfg(test)]
+    pub(crate) const fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Keys and keyless work with something to do.
+    pub(crate) fn live(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Lanes whose head may run now.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Lanes whose head waits for its next attempt.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}

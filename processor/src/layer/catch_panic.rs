@@ -1,0 +1,16 @@
+//! Turns a panic into a value, so that the worker lives on.
+
+use futures::FutureExt;
+use std::{any::Any, future::Future, panic::AssertUnwindSafe};
+
+/// The value, or what the panic said.
+pub(crate) async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    // What a panic leaves half done lies behind the handler's own reference; its next attempt finds it as after any error.
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| said(&*panic))
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without text").to_owned()
+}

@@ -1,0 +1,123 @@
+//! What lies around every attempt of a handler, in this order from the outside: trace and metrics (`trace.rs`), panics caught
+//! (`catch_panic.rs`), stopped by its processor (`stop.rs`), limited in time (`timeout.rs`), the handler. One layer, one file.
+//!
+//! The order is fixed: a panic while a future is dropped by a stop or a timeout is caught as well, and what is measured is
+//! all of it. Not here: what follows from a failure (`retry.rs`, `runtime/`).
+
+mod catch_panic;
+mod stop;
+mod timeout;
+mod trace;
+
+pub(crate) use catch_panic::catch_panic;
+pub(crate) use stop::{Stopped, unless_stopped};
+pub(crate) use timeout::{Elapsed, within};
+
+use crate::{
+    BoxError, Context, Event, Failure, FailureClass, Verdict, metrics::HandlerMetrics, router::Route,
+};
+use ropeway_broker::{Group, MessageBroker};
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How far an event is: which handler is next, and which attempt of it that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) at: usize,
+    pub(crate) attempt: u32,
+}
+
+impl Progress {
+    pub(crate) const fn start() -> Self {
+        Self { at: 0, attempt: 1 }
+    }
+}
+
+/// What became of an event's run through its handlers.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// How far it came: all handlers, or the one that did not finish.
+    pub(crate) progress: Progress,
+    pub(crate) ended: Ended,
+}
+
+/// How a run or an attempt ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Done,
+    Failed(Failure),
+    /// Dropped half-way by its processor: neither done nor failed.
+    Stopped,
+}
+
+/// How a processor reaches into an attempt.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reins {
+    /// Told to handlers by their context.
+    pub(crate) cancel: CancellationToken,
+    /// Drops what runs.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Runs handlers. One for all events of a processor.
+#[derive(Debug, Default)]
+pub(crate) struct Runner {
+    /// How long an attempt may take.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) broker: Option<Arc<dyn MessageBroker>>,
+    pub(crate) group: Option<Group>,
+    /// By the index of a route; empty without metrics.
+    pub(crate) metrics: Vec<HandlerMetrics>,
+}
+
+impl Runner {
+    /// Runs the handlers of an event from `progress` on, until one fails or all are through.
+    pub(crate) async fn run(
+        &self,
+        plan: &[Arc<Route>],
+        mut progress: Progress,
+        event: &Event,
+        reins: &Reins,
+    ) -> Ran {
+        while let Some(route) = plan.get(progress.at) {
+            let mut ended = self.attempt(route, progress.attempt, event, reins).await;
+            if let Ended::Failed(failure) = &mut ended {
+                failure.handler = Some(route.name.to_string());
+            }
+            if !matches!(ended, Ended::Done) {
+                return Ran { progress, ended };
+            }
+            progress = Progress { at: progress.at + 1, attempt: 1 };
+        }
+        Ran { progress, ended: Ended::Done }
+    }
+
+    async fn attempt(&self, route: &Route, attempt: u32, event: &Event, reins: &Reins) -> Ended {
+        let cancel = reins.cancel.child_token();
+        let cx = Context::new(event.clone(), attempt, cancel.clone(), self.broker.clone());
+        let handled = async { route.handler.handle(event.clone(), cx).await };
+        let limited = catch_panic(unless_stopped(&reins.stop, within(self.timeout, &cancel, handled)));
+        trace::traced(self, route, attempt, event, async { judge(limited.await) }).await
+    }
+}
+
+/// What an attempt gave, from the inside out.
+type Attempted = Result<Result<Result<Result<Verdict, BoxError>, Elapsed>, Stopped>, String>;
+
+/// Makes one answer of all the ways to end.
+fn judge(attempted: Attempted) -> Ended {
+    Ended::Failed(match attempted {
+        Err(panic) => Failure::new(FailureClass::Panic, panic),
+        Ok(Err(Stopped)) => return Ended::Stopped,
+        Ok(Ok(Err(Elapsed(limit)))) => {
+            Failure::new(FailureClass::Timeout, format!("the attempt took longer than {limit:?}"))
+        }
+        Ok(Ok(Ok(Err(error)))) => Failure::from_error(&error),
+        Ok(Ok(Ok(Ok(Verdict::Done)))) => return Ended::Done,
+        Ok(Ok(Ok(Ok(Verdict::Reject { why })))) => Failure::new(FailureClass::Rejected, why),
+        Ok(Ok(Ok(Ok(Verdict::Retry { after })))) => Failure {
+            retry_after: after,
+            ..Failure::new(FailureClass::Retry, "the handler asked for a retry")
+        },
+    })
+}

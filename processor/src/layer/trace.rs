@@ -1,0 +1,59 @@
+//! One span and one measurement for each attempt.
+
+use super::{Ended, Runner};
+use crate::{Event, router::Route};
+use std::future::Future;
+use tokio::time::Instant;
+use tracing::{Instrument, debug_span};
+
+/// Runs an attempt inside its span (level debug) and measures it.
+pub(crate) async fn traced(
+    runner: &Runner,
+    route: &Route,
+    attempt: u32,
+    event: &Event,
+    attempted: impl Future<Output = Ended>,
+) -> Ended {
+    let place = event.place();
+    let span = debug_span!(
+        "process",
+        group = runner.group.as_ref().map(tracing::field::display),
+        handler = &*route.name,
+        event_type = event.event_type(),
+        topic = place.map(|place| tracing::field::display(&place.topic)),
+        partition = place.map(|place| place.partition),
+        position = place.map(|place| tracing::field::display(place.position)),
+        id = %event.id(),
+        attempt,
+        traceparent = event.headers().get_str(ropeway_broker::wire::TRACEPARENT),
+        failure = tracing::field::Empty,
+    );
+    let metrics = runner.metrics.get(route.index);
+    let started = metrics.map(|metrics| {
+        metrics.in_flight.inc();
+        // Taken back also where the attempt is dropped half-way.
+        (Instant::now(), metrics, InFlight(&metrics.in_flight))
+    });
+    let ended = attempted.instrument(span.clone()).await;
+    let class = match &ended {
+        Ended::Failed(failure) => Some(failure.class),
+        Ended::Done | Ended::Stopped => None,
+    };
+    if let Some(class) = class {
+        span.record("failure", class.as_str());
+    }
+    if let Some((at, metrics, _)) = started
+        && !matches!(ended, Ended::Stopped)
+    {
+        metrics.took(event.topic(), class, at.elapsed());
+    }
+    ended
+}
+
+struct InFlight<'a>(&'a prometheus::IntGauge);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

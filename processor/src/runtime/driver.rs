@@ -1,0 +1,182 @@
+//! The one task that drives a processor: it polls the consumer, starts what may run, collects what is over and gives the acks.
+//!
+//! Everything it decides with is owned by it alone, so there are no locks; handlers run in tasks of their own.
+//! Not here: what an event of the bus changes (`events.rs`), what follows from a result (`outcome.rs`), shutting down (`drain.rs`).
+
+use super::{
+    drain::{Drain, Shutdown},
+    ending::Endings,
+    letters::Letters,
+    partitions::Partitions,
+    snapshot::Counters,
+    work::{LaneKey, Work},
+};
+use crate::{
+    ProcessorSettings,
+    lanes::Ticket,
+    layer::{Ran, Runner},
+    metrics::{GroupMetrics, Level},
+    pool::core::Core,
+    retry::Backoff,
+    router::Plans,
+};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use ropeway_broker::{
+    Clock, Consumer, ConsumerExt, Control, Error, Event as BusEvent, Group, MessageBroker, Outcomes, Result,
+};
+use std::{pin::Pin, sync::Arc};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Sleep},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A dead letter that is being written: the ticket of its source, its size, the answer.
+pub(crate) type Written = (Ticket, usize, Outcomes);
+
+/// What a processor is made of. `Debug` is left out: it would show payloads.
+pub(crate) struct Driver {
+    pub(super) broker: Arc<dyn MessageBroker>,
+    pub(super) consumer: Box<dyn Consumer>,
+    pub(super) control: Arc<dyn Control>,
+    pub(super) group: Group,
+    pub(super) settings: ProcessorSettings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) plans: Plans,
+    pub(super) letters: Letters,
+    pub(super) runner: Arc<Runner>,
+    pub(super) core: Core<LaneKey, Work, Ran>,
+    pub(super) partitions: Partitions,
+    pub(super) endings: Endings,
+    pub(super) burials: FuturesUnordered<BoxFuture<'static, Written>>,
+    pub(super) backoff: Backoff,
+    pub(super) counters: Arc<Counters>,
+    pub(super) metrics: GroupMetrics,
+    /// How long messages waited in their lanes.
+    pub(super) waited: prometheus::Histogram,
+    pub(super) full: Level,
+    pub(super) held: Level,
+    pub(super) commands: mpsc::Receiver<Shutdown>,
+    pub(super) drain: Option<Drain>,
+    /// How the consumer ended.
+    pub(super) ended: Option<Error>,
+    /// When the driver ends at the latest, once its consumer has.
+    pub(super) end_by: Option<Instant>,
+    /// Above the tokens of all turns.
+    pub(super) all: CancellationToken,
+    /// Cancels it where the driver is dropped.
+    pub(super) _all: DropGuard,
+}
+
+/// What woke the driver.
+enum Woken {
+    Event(Result<BusEvent>),
+    Ran(Ticket, Result<Ran, String>),
+    Written(Written),
+    Shutdown(Shutdown),
+    Due,
+}
+
+impl Driver {
+    /// Runs to the end of the consumer or of a shutdown.
+    ///
+    /// # Errors
+    /// What ended the consumer, unless that was an orderly close.
+    pub(crate) async fn run(mut self) -> Result<()> {
+        let mut timer = Box::pin(tokio::time::sleep_until(Instant::now()));
+        loop {
+            let now = Instant::now();
+            self.endings.expire(now);
+            self.advance_drain(now);
+            self.start(now);
+            self.partitions.settle(&*self.control);
+            self.show();
+            if self.is_over(now) {
+                return self.finish().await;
+            }
+            let woken = self.wait(&mut timer).await;
+            let now = Instant::now();
+            self.wake(woken, now);
+            self.collect(now);
+        }
+    }
+
+    /// Starts what may run now.
+    fn start(&mut self, now: Instant) {
+        while let Some(ticket) = self.core.next(now) {
+            self.begin(ticket, now);
+        }
+    }
+
+    /// Waits for the next thing to do. Cancel safe, as all it waits for is.
+    async fn wait(&mut self, timer: &mut Pin<Box<Sleep>>) -> Woken {
+        let due = self.due();
+        if let Some(due) = due
+            && timer.deadline() != due
+        {
+            timer.as_mut().reset(due);
+        }
+        let listening = self.ended.is_none();
+        tokio::select! {
+            // The bus first: what it says is bounded by what may be in flight, and a partition that goes should not wait.
+            biased;
+            Some(command) = self.commands.recv() => Woken::Shutdown(command),
+            event = self.consumer.next(), if listening => Woken::Event(event),
+            (ticket, result) = self.core.finished() => Woken::Ran(ticket, result),
+            Some(written) = self.burials.next() => Woken::Written(written),
+            () = timer.as_mut(), if due.is_some() => Woken::Due,
+        }
+    }
+
+    /// When time alone makes something to do.
+    fn due(&self) -> Option<Instant> {
+        // Without a free worker nothing starts, however long it is due.
+        let retry = self.core.has_room().then(|| self.core.lanes().next_due()).flatten();
+        [retry, self.endings.next(), self.drain.as_ref().map(Drain::due), self.end_by]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn wake(&mut self, woken: Woken, now: Instant) {
+        match woken {
+            Woken::Event(Ok(event)) => self.event(event, now),
+            Woken::Event(Err(error)) => self.consumer_ended(error, now),
+            Woken::Ran(ticket, result) => self.ran(ticket, result, now),
+            Woken::Written(written) => self.written(written, now),
+            Woken::Shutdown(shutdown) => self.begin_drain(shutdown, now),
+            Woken::Due => {}
+        }
+    }
+
+    /// Takes what is over already, so that acks are given in batches.
+    fn collect(&mut self, now: Instant) {
+        while let Some((ticket, result)) = self.core.try_finished() {
+            self.ran(ticket, result, now);
+        }
+        while let Some(Some(written)) = self.burials.next().now_or_never() {
+            self.written(written, now);
+        }
+    }
+
+    /// Brings gauges and counters up to date.
+    fn show(&mut self) {
+        self.core.show();
+        let lanes = self.core.lanes();
+        let counters = &self.counters;
+        counters.partitions.set(self.partitions.len());
+        counters.partitions_full.set(self.partitions.full());
+        counters.in_flight.set(lanes.len());
+        counters.running.set(self.core.running());
+        counters.waiting.set(lanes.waiting());
+        counters.keys.set(lanes.live());
+        counters.caught_up.store(self.partitions.all_caught_up(), std::sync::atomic::Ordering::Relaxed);
+        self.full.set(self.partitions.full());
+        self.held.set(usize::try_from(counters.held.get()).unwrap_or(usize::MAX));
+    }
+
+    /// A token that is cancelled with all the others.
+    pub(super) fn token(&self) -> CancellationToken {
+        self.all.child_token()
+    }
+}
