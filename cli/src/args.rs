@@ -91,6 +91,12 @@ pub(crate) enum OnBus {
         #[command(subcommand)]
         verb: cmd::group::Verb,
     },
+    /// Dead letters: list, show
+    Dlq {
+        /// What to do
+        #[command(subcommand)]
+        verb: cmd::dlq::Verb,
+    },
 }
 
 impl Globals {

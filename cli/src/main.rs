@@ -18,7 +18,10 @@ mod stop;
 mod time;
 
 use args::{Cli, Command, OnBus};
-use clap::Parser;
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue},
+};
 use exit::Exit;
 use failure::Failure;
 use output::Notes;
@@ -29,7 +32,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            shorten(&mut error);
             // Nothing can be done about a stderr that does not take it.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
@@ -44,6 +48,17 @@ fn main() -> ExitCode {
         }
     }
     .into()
+}
+
+/// What was given is repeated in the error, and may be large.
+fn shorten(error: &mut clap::Error) {
+    const MOST: usize = 100;
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && value.chars().count() > MOST
+    {
+        let start: String = value.chars().take(MOST).collect();
+        error.insert(ContextKind::InvalidValue, ContextValue::String(start + "..."));
+    }
 }
 
 fn start(cli: Cli, notes: &Notes) -> Result<Exit, Failure> {
@@ -75,5 +90,6 @@ async fn run(command: OnBus, session: &mut Session) -> Result<(), Failure> {
         OnBus::Pub(args) => cmd::publish::run(*args, session).await,
         OnBus::Sub(args) => cmd::subscribe::run(args, session).await,
         OnBus::Group { verb } => cmd::group::run(verb, session).await,
+        OnBus::Dlq { verb } => cmd::dlq::run(verb, session).await,
     }
 }

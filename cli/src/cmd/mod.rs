@@ -4,7 +4,9 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod dlq;
 pub(crate) mod group;
 pub(crate) mod publish;
+pub(crate) mod scan;
 pub(crate) mod subscribe;
 pub(crate) mod topic;

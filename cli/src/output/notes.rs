@@ -5,9 +5,11 @@ use crate::{
     failure::Failure,
     settings::{Color, Settings},
 };
+use indicatif::ProgressBar;
 use std::{
     fmt::Write as _,
     io::{IsTerminal, Write},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Says things on stderr. Cloning is cheap.
@@ -16,13 +18,15 @@ pub(crate) struct Notes {
     quiet: bool,
     color: bool,
     progress: bool,
+    /// What is drawn below the lines now.
+    drawn: Arc<Mutex<Option<ProgressBar>>>,
 }
 
 impl Notes {
     /// As the command line has it, before settings are known.
     pub(crate) fn new(globals: &Globals) -> Self {
         let color = colored(globals.color.unwrap_or(Color::Auto), std::io::stderr().is_terminal());
-        Self { quiet: globals.quiet, color, progress: !globals.no_progress }
+        Self { quiet: globals.quiet, color, progress: !globals.no_progress, drawn: Arc::default() }
     }
 
     /// As the settings have it.
@@ -31,24 +35,25 @@ impl Notes {
             quiet: settings.output.log == crate::settings::Level::Error,
             color: colored(settings.output.color, std::io::stderr().is_terminal()),
             progress: settings.output.progress,
+            drawn: Arc::default(),
         }
     }
 
     /// Says one line, unless told to be quiet.
     pub(crate) fn say(&self, line: &str) {
         if !self.quiet {
-            write(&format!("{line}\n"));
+            self.write(&format!("{}\n", visible(line)));
         }
     }
 
     /// Warns in one line, quiet or not.
     pub(crate) fn warn(&self, line: &str) {
-        write(&format!("{}{line}\n", self.label("warning:", "33")));
+        self.write(&format!("{}{}\n", self.label("warning:", "33"), visible(line)));
     }
 
     /// Asks in one line; the answer is typed behind it.
     pub(crate) fn ask(&self, question: &str) {
-        write(&visible(question));
+        self.write(&visible(question));
     }
 
     /// Whether colours are used.
@@ -68,12 +73,25 @@ impl Notes {
         if let Some(hint) = failure.advice() {
             let _ = writeln!(text, "  {}{}", self.label("hint:", "36"), visible(hint));
         }
-        write(&text);
+        self.write(&text);
     }
 
     /// Whether progress should be shown, and whether it may be drawn.
     pub(crate) fn progress(&self) -> (bool, bool) {
         (self.progress && !self.quiet, std::io::stderr().is_terminal())
+    }
+
+    /// Draws this below the lines from now on; nothing, where there is none.
+    pub(super) fn draw(&self, bar: Option<ProgressBar>) {
+        *self.drawn.lock().unwrap_or_else(PoisonError::into_inner) = bar;
+    }
+
+    fn write(&self, text: &str) {
+        let write = || _ = std::io::stderr().lock().write_all(text.as_bytes());
+        match &*self.drawn.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
     }
 
     fn label(&self, word: &str, code: &str) -> String {
@@ -103,10 +121,6 @@ pub(crate) fn visible(text: &str) -> String {
         }
     }
     shown
-}
-
-fn write(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -15,13 +15,13 @@ const EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: &'static str,
+    notes: Notes,
     bar: Option<ProgressBar>,
     lines: Option<Lines>,
 }
 
 #[derive(Debug)]
 struct Lines {
-    notes: Notes,
     last: Mutex<Instant>,
     start: Instant,
     total: Option<u64>,
@@ -32,12 +32,12 @@ impl Progress {
     pub(crate) fn new(notes: &Notes, what: &'static str, total: Option<u64>) -> Self {
         let (wanted, drawn) = notes.progress();
         if !wanted {
-            return Self { what, bar: None, lines: None };
+            return Self { what, notes: notes.clone(), bar: None, lines: None };
         }
         let now = Instant::now();
         if !drawn {
-            let lines = Lines { notes: notes.clone(), last: Mutex::new(now), start: now, total };
-            return Self { what, bar: None, lines: Some(lines) };
+            let lines = Lines { last: Mutex::new(now), start: now, total };
+            return Self { what, notes: notes.clone(), bar: None, lines: Some(lines) };
         }
         let template = if total.is_some() {
             "{bar:30} {pos}/{len} {msg} ({per_sec}, {elapsed})"
@@ -48,7 +48,8 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
         bar.set_style(style);
         bar.set_message(what);
-        Self { what, bar: Some(bar), lines: None }
+        notes.draw(Some(bar.clone()));
+        Self { what, notes: notes.clone(), bar: Some(bar), lines: None }
     }
 
     /// So many are done. Cheap enough for every batch.
@@ -65,7 +66,7 @@ impl Progress {
         *last = now;
         let of = lines.total.map(|total| format!(" of {total}")).unwrap_or_default();
         let rate = done as f64 / now.duration_since(lines.start).as_secs_f64();
-        lines.notes.say(&format!("{done}{of} {} ({rate:.0}/s)", self.what));
+        self.notes.say(&format!("{done}{of} {} ({rate:.0}/s)", self.what));
     }
 }
 
@@ -73,6 +74,7 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+            self.notes.draw(None);
         }
     }
 }

@@ -3,17 +3,16 @@
 //! Not here: where an offset points (`offset.rs`).
 
 use crate::{
+    cmd::scan::{Found, scan},
     exit::Exit,
     failure::Failure,
     offset,
     output::{Row, or_dash},
     session::{Session, within},
 };
-use ropeway_broker::{
-    Event, Group, GroupPartition, MessageBroker, PartitionInfo, Position, ReaderExt, Start, Topic,
-};
+use ropeway_broker::{Group, GroupPartition, MessageBroker, Owned, PartitionInfo, Position, Start, Topic};
 use serde::Serialize;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
 /// What `group reset` takes.
 #[derive(Debug, clap::Args)]
@@ -132,7 +131,7 @@ async fn planned(
         Start::Earliest => (about.low, about.messages),
         Start::Latest => (about.end, Some(0)),
         _ => {
-            let found = found(broker, topic, partition, about.end, to);
+            let found = found(&**broker, topic, partition, about.end, to);
             within(session.request(), "count messages", found).await?
         }
     };
@@ -151,30 +150,21 @@ async fn planned(
 
 /// The first position from there on, and how many messages follow; `None`: too many to count.
 async fn found(
-    broker: &Arc<dyn MessageBroker>,
+    broker: &dyn MessageBroker,
     topic: &Topic,
     partition: u32,
     end: Position,
     from: Start,
 ) -> ropeway_broker::Result<(Position, Option<u64>)> {
-    let mut reader = broker.read().await?;
-    reader.follow(topic, Some(partition), from).await?;
     let (mut first, mut count) = (None, 0u64);
-    loop {
-        match reader.next().await? {
-            Event::Batch(batch) => {
-                first = first.or_else(|| batch.deliveries.first().map(|delivery| delivery.position));
-                count += batch.deliveries.len() as u64;
-            }
-            Event::Unreadable { position, .. } => {
-                first = first.or(Some(position));
-                count += 1;
-            }
-            Event::CaughtUp(_) => return Ok((first.unwrap_or(end), Some(count))),
-            _ => {}
-        }
-        if let Some(first) = first.filter(|_| count > MOST_COUNTED) {
-            return Ok((first, None));
-        }
-    }
+    let visit = |_: &Owned, found: Found<'_>| {
+        first.get_or_insert(match found {
+            Found::Message(delivery) => delivery.position,
+            Found::Unreadable(position) => position,
+        });
+        count += 1;
+        if count > MOST_COUNTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    scan(broker, topic, Some(partition), from, visit).await?;
+    Ok((first.unwrap_or(end), Some(count).filter(|count| *count <= MOST_COUNTED)))
 }
