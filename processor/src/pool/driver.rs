@@ -131,10 +131,12 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
                 if now >= drain.stop_at {
                     self.reins.stop.cancel();
                 }
-                if now >= drain.stop_at || (!open && self.core.lanes().len() == 0) {
+                let cancelled = self.reins.cancel.is_cancelled() && self.core.running() == 0;
+                if now >= drain.stop_at || cancelled {
                     break;
                 }
-            } else if !open && self.core.lanes().len() == 0 {
+            }
+            if !open && self.core.lanes().len() == 0 {
                 break;
             }
             let due = self.due(draining.as_ref());
@@ -189,6 +191,11 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
             self.core.finish(ticket);
             return;
         };
+        if self.reins.cancel.is_cancelled() {
+            // It was told to end: that is no failure. It stays, is not started again, and counts as dropped.
+            self.core.retry(ticket, Instant::now());
+            return;
+        }
         let (key, number) = (job.key.clone(), job.attempt);
         let after = self.backoff.after(&self.settings.retry, number, failure.retry_after);
         let retry_in = match after {
