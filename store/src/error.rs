@@ -53,6 +53,12 @@ pub enum Error {
     /// Closed by its user.
     #[error("the store is closed")]
     Closed,
+    /// A key is empty, or longer than 65,535 bytes.
+    #[error("a key has 1 to 65535 bytes, not {len}")]
+    Key {
+        /// How long it is.
+        len: usize,
+    },
     /// The keyspace was dropped.
     #[error("the keyspace was dropped")]
     Dropped,

@@ -1,6 +1,6 @@
 //! The seam: what a key-value store can do.
 
-use crate::Result;
+use crate::{Error, Result};
 use bytes::Bytes;
 use std::fmt::Debug;
 
@@ -51,8 +51,8 @@ pub trait KeyValue: Debug + Send + Sync + 'static {
     /// every commit before it.
     ///
     /// # Errors
-    /// After an error it is unknown whether the batch will be there after a restart; every later commit answers `Poisoned`. `Dropped` is the
-    /// exception: nothing was applied, and later commits work.
+    /// After an error it is unknown whether the batch will be there after a restart; every later commit answers `Poisoned`. `Dropped` and
+    /// `Key` are the exceptions: nothing was applied, and later commits work.
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<()>;
 
     /// Ends it: what was committed is written out, and the directory is free for another. Twice is once.
@@ -61,6 +61,9 @@ pub trait KeyValue: Debug + Send + Sync + 'static {
     /// Those of the file system.
     fn close(&self) -> Result<()>;
 }
+
+/// The longest key, in bytes.
+const MAX_KEY: usize = 65_535;
 
 /// A keyspace of an open store: valid until it is dropped or the store is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,27 +151,41 @@ impl Collector {
 pub struct WriteBatch {
     pub(crate) writes: Vec<(Keyspace, Bytes, Option<Bytes>)>,
     bytes: usize,
+    /// The length of a key that no store takes.
+    wrong_key: Option<usize>,
 }
 
 impl WriteBatch {
     /// Nothing yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { writes: Vec::new(), bytes: 0 }
+        Self { writes: Vec::new(), bytes: 0, wrong_key: None }
     }
 
     /// Sets a key.
     pub fn put(&mut self, keyspace: Keyspace, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         let (key, value) = (key.into(), value.into());
-        self.bytes += key.len() + value.len();
+        self.note(&key);
+        self.bytes += value.len();
         self.writes.push((keyspace, key, Some(value)));
     }
 
     /// Removes a key.
     pub fn delete(&mut self, keyspace: Keyspace, key: impl Into<Bytes>) {
         let key = key.into();
-        self.bytes += key.len();
+        self.note(&key);
         self.writes.push((keyspace, key, None));
+    }
+
+    fn note(&mut self, key: &Bytes) {
+        self.bytes += key.len();
+        if !(1..=MAX_KEY).contains(&key.len()) {
+            self.wrong_key.get_or_insert(key.len());
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        self.wrong_key.map_or(Ok(()), |len| Err(Error::Key { len }))
     }
 
     /// How many writes.

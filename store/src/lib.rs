@@ -5,9 +5,13 @@
 //! Not here: what is stored, and how often it is committed: that is decided by who uses it.
 
 mod error;
+#[cfg(feature = "fjall")]
+mod fjall;
 mod key_value;
 mod memory;
 
 pub use error::{Error, Result};
+#[cfg(feature = "fjall")]
+pub use fjall::{FjallSettings, FjallStore};
 pub use key_value::{Direction, Durability, KeyValue, Keyspace, Limit, Page, WriteBatch, prefix_end};
 pub use memory::MemoryStore;

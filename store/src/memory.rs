@@ -108,6 +108,7 @@ impl KeyValue for MemoryStore {
 
     fn commit(&self, batch: WriteBatch, _durability: Durability) -> Result<()> {
         let mut state = self.state_mut()?;
+        batch.check()?;
         let mut last = None;
         for (keyspace, _, _) in &batch.writes {
             if last != Some(*keyspace) {

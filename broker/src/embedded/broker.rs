@@ -13,6 +13,8 @@ use crate::{
     Admin, Answer, Capabilities, Consumer, Durability, Health, Message, MessageBroker, Outcomes, Reader,
     Result, Statistics, Subscription, Target,
 };
+#[cfg(feature = "embedded")]
+use ropeway_store::{FjallSettings, FjallStore};
 use ropeway_store::{KeyValue, MemoryStore};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -46,11 +48,9 @@ impl Embedded {
     /// where the file system refuses.
     #[cfg(feature = "embedded")]
     pub fn open(dir: impl AsRef<std::path::Path>, settings: EmbeddedSettings) -> Result<Arc<Self>> {
-        _ = settings;
-        Err(crate::Error::new(
-            crate::ErrorKind::Unsupported,
-            format!("{} cannot be opened: the store on disk is not built yet", dir.as_ref().display()),
-        ))
+        let store =
+            FjallStore::open(dir.as_ref(), &FjallSettings::default()).map_err(super::core::store_error)?;
+        Self::on_store(Arc::new(store), settings, Durability::PowerLoss)
     }
 
     /// A broker on any store that can keep what it is given as safe as `possible`.

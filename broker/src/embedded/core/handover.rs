@@ -11,7 +11,11 @@ use super::{
 };
 use crate::{AckWindow, Assignment, Epoch, Error, ErrorKind, Event, GoneReason, Owned, Position, Timestamp};
 use std::time::Duration;
+
 use tokio::sync::oneshot;
+
+/// How long a static member must own a partition before it is its own rather than that of the one who left it.
+const SETTLED: Duration = Duration::from_secs(60);
 
 impl Core {
     /// Gives a free partition to a member. `fresh`: the group has no position in this topic at all.
@@ -55,6 +59,7 @@ impl Core {
         share.next = window.position().1;
         share.window = Some(window);
         share.owner = Some(to);
+        share.since = step.now;
         share.caught = Some(end);
         share.last_owner = if member.is_static { member.name.clone() } else { share.home.clone() };
         (share.live, share.revoking, share.paused, share.queued) = (false, false, false, false);
@@ -123,7 +128,13 @@ impl Core {
             member.in_flight.bytes = member.in_flight.bytes.saturating_sub(in_flight.bytes);
             member.waiting.retain(|waiting| *waiting != id);
             if member.leaving && member.is_static {
-                share.home.clone_from(&member.name);
+                let others = self.groups.get(&share.group).map(|group| &group.members);
+                let elsewhere = others.is_some_and(|members| members.contains_key(&share.home));
+                // What somebody else left behind and this one held in passing goes back to that other.
+                if share.home.is_empty() || elsewhere || step.now.since(share.since) >= SETTLED {
+                    share.home.clone_from(&member.name);
+                }
+                share.last_owner.clone_from(&share.home);
             }
         }
         let part = self.topics.get_mut(&share.life).and_then(|topic| topic.partition_mut(share.partition));

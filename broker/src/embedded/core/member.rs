@@ -95,6 +95,8 @@ pub(super) struct Share {
     /// The last static member that left while it owned this; it gets it back when it returns.
     pub(super) home: String,
     pub(super) owner: Option<MemberId>,
+    /// Since when it is owned.
+    pub(super) since: crate::Timestamp,
     /// Who will own it when the owner has given it up.
     pub(super) target: Option<String>,
     /// The offset that is read next.
@@ -125,6 +127,7 @@ impl Share {
             last_owner: String::new(),
             home: String::new(),
             owner: None,
+            since: crate::Timestamp::default(),
             target: None,
             next: 0,
             caught: None,

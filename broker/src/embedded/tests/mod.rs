@@ -2,5 +2,7 @@
 //! only this backend has: its clock, its commits, its directory.
 
 mod groups;
+#[cfg(feature = "embedded")]
+mod restart;
 mod support;
 mod time;
