@@ -1,1 +1,5 @@
-//! Support for the tests of Ropeway.
+//! Support for the tests of Ropeway: the backends of this build as the suites want them.
+//!
+//! Not here: what is checked (`broker/src/conformance`), who runs it (`tests/conformance/main.rs`).
+
+pub mod backends;

@@ -157,13 +157,16 @@ async fn delayed_messages_are_counted(stage: &Stage) {
     let first = put_later(stage, &topic, later(1, far)).await;
     put_later(stage, &topic, later(2, far)).await;
     put_later(stage, &topic, later(3, stage.now() + Duration::from_millis(300))).await;
-    stage.number(&topic, 0, 0..1).await;
-    let ask = async || delayed(stage, &topic).await;
-    eventually(promise, ask, |count| *count == Some(2)).await;
+    let mut member = stage.join_new(&topic).await;
+    let mut ask = async || {
+        member.idle(Duration::from_millis(10)).await;
+        delayed(stage, &topic).await
+    };
+    eventually(promise, &mut ask, |count| *count == Some(2)).await;
     let broker = stage.broker();
     let cancelled = within("cancel answers", broker.admin().cancel_delayed(&topic, first)).await;
     promised(cancelled.ought("cancel answers"), "what is far from due can be cancelled", || "false".into());
-    eventually(promise, ask, |count| *count == Some(1)).await;
+    eventually(promise, &mut ask, |count| *count == Some(1)).await;
 }
 
 async fn delayed_messages_survive_a_reopen(stage: &Stage) {

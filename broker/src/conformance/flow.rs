@@ -248,6 +248,7 @@ async fn the_last_one_who_polled_is_woken(stage: &Stage) {
     let mut reader = stage.follow(&topic).await;
     reader.until("a reader catches up", |r| r.caught_up().len() == 1).await;
     for watched in [&mut member, &mut reader] {
+        watched.idle(QUIET).await;
         // Somebody polls and goes away; who polls after that is woken.
         let gone = watched.poll(&mut Context::from_waker(Waker::noop()));
         promised(gone.is_pending(), "nothing comes where nothing is published", || format!("{gone:?}"));

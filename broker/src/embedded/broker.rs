@@ -38,7 +38,7 @@ impl Embedded {
     /// # Errors
     /// None today.
     pub fn memory(settings: EmbeddedSettings) -> Result<Arc<Self>> {
-        Self::on_store(Arc::new(MemoryStore::new()), settings, Durability::Volatile)
+        Self::on_store(Arc::new(MemoryStore::new()), settings, Durability::Volatile, true)
     }
 
     /// A broker in a directory, which is made where there is none. Blocks while what is stored is loaded.
@@ -53,13 +53,13 @@ impl Embedded {
         Self::on_store(Arc::new(store), settings, Durability::PowerLoss)
     }
 
-    /// A broker on any store that can keep what it is given as safe as `possible`.
+    /// A broker on any store that can keep what it is given as safe as `possible`; `inline`: steps are run by who calls.
     pub(super) fn on_store(
         store: Arc<dyn KeyValue>,
         settings: EmbeddedSettings,
         possible: Durability,
+        inline: bool,
     ) -> Result<Arc<Self>> {
-        let inline = possible == Durability::Volatile;
         let rules = Rules {
             backend: if inline { "memory" } else { "embedded" },
             durability: settings.durability.min(possible),
@@ -79,6 +79,16 @@ impl Embedded {
 
     pub(super) fn engine(&self) -> &Arc<Engine> {
         &self.lease.engine
+    }
+
+    /// A broker on a store in memory that outlives it, so that a test opens it again. Nothing runs in the background, as for [`Self::memory`].
+    ///
+    /// # Errors
+    /// Those of what is stored.
+    #[cfg(any(test, feature = "conformance"))]
+    #[doc(hidden)]
+    pub fn over(store: Arc<dyn KeyValue>, settings: EmbeddedSettings) -> Result<Arc<Self>> {
+        Self::on_store(store, settings, Durability::ProcessCrash, true)
     }
 
     /// Appends bytes that may be no message to a partition, so that a test sees what becomes of a record that cannot be read.

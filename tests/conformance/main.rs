@@ -1,0 +1,13 @@
+//! The conformance suite over the backends of this build.
+//!
+//! Not here: the checks (`broker/src/conformance`), the backends as the suite wants them (`tests/support/backends.rs`), the proof that
+//! each check can fail (`tests/conformance/doubles`).
+
+use libtest_mimic::Arguments;
+use ropeway_broker::conformance::trials;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials = ropeway_tests::backends::all().into_iter().flat_map(trials).collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
