@@ -50,7 +50,7 @@ impl Embedded {
     pub fn open(dir: impl AsRef<std::path::Path>, settings: EmbeddedSettings) -> Result<Arc<Self>> {
         let store =
             FjallStore::open(dir.as_ref(), &FjallSettings::default()).map_err(super::core::store_error)?;
-        Self::on_store(Arc::new(store), settings, Durability::PowerLoss)
+        Self::on_store(Arc::new(store), settings, Durability::PowerLoss, false)
     }
 
     /// A broker on any store that can keep what it is given as safe as `possible`; `inline`: steps are run by who calls.

@@ -298,7 +298,7 @@ impl KeyValue for Failing {
 async fn after_a_failed_commit_nothing_is_written_and_what_was_committed_is_read() {
     let store = Arc::new(Failing::default());
     let settings = EmbeddedSettings::default;
-    let broker = Embedded::on_store(store.clone(), settings(), Durability::PowerLoss).unwrap();
+    let broker = Embedded::on_store(store.clone(), settings(), Durability::PowerLoss, false).unwrap();
     let orders = make(&broker, "orders", 1).await;
     let positions = publish(&broker, &orders, 0, &["a"]).await;
     let mut consumer = subscribe(&broker, |_| (), "g", &[&orders]).await;
@@ -337,7 +337,7 @@ async fn after_a_failed_commit_nothing_is_written_and_what_was_committed_is_read
     assert_eq!(consumer.next().await.unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(reader.next().await.unwrap_err().kind(), ErrorKind::Closed);
 
-    let broker = Embedded::on_store(store, settings(), Durability::PowerLoss).unwrap();
+    let broker = Embedded::on_store(store, settings(), Durability::PowerLoss, false).unwrap();
     let again = publish(&broker, &orders, 0, &["b"]).await;
     assert_eq!(again[0], positions[0].next(), "what was not committed left no hole");
     let mut consumer = subscribe(&broker, |_| (), "g", &[&orders]).await;
