@@ -2,7 +2,8 @@
 //!
 //! Labels are closed sets: handlers and their patterns as registered, topics and groups as subscribed, classes of failures. An event type from
 //! the wire never becomes a label. What is counted per message is resolved when a processor starts.
-//! Not here: metrics of the bus itself (`ropeway_broker::wrap`), the snapshot of one processor (`runtime/snapshot.rs`).
+//! Not here: metrics of the bus itself, unreadable records among them (`ropeway_broker::wrap`), the snapshot of one processor
+//! (`runtime/snapshot.rs`).
 
 use crate::FailureClass;
 use prometheus::{
@@ -31,7 +32,6 @@ struct Families {
     dead_letters: IntCounterVec,
     held: IntGaugeVec,
     late: IntCounterVec,
-    unreadable: IntCounterVec,
     gaps: IntCounterVec,
     full: IntGaugeVec,
     pool_queue: IntGaugeVec,
@@ -112,11 +112,6 @@ impl Metrics {
                 "ropeway_late_completions_total",
                 "Events whose handler finished after their partition had gone: they are handled again elsewhere",
                 &["group"],
-            )?,
-            unreadable: counter(
-                "ropeway_unreadable_total",
-                "Records that are no messages",
-                &["group", "topic"],
             )?,
             gaps: counter(
                 "ropeway_gaps_total",
@@ -218,7 +213,6 @@ impl Families {
             Box::new(self.dead_letters.clone()),
             Box::new(self.held.clone()),
             Box::new(self.late.clone()),
-            Box::new(self.unreadable.clone()),
             Box::new(self.gaps.clone()),
             Box::new(self.full.clone()),
             Box::new(self.pool_queue.clone()),
@@ -326,10 +320,6 @@ impl GroupMetrics {
 
     pub(crate) fn dead_letter(&self, to: &Topic, class: FailureClass) {
         self.families.0.dead_letters.with_label_values(&[to.as_str(), class.as_str()]).inc();
-    }
-
-    pub(crate) fn unreadable(&self, topic: &Topic) {
-        self.families.0.unreadable.with_label_values(&[self.group.as_str(), topic.as_str()]).inc();
     }
 
     pub(crate) fn gap(&self, topic: &Topic, reason: &str) {

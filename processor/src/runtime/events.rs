@@ -6,9 +6,10 @@ use super::{
     driver::Driver,
     ending::grace,
     partitions::Turn,
-    work::{Step, Work},
+    work::{LaneKey, Step, Work},
 };
 use crate::{Failure, FailureClass, layer::Reins};
+use bytes::Bytes;
 use ropeway_broker::{
     Assignment, Batch, Error, ErrorKind, Event as BusEvent, GapReason, GoneReason, Owned, Position,
 };
@@ -24,17 +25,7 @@ impl Driver {
             BusEvent::Revoking { partitions, left } => self.revoking(&partitions, left, now),
             BusEvent::Gone(owned, reason) => self.gone(&owned, reason, now),
             BusEvent::Batch(batch) => self.batch(batch, now),
-            BusEvent::Unreadable { of, position, raw, why } => {
-                let Some(turn) = self.partitions.turn(&of).cloned() else { return };
-                warn!(group = %self.group, topic = %of.topic, partition = of.partition, %position, "a record is no message: {why}");
-                self.counters.unreadable.inc();
-                self.metrics.unreadable(&of.topic);
-                let wall = self.clock.now();
-                let mut work = Work::unreadable(turn, position, raw, wall, now);
-                let failure = Failure::new(FailureClass::Unreadable, why.to_string());
-                work.step = Step::Bury(Box::new(self.burial(&work, failure, 0)));
-                self.take_in(None, work);
-            }
+            BusEvent::Unreadable { of, position, raw, why } => self.unreadable(&of, position, raw, &why, now),
             BusEvent::Gap { of, from, to, why } => self.gap(&of, from, to, why),
             BusEvent::CaughtUp(of) => {
                 debug!(group = %self.group, topic = %of.topic, partition = of.partition, "caught up");
@@ -74,10 +65,9 @@ impl Driver {
     }
 
     fn batch(&mut self, batch: Batch, now: Instant) {
-        let turn = self.partitions.turn(&batch.of).cloned();
-        let Some(turn) = turn.filter(|turn| !self.partitions.is_revoked(turn)) else {
+        let Some(turn) = self.working(&batch.of) else {
             // Nobody acks it, so it comes again, here or elsewhere.
-            debug!(of = ?batch.of, messages = batch.deliveries.len(), "a batch of a partition that is not held");
+            debug!(of = ?batch.of, messages = batch.deliveries.len(), "a batch of a partition that is not worked on");
             return;
         };
         for delivery in batch.deliveries {
@@ -86,7 +76,24 @@ impl Driver {
         }
     }
 
-    fn take_in(&mut self, key: Option<super::work::LaneKey>, work: Work) {
+    fn unreadable(&mut self, of: &Owned, position: Position, raw: Option<Bytes>, why: &Error, now: Instant) {
+        let Some(turn) = self.working(of) else { return };
+        warn!(group = %self.group, topic = %of.topic, partition = of.partition, %position, "a record is no message: {why}");
+        self.counters.unreadable.inc();
+        let mut work = Work::unreadable(turn, position, raw, self.clock.now(), now);
+        let failure = Failure::new(FailureClass::Unreadable, why.to_string());
+        work.step = Step::Bury(Box::new(self.burial(&work, failure, 0)));
+        self.take_in(None, work);
+    }
+
+    /// The turn of a partition, unless nothing new of it may be started: what was given up must not be overtaken.
+    fn working(&self, of: &Owned) -> Option<Arc<Turn>> {
+        let turn = self.partitions.turn(of)?;
+        let over = self.partitions.is_revoked(turn) || turn.reins.cancel.is_cancelled();
+        (!over).then(|| turn.clone())
+    }
+
+    fn take_in(&mut self, key: Option<LaneKey>, work: Work) {
         self.counters.delivered.inc();
         self.partitions.took(&work.turn, work.size);
         self.core.push(key, work);

@@ -156,13 +156,15 @@ impl Partitions {
     }
 
     /// Whether the group wants it back.
-    pub(crate) fn is_revoked(&mut self, turn: &Arc<Turn>) -> bool {
-        self.of(turn).is_some_and(|live| live.revoked)
+    pub(crate) fn is_revoked(&self, turn: &Arc<Turn>) -> bool {
+        let live = self.live.get(turn.place).and_then(Option::as_ref);
+        live.is_some_and(|live| live.revoked && Arc::ptr_eq(&live.turn, turn))
     }
 
     /// Gives the acks that are owed, in the order the work was over, which is the source's for each key; then gives up what is to go.
     pub(crate) fn settle(&mut self, control: &dyn Control) {
-        for place in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for place in dirty.drain(..) {
             let Some(live) = self.live.get_mut(place).and_then(Option::as_mut) else { continue };
             live.dirty = false;
             let owned = &live.turn.owned;
@@ -182,6 +184,7 @@ impl Partitions {
                 control.give_up(owned);
             }
         }
+        self.dirty = dirty;
     }
 
     /// How many are held.

@@ -174,6 +174,21 @@ async fn shutdown_does_not_wait_for_retries_that_are_due_too_late() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_after_a_shutdown_gave_up_is_left_alone() {
+    let (fake, log) = (Fake::default().closes(), Log::default());
+    let processor = start(&fake, &log, settings(), |_, _| async { Ok(Verdict::retry_after(s(3600))) }).await;
+    fake.assign(0, 1);
+    fake.deliver(0, 1, 0, [message("k", "m")]);
+    pass(ms(10)).await;
+    let shutdown = tokio::spawn(async move { processor.shutdown(s(5)).await });
+    pass(s(1)).await;
+    fake.deliver(0, 1, 1, [message("k", "would overtake it")]);
+    assert_eq!(shutdown.await.unwrap().given_up, 1);
+    assert_eq!(log.all(), ["m/1"]);
+    assert!(fake.acked(0).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_consumer_that_never_ends_does_not_hold_a_shutdown_up_for_ever() {
     let (fake, log) = (Fake::default(), Log::default());
     let processor = start(&fake, &log, settings(), |_, _| async { Ok(Verdict::Done) }).await;
