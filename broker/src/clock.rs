@@ -25,11 +25,11 @@ impl Clock for SystemClock {
         let wall = wall();
         let instant = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = last.map_or(wall, |(then, at)| wall.max(then + instant.saturating_duration_since(at)));
-        // The pair moves on only in steps of at least a millisecond, so that rounding never slows the clock down.
-        if last.is_none_or(|(then, _)| now > then) {
-            *last = Some((now, instant));
-        }
+        let (then, at) = last.unwrap_or((wall, instant));
+        let passed = Duration::from_millis(instant.saturating_duration_since(at).as_millis() as u64);
+        let now = wall.max(then + passed);
+        // Only whole milliseconds are taken off, so that asking often does not slow the clock down.
+        *last = Some((now, at + passed));
         now
     }
 }
@@ -65,4 +65,24 @@ pub(crate) fn wall() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_goes_on_at_full_speed_however_often_it_is_asked() {
+        let clock = SystemClock::default();
+        let ahead = wall() + Duration::from_secs(3600);
+        *clock.last.lock().unwrap() = Some((ahead, Instant::now()));
+        let start = Instant::now();
+        let mut now = clock.now();
+        while start.elapsed() < Duration::from_millis(100) {
+            let next = clock.now();
+            assert!(next >= now);
+            now = next;
+        }
+        assert!(now >= ahead + Duration::from_millis(99), "{}", now.since(ahead).as_millis());
+    }
 }

@@ -65,14 +65,24 @@ fn unknown_scheme(scheme: &str) -> Error {
     )
 }
 
-/// A broker's URL, taken apart. Its parameters are handed out once each; what is left over is refused by name.
-#[derive(Clone, Debug)]
+/// A broker's URL, taken apart. `Debug` shows no values: they may be secrets.
+#[derive(Clone)]
 pub struct BrokerUrl {
     /// What stands before the first `:`, in lower case.
     pub scheme: String,
     /// What stands between the scheme and the parameters, decoded: a directory, or `//host:port,...`.
     pub path: String,
     parameters: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.parameters.iter().map(|(name, _)| name).collect();
+        f.debug_struct("BrokerUrl")
+            .field("scheme", &self.scheme)
+            .field("parameters", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 impl BrokerUrl {

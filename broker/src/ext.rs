@@ -17,11 +17,9 @@ pub trait MessageBrokerExt: MessageBroker {
         to: impl Into<Target>,
         message: Message,
     ) -> impl Future<Output = Result<Receipt, PublishFailed>> + Send {
+        let copy = message.clone();
         let answer = self.publish(&to.into(), vec![message]);
-        async move {
-            let published = answer.await.0.pop();
-            receipt(published.unwrap_or_else(no_outcome))
-        }
+        async move { receipt(answer.await.0.pop().unwrap_or_else(|| no_outcome(copy))) }
     }
 }
 
@@ -56,15 +54,16 @@ impl std::fmt::Display for PublishFailed {
 
 impl std::error::Error for PublishFailed {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.failed.error)
+        // The text of the error is part of this one's, so that a chain of causes does not say it twice.
+        std::error::Error::source(&self.failed.error)
     }
 }
 
 /// What a message is told for which a backend, against the contract, has no outcome.
-pub(crate) fn no_outcome() -> Published {
+pub(crate) fn no_outcome(message: Message) -> Published {
     let error =
         Error::new(ErrorKind::Corrupt, "the backend answered no outcome: this is a defect of the backend");
-    Published::unknown(error, Message::builder().build())
+    Published::unknown(error, message)
 }
 
 /// Turns an outcome into a result that gives the message back.

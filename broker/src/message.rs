@@ -13,6 +13,9 @@ use std::{
 };
 use uuid::Uuid;
 
+/// The end of the year 9999.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
+
 /// The identity of a message, shown as a UUID.
 ///
 /// Made by the producer (UUIDv7); derived for a forwarded or dead-lettered message; derived from its place for a foreign one, so each
@@ -88,12 +91,13 @@ impl FromStr for MessageId {
 pub struct Position(pub u64, pub u64);
 
 impl Position {
-    /// The smallest position that is greater.
+    /// The smallest position that is greater; the greatest one stays itself.
     #[must_use]
     pub const fn next(self) -> Self {
         match self.1.checked_add(1) {
             Some(b) => Self(self.0, b),
-            None => Self(self.0.saturating_add(1), 0),
+            None if self.0 < u64::MAX => Self(self.0 + 1, 0),
+            None => self,
         }
     }
 }
@@ -189,8 +193,8 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// A message, as a broker sees it: bytes with a key and headers. Cloning is cheap.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A message, as a broker sees it: bytes with a key and headers. Cloning is cheap. `Debug` shows sizes, not contents.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// Who it is.
     pub id: MessageId,
@@ -233,7 +237,8 @@ impl Message {
     /// Whether every backend can carry it, given the largest message ([`Self::size`]) the topic takes.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLarge`] that names the part, its size and the limit.
+    /// [`ErrorKind::TooLarge`] that names the part, its size and the limit; [`ErrorKind::Invalid`] for a header name with a NUL byte, and
+    /// for a time that is not between 1970 and 9999.
     pub fn check(&self, max_message: usize) -> Result<()> {
         let too_large = |context: String| Err(Error::new(ErrorKind::TooLarge, context));
         if let Some(key) = &self.key
@@ -251,6 +256,17 @@ impl Message {
                     Headers::MAX_NAME
                 ));
             }
+            if name.contains('\0') {
+                let context = format!("the name of header {count} contains a NUL byte");
+                return Err(Error::new(ErrorKind::Invalid, context));
+            }
+        }
+        for (what, at) in [("timestamp", Some(self.timestamp)), ("time of delivery", self.deliver_at)] {
+            if at.is_some_and(|at| !(1..=LAST_MILLIS).contains(&at.as_millis())) {
+                let context =
+                    format!("the {what} must lie between 1970 and 9999, in milliseconds since 1970");
+                return Err(Error::new(ErrorKind::Invalid, context));
+            }
         }
         if count > Headers::MAX_COUNT {
             return Err(headers::too_many(count));
@@ -262,6 +278,19 @@ impl Message {
             ));
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("key_bytes", &self.key.as_ref().map(Bytes::len))
+            .field("header_bytes", &self.headers.packed().len())
+            .field("payload_bytes", &self.payload.as_ref().map(Bytes::len))
+            .field("timestamp", &self.timestamp.as_millis())
+            .field("deliver_at", &self.deliver_at.map(Timestamp::as_millis))
+            .finish()
     }
 }
 
@@ -384,6 +413,13 @@ mod tests {
         assert!(key.check(usize::MAX).unwrap_err().to_string().contains("key"));
         let headers = (0..10_000).fold(Message::builder(), |b, i| b.header(&i.to_string(), "x")).build();
         assert!(headers.check(usize::MAX).unwrap_err().to_string().contains("10000 headers"));
+        for bad in [
+            Message::builder().header("a\0", "x").build(),
+            Message::builder().timestamp(Timestamp::from_millis(0)).build(),
+            Message::builder().deliver_at(Timestamp::from_millis(i64::MAX)).build(),
+        ] {
+            assert_eq!(bad.check(usize::MAX).unwrap_err().kind(), ErrorKind::Invalid);
+        }
         let exact = Message::builder().payload(vec![0; 100]).build();
         exact.check(100).unwrap();
         assert_eq!(exact.check(99).unwrap_err().kind(), ErrorKind::TooLarge);

@@ -38,16 +38,19 @@ fn check(what: &str, name: &str) -> Result<()> {
     }
 }
 
-/// A name made of `parts`; one that would be too long is cut and ends in a hash of the whole.
-fn derive(parts: &[&str]) -> String {
-    let whole = parts.concat();
+/// The name itself; one that is too long is cut and ends in a hash of the whole.
+fn cut(whole: String) -> String {
     if whole.len() <= MAX_NAME {
         return whole;
     }
-    let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, whole.as_bytes()).simple().to_string();
+    let hash = hash(whole.as_bytes());
     let mut cut = whole;
     cut.truncate(MAX_NAME - hash.len() - 1);
     cut + "-" + &hash
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, bytes).simple().to_string()
 }
 
 macro_rules! name {
@@ -112,19 +115,28 @@ name!(
 
 impl Topic {
     /// The dead-letter topic of `group` for this topic: `<topic>.<group>.dlq`.
+    ///
+    /// Names with dots can meet in one (`a` of `b.c`, `a.b` of `c`): a dead letter says whose it is.
     #[must_use]
     pub fn dead_letters_of(&self, group: &Group) -> Self {
-        Self(Arc::from(derive(&[self.as_str(), ".", group.as_str(), ".dlq"])))
+        Self(Arc::from(cut(format!("{self}.{group}.dlq"))))
     }
 
-    /// The internal topic `__ropeway.<what>.<of>`.
+    /// The internal topic `__ropeway.<what>.<parts>`, joined by dots. Where the parts themselves have dots it ends in a hash of them, so
+    /// that different parts never share a topic.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] where `what` or `of` is not allowed in a name.
-    pub fn internal(what: &str, of: &str) -> Result<Self> {
+    /// [`ErrorKind::Invalid`] where `what` or a part is not allowed in a name.
+    pub fn internal(what: &str, parts: &[&str]) -> Result<Self> {
         check("topic", what)?;
-        check("topic", of)?;
-        Ok(Self(Arc::from(derive(&[INTERNAL_PREFIX, what, ".", of]))))
+        parts.iter().try_for_each(|part| check("topic", part))?;
+        let joined = parts.join(".");
+        let whole = if parts.len() > 1 && parts.iter().any(|part| part.contains('.')) {
+            format!("{INTERNAL_PREFIX}{what}.{joined}-{}", hash(parts.join("\0").as_bytes()))
+        } else {
+            format!("{INTERNAL_PREFIX}{what}.{joined}")
+        };
+        Ok(Self(Arc::from(cut(whole))))
     }
 
     /// Whether it is one of Ropeway's own.
@@ -161,5 +173,8 @@ mod tests {
         }
         let short = Topic::new("orders").unwrap().dead_letters_of(&Group::new("billing").unwrap());
         assert_eq!(short.as_str(), "orders.billing.dlq");
+        let internal = |parts: &[&str]| Topic::internal("journal", parts).unwrap();
+        assert_eq!(internal(&["orders", "billing"]).as_str(), "__ropeway.journal.orders.billing");
+        assert_ne!(internal(&["orders", "eu.billing"]), internal(&["orders.eu", "billing"]));
     }
 }

@@ -118,6 +118,15 @@ pub struct Failed {
 #[derive(Debug)]
 pub struct Outcomes(pub Vec<Published>);
 
+impl IntoIterator for Outcomes {
+    type Item = Published;
+    type IntoIter = std::vec::IntoIter<Published>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl Outcomes {
     /// The same failure for a whole batch: certainly not written.
     pub fn all_not_written(error: &Error, batch: Vec<Message>) -> Self {

@@ -9,20 +9,22 @@ mod settings;
 pub use settings::{PublishOrder, PublisherSettings};
 
 use crate::{
-    Error, ErrorKind, Failed, Message, MessageBroker, PublishFailed, Published, Receipt, Result, Target,
-    ext::no_outcome,
+    Error, ErrorKind, Failed, Message, MessageBroker, Outcomes, PublishFailed, Published, Receipt, Result,
+    Target, Topic, ext::no_outcome,
 };
 use queue::{Entry, Next, Queue};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
+    runtime::Handle,
     sync::{Notify, Semaphore, oneshot},
     time::{Instant, timeout},
 };
@@ -30,8 +32,10 @@ use tokio::{
 /// Publishes single messages, and makes batches of what is published at the same time.
 ///
 /// Clones share everything. A message that was taken over is published even if nobody waits for it and all clones are dropped, as
-/// long as the tokio runtime in which it was published runs. Where that runtime ends first, what waits is answered as possibly written
-/// (`Closed`); the messages themselves are gone with it.
+/// long as the tokio runtime in which it was published runs. Where that runtime ends first, every message is given back (`Closed`): those
+/// the broker had as possibly written, the others as not written.
+///
+/// Order is kept among messages of one topic, and apart from them among those for one partition of one's own choice.
 ///
 /// # Examples
 /// ```
@@ -53,37 +57,45 @@ pub struct Publisher(Arc<Inner>);
 struct Inner {
     broker: Arc<dyn MessageBroker>,
     settings: PublisherSettings,
-    messages: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    messages: Semaphore,
+    bytes: Semaphore,
     state: Mutex<State>,
     answered: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    targets: HashMap<Target, Lane>,
+    lanes: HashMap<Lane, OnTheWay>,
     /// Messages that were taken over and not answered, by the number of flushes begun before them.
     open: BTreeMap<u64, usize>,
     flushes: u64,
     /// How many flushes wait: nobody lingers meanwhile.
     urged: usize,
+    closed: bool,
 }
 
-/// What is on its way to one target.
+/// What keeps its order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Lane {
+    topic: Topic,
+    partition: Option<u32>,
+}
+
+struct OnTheWay {
     queue: Queue<Waiting>,
-    /// When the earliest timer that was started looks again.
+    /// When the timer that runs looks again.
     timer: Option<Instant>,
 }
 
 /// Whom to answer, and what to count then.
 struct Waiting {
-    tell: Option<Tell>,
+    tell: Tell,
     flush: u64,
-    permits: (u32, u32),
+    bytes: u32,
 }
 
 type Tell = Box<dyn FnOnce(Result<Receipt, PublishFailed>) + Send>;
+type Done = queue::Done<Waiting>;
 
 impl Publisher {
     /// A publisher over `broker`.
@@ -95,8 +107,8 @@ impl Publisher {
         Ok(Self(Arc::new(Inner {
             broker,
             settings,
-            messages: Arc::new(Semaphore::new(settings.in_flight.messages)),
-            bytes: Arc::new(Semaphore::new(settings.in_flight.bytes)),
+            messages: Semaphore::new(settings.in_flight.messages),
+            bytes: Semaphore::new(settings.in_flight.bytes),
             state: Mutex::default(),
             answered: Notify::new(),
         })))
@@ -156,7 +168,10 @@ impl Publisher {
             before
         };
         let _urge = Urge::new(&self.0);
-        self.0.pump_all();
+        let lanes: Vec<Lane> = self.0.lock().lanes.keys().cloned().collect();
+        for lane in &lanes {
+            self.0.pump(lane);
+        }
         let left = || self.0.lock().open.range(..=before).map(|(_, count)| *count).sum::<usize>();
         let wait = async {
             loop {
@@ -181,6 +196,7 @@ impl Publisher {
     /// # Errors
     /// As for [`Self::flush`].
     pub async fn close(&self, deadline: Duration) -> Result<()> {
+        self.0.lock().closed = true;
         self.0.messages.close();
         self.0.bytes.close();
         self.flush(deadline).await
@@ -194,26 +210,32 @@ impl Publisher {
 
     async fn take_over(&self, to: Target, message: Message, tell: Tell) -> Result<(), PublishFailed> {
         let inner = &self.0;
-        let size = u32::try_from(message.size().clamp(1, inner.settings.in_flight.bytes)).unwrap_or(u32::MAX);
-        let permits = async {
+        let bytes =
+            u32::try_from(message.size().clamp(1, inner.settings.in_flight.bytes)).unwrap_or(u32::MAX);
+        let room = async {
             let one = inner.messages.acquire().await.ok()?;
-            let bytes = inner.bytes.acquire_many(size).await.ok()?;
-            one.forget();
-            bytes.forget();
-            Some((1, size))
+            Some((one, inner.bytes.acquire_many(bytes).await.ok()?))
         };
-        let Some(permits) = permits.await else {
+        let room = room.await;
+        let lane = Lane { topic: to.topic, partition: to.partition };
+        let mut state = inner.lock();
+        let Some((one, many)) = room.filter(|_| !state.closed) else {
             let error = Error::new(ErrorKind::Closed, "the publisher is closed; make a new one");
             let failed = Box::new(Failed { error, message });
             return Err(PublishFailed { may_be_written: false, failed });
         };
-        let mut state = inner.lock();
+        one.forget();
+        many.forget();
         let flush = state.flushes;
         *state.open.entry(flush).or_default() += 1;
-        let entry = Entry::new(message, Instant::now(), Waiting { tell: Some(tell), flush, permits });
-        let lane = state.targets.entry(to.clone());
-        lane.or_insert_with(|| Lane { queue: Queue::new(inner.settings), timer: None }).queue.push(entry);
-        inner.pump(&mut state, &to);
+        let entry = Entry::new(message, to.at_least, Instant::now(), Waiting { tell, flush, bytes });
+        let on_the_way = state.lanes.entry(lane.clone());
+        on_the_way
+            .or_insert_with(|| OnTheWay { queue: Queue::new(inner.settings), timer: None })
+            .queue
+            .push(entry);
+        drop(state);
+        inner.pump(&lane);
         Ok(())
     }
 }
@@ -223,69 +245,83 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pump_all(self: &Arc<Self>) {
-        let mut state = self.lock();
-        let targets: Vec<Target> = state.targets.keys().cloned().collect();
-        for to in &targets {
-            self.pump(&mut state, to);
-        }
-    }
-
-    /// Publishes what is ready. The broker is called under the lock, so that calls keep the order of the queue.
-    fn pump(self: &Arc<Self>, state: &mut State, to: &Target) {
-        let urged = state.urged > 0;
-        let Some(lane) = state.targets.get_mut(to) else {
+    /// Publishes what is ready. The broker is called under the lock, so that calls keep the order of the queue; tasks are started
+    /// outside of it, as a runtime that is ending drops them at once.
+    fn pump(self: &Arc<Self>, lane: &Lane) {
+        // Outside of a runtime nothing can be started: what is queued waits for the next call from inside one.
+        if Handle::try_current().is_err() {
             return;
-        };
-        loop {
-            match lane.queue.next(Instant::now(), urged) {
-                Next::Batch(batch) => {
-                    let (messages, tracks): (Vec<_>, Vec<_>) =
-                        batch.into_iter().map(|entry| (entry.message, entry.track)).unzip();
-                    let answer = self.broker.publish(to, messages);
-                    let (inner, to) = (Arc::clone(self), to.clone());
-                    tokio::spawn(async move {
-                        let outcomes = answer.await;
-                        let missing = std::iter::repeat_with(no_outcome);
-                        inner.settle(&to, tracks.into_iter().zip(outcomes.0.into_iter().chain(missing)));
-                    });
-                }
-                Next::Wait(at) => {
-                    if lane.timer.is_none_or(|timer| at < timer) {
-                        lane.timer = Some(at);
-                        tokio::spawn(look_again(Arc::clone(self), to.clone(), at));
+        }
+        let mut started = Vec::new();
+        let mut timer = None;
+        let mut state = self.lock();
+        let urged = state.urged > 0;
+        if let Some(on_the_way) = state.lanes.get_mut(lane) {
+            loop {
+                match on_the_way.queue.next(Instant::now(), urged) {
+                    Next::Batch(batch) => {
+                        let messages = batch.iter().map(|entry| entry.message.clone()).collect();
+                        let at_least = batch.first().and_then(|entry| entry.at_least);
+                        let to = Target { topic: lane.topic.clone(), partition: lane.partition, at_least };
+                        let answer = self.broker.publish(&to, messages);
+                        started.push((answer, Asked { inner: Arc::clone(self), lane: lane.clone(), batch }));
                     }
-                    return;
+                    Next::Wait(at) => {
+                        if on_the_way.timer.is_none_or(|running| at < running) {
+                            on_the_way.timer = Some(at);
+                            timer = Some(Timer { inner: Arc::clone(self), lane: lane.clone(), at });
+                        }
+                        break;
+                    }
+                    Next::Idle => break,
                 }
-                Next::Idle => break,
+            }
+            if on_the_way.queue.is_empty() && on_the_way.timer.is_none() {
+                state.lanes.remove(lane);
             }
         }
-        if lane.queue.is_empty() {
-            state.targets.remove(to);
+        drop(state);
+        for (answer, asked) in started {
+            tokio::spawn(async move {
+                let asked = asked;
+                let outcomes = answer.await;
+                asked.answered(outcomes);
+            });
+        }
+        if let Some(timer) = timer {
+            tokio::spawn(async move {
+                tokio::time::sleep_until(timer.at).await;
+                let (inner, lane) = (Arc::clone(&timer.inner), timer.lane.clone());
+                drop(timer);
+                inner.pump(&lane);
+            });
         }
     }
 
-    fn settle(
-        self: &Arc<Self>,
-        to: &Target,
-        batch: impl IntoIterator<Item = (queue::Track<Waiting>, Published)>,
-    ) {
+    fn settle(self: &Arc<Self>, lane: &Lane, batch: impl IntoIterator<Item = (Entry<Waiting>, Published)>) {
         let done = {
             let mut state = self.lock();
-            let done = state.targets.get_mut(to).map(|lane| lane.queue.settle(batch, Instant::now()));
-            self.pump(&mut state, to);
-            done.unwrap_or_default()
+            state.lanes.get_mut(lane).map(|lane| lane.queue.settle(batch, Instant::now())).unwrap_or_default()
         };
+        self.tell(done);
+        self.pump(lane);
+    }
+
+    /// Tells what is final. A callback that panics harms nobody else.
+    fn tell(&self, done: Vec<Done>) {
+        let mut bytes = 0;
+        let count = done.len();
         let mut flushes: BTreeMap<u64, usize> = BTreeMap::new();
-        for (mut track, result) in done {
-            *flushes.entry(track.answer.flush).or_default() += 1;
-            let (messages, bytes) = track.answer.permits;
-            if let Some(tell) = track.answer.tell.take() {
-                tell(result);
+        for (waiting, result) in done {
+            *flushes.entry(waiting.flush).or_default() += 1;
+            bytes += waiting.bytes as usize;
+            let tell = waiting.tell;
+            if catch_unwind(AssertUnwindSafe(|| tell(result))).is_err() {
+                tracing::error!("the callback of a published message panicked");
             }
-            self.messages.add_permits(messages as usize);
-            self.bytes.add_permits(bytes as usize);
         }
+        self.messages.add_permits(count);
+        self.bytes.add_permits(bytes);
         let mut state = self.lock();
         for (flush, count) in flushes {
             if let Some(open) = state.open.get_mut(&flush) {
@@ -300,13 +336,65 @@ impl Inner {
     }
 }
 
-async fn look_again(inner: Arc<Inner>, to: Target, at: Instant) {
-    tokio::time::sleep_until(at).await;
-    let mut state = inner.lock();
-    if let Some(lane) = state.targets.get_mut(&to).filter(|lane| lane.timer == Some(at)) {
-        lane.timer = None;
+/// A batch the broker has. Dropped without an answer (its runtime ended, or the backend panicked), it gives everything back.
+struct Asked {
+    inner: Arc<Inner>,
+    lane: Lane,
+    batch: Vec<Entry<Waiting>>,
+}
+
+impl Asked {
+    fn answered(mut self, outcomes: Outcomes) {
+        let mut outcomes = outcomes.0.into_iter();
+        let batch: Vec<_> = std::mem::take(&mut self.batch)
+            .into_iter()
+            .map(|entry| {
+                let published = outcomes.next().unwrap_or_else(|| no_outcome(entry.message.clone()));
+                (entry, published)
+            })
+            .collect();
+        self.inner.settle(&self.lane, batch);
     }
-    inner.pump(&mut state, &to);
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let error = Error::new(ErrorKind::Closed, "the runtime in which the message was published ended");
+        let lost = std::mem::take(&mut self.batch).into_iter().map(|entry| {
+            let published = Published::unknown(error.clone(), entry.message.clone());
+            (entry, published)
+        });
+        let mut state = self.inner.lock();
+        let mut done = Vec::new();
+        if let Some(on_the_way) = state.lanes.get_mut(&self.lane) {
+            done = on_the_way.queue.settle(lost, Instant::now());
+            // Nobody is left to publish what waited behind it.
+            done.extend(on_the_way.queue.give_back(&error));
+        }
+        drop(state);
+        self.inner.tell(done);
+    }
+}
+
+/// Looks at a lane again later. Dropped with its runtime, it leaves room for another.
+struct Timer {
+    inner: Arc<Inner>,
+    lane: Lane,
+    at: Instant,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let mut state = self.inner.lock();
+        if let Some(on_the_way) = state.lanes.get_mut(&self.lane)
+            && on_the_way.timer == Some(self.at)
+        {
+            on_the_way.timer = None;
+        }
+    }
 }
 
 /// Nobody lingers while one of these lives.
@@ -350,15 +438,16 @@ impl Future for Pending {
     type Output = Result<Receipt, PublishFailed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // The sender is only dropped untold when the publisher itself is torn down together with its runtime.
         Pin::new(&mut self.0).poll(cx).map(|told| {
             told.unwrap_or_else(|_| {
-                let error = Error::new(
-                    ErrorKind::Closed,
-                    "the runtime in which the message was published ended before there was an outcome",
-                );
-                let message = Message::builder().build();
-                Err(PublishFailed { may_be_written: true, failed: Box::new(Failed { error, message }) })
+                let error = Error::new(ErrorKind::Closed, "the publisher is gone, and the message with it");
+                let failed = Box::new(Failed { error, message: Message::builder().build() });
+                Err(PublishFailed { may_be_written: true, failed })
             })
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Not here: calling the broker, waiting, answering (`mod.rs`).
 
 use super::{PublishOrder, PublisherSettings};
-use crate::{Failed, Message, PublishFailed, Published, Receipt, ext::receipt};
+use crate::{Durability, Error, Failed, Message, PublishFailed, Published, Receipt, ext::receipt};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -17,24 +17,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A message that was taken over; `T` is whom to answer.
 #[derive(Debug)]
 pub(super) struct Entry<T> {
+    /// Kept while the broker has it, so that it can be given back whatever happens. Cloning it is cheap.
     pub(super) message: Message,
-    pub(super) track: Track<T>,
-}
-
-/// What is kept of a message while the broker has it.
-#[derive(Debug)]
-pub(super) struct Track<T> {
-    key: Option<Bytes>,
-    pub(super) size: usize,
+    pub(super) at_least: Option<Durability>,
+    size: usize,
     since: Instant,
-    tries: u32,
+    tries: Option<Tries>,
+    /// An earlier try may have written it, so that no later outcome can be *not written*.
+    maybe_written: bool,
     pub(super) answer: T,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Tries {
+    first: Instant,
+    failed: u32,
+}
+
 impl<T> Entry<T> {
-    pub(super) fn new(message: Message, now: Instant, answer: T) -> Self {
-        let track = Track { key: message.key.clone(), size: message.size(), since: now, tries: 0, answer };
-        Self { message, track }
+    pub(super) fn new(message: Message, at_least: Option<Durability>, now: Instant, answer: T) -> Self {
+        let size = message.size();
+        Self { message, at_least, size, since: now, tries: None, maybe_written: false, answer }
     }
 }
 
@@ -50,7 +53,7 @@ pub(super) enum Next<T> {
 }
 
 /// An outcome that is final.
-pub(super) type Done<T> = (Track<T>, Result<Receipt, PublishFailed>);
+pub(super) type Done<T> = (T, Result<Receipt, PublishFailed>);
 
 /// The messages of one target that were taken over.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl<T> Queue<T> {
 
     pub(super) fn push(&mut self, entry: Entry<T>) {
         if self.is_ordered()
-            && let Some(key) = &entry.track.key
+            && let Some(key) = &entry.message.key
         {
             if let Some(behind) = self.held.get_mut(key) {
                 behind.push_back(entry);
@@ -109,17 +112,22 @@ impl<T> Queue<T> {
         };
         let bound = self.settings.batch;
         let full = self.ready.len() >= bound.messages || self.ready_bytes >= bound.bytes;
-        let lingers_until = first.track.since + self.settings.linger;
-        if !full && !urged && first.track.tries == 0 && lingers_until > now {
+        let lingers_until = first.since + self.settings.linger;
+        if !full && !urged && first.tries.is_none() && lingers_until > now {
             return Next::Wait(paused_until.map_or(lingers_until, |due| due.min(lingers_until)));
         }
+        let at_least = first.at_least;
         let mut batch = Vec::with_capacity(self.ready.len().min(bound.messages));
         let mut bytes = 0usize;
-        while let Some(size) = self.ready.front().map(|entry| entry.track.size) {
-            let fits = batch.len() < bound.messages && bytes.saturating_add(size) <= bound.bytes;
-            let Some(entry) = (fits || batch.is_empty()).then(|| self.ready.pop_front()).flatten() else {
+        while let Some(entry) = self.ready.front() {
+            let size = entry.size;
+            let fits = batch.len() < bound.messages
+                && bytes.saturating_add(size) <= bound.bytes
+                && entry.at_least == at_least;
+            let Some(mut entry) = (fits || batch.is_empty()).then(|| self.ready.pop_front()).flatten() else {
                 break;
             };
+            entry.tries.get_or_insert(Tries { first: now, failed: 0 });
             bytes = bytes.saturating_add(size);
             self.ready_bytes -= size;
             batch.push(entry);
@@ -131,48 +139,53 @@ impl<T> Queue<T> {
     /// Takes the outcomes of a batch; answers those that are final.
     pub(super) fn settle(
         &mut self,
-        batch: impl IntoIterator<Item = (Track<T>, Published)>,
+        batch: impl IntoIterator<Item = (Entry<T>, Published)>,
         now: Instant,
     ) -> Vec<Done<T>> {
         self.open -= 1;
         let mut done = Vec::new();
-        for (track, published) in batch {
-            match self.again(&track, published, now) {
-                Ok((due, failed)) => {
-                    let entry =
-                        Entry { message: failed.message, track: Track { tries: track.tries + 1, ..track } };
-                    self.pause_number += 1;
-                    self.pauses.insert((due, self.pause_number), entry);
+        for (mut entry, published) in batch {
+            entry.maybe_written |= matches!(published, Published::Unknown(_));
+            if let Some(due) = self.try_again_at(&entry, &published, now) {
+                if let Some(tries) = &mut entry.tries {
+                    tries.failed += 1;
                 }
-                Err(published) => {
-                    self.release(track.key.as_ref());
-                    done.push((track, receipt(published)));
-                }
+                self.pause_number += 1;
+                self.pauses.insert((due, self.pause_number), entry);
+                continue;
             }
+            self.release(entry.message.key.as_ref());
+            let mut result = receipt(published);
+            if let Err(failed) = &mut result {
+                failed.may_be_written |= entry.maybe_written;
+            }
+            done.push((entry.answer, result));
         }
         done
     }
 
-    /// When to try again, where that is what ordered mode does.
-    fn again(
-        &self,
-        track: &Track<T>,
-        published: Published,
-        now: Instant,
-    ) -> Result<(Instant, Failed), Published> {
-        let PublishOrder::Ordered { retry_for } = self.settings.order else {
-            return Err(published);
+    /// Gives back what was never handed to the broker.
+    pub(super) fn give_back(&mut self, error: &Error) -> Vec<Done<T>> {
+        self.ready_bytes = 0;
+        let ready = std::mem::take(&mut self.ready).into_iter();
+        let paused = std::mem::take(&mut self.pauses).into_values();
+        let held = std::mem::take(&mut self.held).into_values().flatten();
+        let give = |entry: Entry<T>| {
+            let failed = Box::new(Failed { error: error.clone(), message: entry.message });
+            (entry.answer, Err(PublishFailed { may_be_written: entry.maybe_written, failed }))
         };
-        let pause = FIRST_PAUSE.saturating_mul(1 << track.tries.min(10)).min(LONGEST_PAUSE);
-        let in_time = now + pause < track.since + retry_for;
-        match published {
-            Published::NotWritten(failed) | Published::Unknown(failed)
-                if in_time && failed.error.is_retryable() =>
-            {
-                Ok((now + pause, *failed))
-            }
-            other => Err(other),
-        }
+        ready.chain(paused).chain(held).map(give).collect()
+    }
+
+    /// When to try again, where that is what ordered mode does.
+    fn try_again_at(&self, entry: &Entry<T>, published: &Published, now: Instant) -> Option<Instant> {
+        let PublishOrder::Ordered { retry_for } = self.settings.order else {
+            return None;
+        };
+        let tries = entry.tries?;
+        let pause = FIRST_PAUSE.saturating_mul(1 << tries.failed.min(10)).min(LONGEST_PAUSE);
+        let retryable = published.failed().is_some_and(|failed| failed.error.is_retryable());
+        (retryable && now + pause < tries.first + retry_for).then(|| now + pause)
     }
 
     /// The open message of that key has its outcome: the next one goes on.
@@ -187,7 +200,7 @@ impl<T> Queue<T> {
     }
 
     fn make_ready(&mut self, entry: Entry<T>) {
-        self.ready_bytes += entry.track.size;
+        self.ready_bytes += entry.size;
         self.ready.push_back(entry);
     }
 
@@ -199,11 +212,11 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bound, Durability, Error, ErrorKind};
+    use crate::{Bound, ErrorKind};
     use proptest::prelude::*;
 
     fn entry(key: &'static str, number: usize, now: Instant) -> Entry<usize> {
-        Entry::new(Message::builder().key(key).payload(vec![0; 10]).build(), now, number)
+        Entry::new(Message::builder().key(key).payload(vec![0; 10]).build(), None, now, number)
     }
 
     fn acked() -> Published {
@@ -242,11 +255,12 @@ mod tests {
             queue.push(entry(key, i, now));
         }
         let fail = |entry: Entry<usize>| {
-            let error = Error::new(ErrorKind::Unavailable, "away");
-            (entry.track, Published::unknown(error, entry.message))
+            let published =
+                Published::unknown(Error::new(ErrorKind::Unavailable, "away"), entry.message.clone());
+            (entry, published)
         };
         let first = batch(queue.next(now, false));
-        assert_eq!(first.iter().map(|e| e.track.answer).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(first.iter().map(|e| e.answer).collect::<Vec<_>>(), [0, 2]);
         assert!(queue.settle(first.into_iter().map(fail), now).is_empty());
         let Next::Wait(due) = queue.next(now, false) else { panic!("waits") };
         let second = batch(queue.next(due, false));
@@ -255,9 +269,25 @@ mod tests {
         assert_eq!(given_back.len(), 2, "tried for longer than retry_for");
         assert!(given_back.iter().all(|(_, result)| result.as_ref().is_err_and(|f| f.may_be_written)));
         let third = batch(queue.next(due, false));
-        assert_eq!(third.iter().map(|e| e.track.answer).collect::<Vec<_>>(), [1]);
-        queue.settle(third.into_iter().map(|e| (e.track, acked())), due);
+        assert_eq!(third.iter().map(|e| e.answer).collect::<Vec<_>>(), [1]);
+        queue.settle(third.into_iter().map(|e| (e, acked())), due);
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_earlier_try_may_have_written_is_never_called_not_written() {
+        let order = PublishOrder::Ordered { retry_for: Duration::from_secs(10) };
+        let mut queue = Queue::new(PublisherSettings { order, ..Default::default() });
+        let now = Instant::now();
+        queue.push(entry("a", 0, now));
+        let first = batch(queue.next(now, false)).remove(0);
+        let lost = Published::unknown(Error::new(ErrorKind::Unavailable, "away"), first.message.clone());
+        assert!(queue.settle([(first, lost)], now).is_empty());
+        let Next::Wait(due) = queue.next(now, false) else { panic!("waits") };
+        let second = batch(queue.next(due, false)).remove(0);
+        let refused = Published::not_written(Error::new(ErrorKind::Closed, "closed"), second.message.clone());
+        let done = queue.settle([(second, refused)], due);
+        assert!(done[0].1.as_ref().is_err_and(|failed| failed.may_be_written));
     }
 
     proptest! {
@@ -283,11 +313,11 @@ mod tests {
                         let batch = on_the_way.pop_front().unwrap();
                         let outcomes: Vec<_> = batch.into_iter().map(|e| {
                             let published = if choices.next() == Some(0) {
-                                Published::not_written(Error::new(ErrorKind::Throttled, "full"), e.message)
+                                Published::not_written(Error::new(ErrorKind::Throttled, "full"), e.message.clone())
                             } else { acked() };
-                            (e.track, published)
+                            (e, published)
                         }).collect();
-                        answered.extend(queue.settle(outcomes, now).into_iter().map(|(t, _)| t.answer));
+                        answered.extend(queue.settle(outcomes, now).into_iter().map(|(t, _)| t));
                     }
                 }
                 let mut open_keys: Vec<_> = on_the_way.iter().flatten().map(|e| e.message.key.clone()).collect();

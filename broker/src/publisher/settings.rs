@@ -13,7 +13,7 @@ pub struct PublisherSettings {
     /// How many batches of one target are on their way at a time, 1 to 64. What is published meanwhile makes the next batch: no timer is
     /// needed. Default: 4.
     pub open_batches: usize,
-    /// How long the first message of a batch waits for others at the most. Default: zero, it does not wait.
+    /// How long the first message of a batch waits for others at the most; up to an hour. Default: zero, it does not wait.
     pub linger: Duration,
     /// What happens to later messages of a key while an earlier one has no outcome. Default: [`PublishOrder::Pipelined`].
     pub order: PublishOrder,
@@ -41,7 +41,7 @@ pub enum PublishOrder {
     /// 1 s), until it was tried for that long; then it is given back and the next one of its key goes on. Messages without key are
     /// not held. Slower for a hot key: one message of it per round trip.
     Ordered {
-        /// How long one message is tried.
+        /// How long one message is tried, counted from its first try; up to a day.
         retry_for: Duration,
     },
 }
@@ -57,6 +57,13 @@ impl PublisherSettings {
         }
         if self.batch.messages == 0 || self.batch.bytes == 0 {
             return wrong("`batch` must be at least 1 message and 1 byte");
+        }
+        if self.linger > Duration::from_secs(3600) {
+            return wrong("`linger` must be at most an hour");
+        }
+        if matches!(self.order, PublishOrder::Ordered { retry_for } if retry_for > Duration::from_secs(24 * 3600))
+        {
+            return wrong("`retry_for` must be at most a day");
         }
         if !(1..=64).contains(&self.open_batches) {
             return wrong("`open_batches` must be 1 to 64");
