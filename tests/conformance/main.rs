@@ -7,7 +7,9 @@ use libtest_mimic::Arguments;
 use ropeway_broker::conformance::trials;
 
 fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Trials in real time wait most of the time.
+    arguments.test_threads = arguments.test_threads.or(Some(8));
     let trials = ropeway_tests::backends::all().into_iter().flat_map(trials).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -24,7 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 /// All backends of this build.
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Backend>> {
-    vec![Arc::new(Memory), Arc::new(Outlived)]
+    vec![Arc::new(Memory), Arc::new(Outlived), Arc::new(Directory)]
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
