@@ -134,7 +134,7 @@ impl Engine {
         while self.step() {}
     }
 
-    /// Runs one step; `false` where there was nothing to do.
+    /// Runs one step; `false` where nothing is left to do now.
     fn step(&self) -> bool {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let commands = self.queue.take();
@@ -152,12 +152,15 @@ impl Engine {
             (core.poisoned().cloned(), core.open().is_err())
         };
         let failed = self.commit(&mut step, poisoned.as_ref());
+        let more;
         let wake = {
             let mut core = self.core();
-            match &failed {
+            let wake = match &failed {
                 Some(error) => core.poison(&mut step, error),
                 None => core.apply(&mut step),
-            }
+            };
+            more = core.next_due().is_some_and(|due| due <= step.now) || !self.queue.is_empty();
+            wake
         };
         if over && let Err(error) = self.store.close() {
             tracing::warn!(%error, "the store of the embedded broker did not close cleanly");
@@ -173,7 +176,7 @@ impl Engine {
         for after in step.take_after() {
             after(failed.as_ref());
         }
-        true
+        more
     }
 
     /// Commits the step; answers why that failed.
@@ -196,6 +199,7 @@ impl Engine {
     /// Runs steps until the broker is closed.
     #[cfg(feature = "embedded")]
     pub(super) fn run(&self) {
+        let _fall = Fall(self);
         loop {
             self.pump();
             if self.core().open().is_err() {
@@ -203,6 +207,21 @@ impl Engine {
             }
             let due = self.core().next_due();
             self.queue.wait(due, self.now());
+        }
+    }
+}
+
+/// Tells everybody when the thread of the steps panics.
+#[cfg(feature = "embedded")]
+struct Fall<'a>(&'a Engine);
+
+#[cfg(feature = "embedded")]
+impl Drop for Fall<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.queue.abandon();
+            let wake = self.0.core().fall();
+            wake.into_iter().for_each(Waker::wake);
         }
     }
 }

@@ -67,7 +67,7 @@ where
         let mut stage = taken.stage();
         let Stage::Queued(messages) = std::mem::replace(&mut *stage, Stage::Returned) else { return };
         let verdicts = decide(core, step, &messages);
-        count(core, &verdicts);
+        count(core, step, &verdicts);
         *stage = Stage::Taken(messages);
         drop(stage);
         step.after(move |failed| _ = reply.send(failed.map_or(Ok(verdicts), |error| Err(error.clone()))));
@@ -97,11 +97,10 @@ where
     Box::pin(std::future::ready(late(messages, true, &error, message)))
 }
 
-fn count(core: &mut Core, verdicts: &[Verdict]) {
+fn count(core: &mut Core, step: &mut Step, verdicts: &[Verdict]) {
     let placed = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Placed { .. })).count() as u64;
-    let statistics = core.statistics_mut();
-    statistics.published += placed;
-    statistics.not_written += verdicts.len() as u64 - placed;
+    step.published += placed;
+    core.statistics_mut().not_written += verdicts.len() as u64 - placed;
 }
 
 fn outcomes<M>(decided: Decided, messages: Vec<M>, message: fn(M) -> Message) -> Outcomes {

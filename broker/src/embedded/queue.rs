@@ -99,6 +99,22 @@ impl Queue {
         Ok(())
     }
 
+    /// Nobody runs commands any more: those that wait are dropped, which tells who waits for them.
+    #[cfg(feature = "embedded")]
+    pub(super) fn abandon(&self) {
+        let commands = {
+            let mut state = self.state();
+            state.ended = true;
+            state.waiting = Cost::default();
+            std::mem::take(&mut state.commands)
+        };
+        drop(commands);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().commands.is_empty()
+    }
+
     /// Takes the last command over; answers whether it was.
     pub(super) fn end(&self, run: Run) -> bool {
         let mut state = self.state();

@@ -51,8 +51,12 @@ impl Core {
         let mut settled = self.settle(member, id, done);
         if self.rules.possible != crate::Durability::Volatile {
             self.note_dirty(member, id, now);
-            let due = self.timers.next();
-            settled.due = due;
+            settled.due = self.timers.next();
+            // Where consumers keep the time, this one has to look at it again.
+            if settled.due < self.armed || self.armed.is_none() {
+                let waker = self.members.get_mut(&member).and_then(|member| member.waker.take());
+                settled.waker = settled.waker.or(waker);
+            }
         }
         Ok(settled)
     }

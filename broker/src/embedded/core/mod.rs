@@ -236,6 +236,7 @@ impl Core {
 
     /// Makes visible what was committed; answers whom to wake.
     pub(super) fn apply(&mut self, step: &mut Step) -> Vec<Waker> {
+        self.statistics.published += std::mem::take(&mut step.published);
         let mut wake = Vec::new();
         for (life, partition) in std::mem::take(&mut step.touched) {
             self.show(life, partition, &mut wake);
@@ -265,6 +266,7 @@ impl Core {
                 .caused_by(error.clone()),
             );
         }
+        self.statistics.unknown += std::mem::take(&mut step.published);
         step.touched.clear();
         // What was taken away is gone, and consumers that end are told so; nobody gets anything.
         step.told.retain(|(_, told)| matches!(told, Told::Event(_)));
@@ -354,6 +356,28 @@ impl Core {
         self.closed = true;
     }
 
+    /// Who runs the steps has panicked: nothing works any more, and everybody is told.
+    #[cfg(feature = "embedded")]
+    pub(super) fn fall(&mut self) -> Vec<Waker> {
+        let error = Error::new(
+            ErrorKind::Unavailable,
+            "the embedded broker has panicked, which is a defect; open it again to recover",
+        )
+        .on(self.rules.backend);
+        let mut wake = Vec::new();
+        for member in self.members.values_mut() {
+            member.ended.get_or_insert_with(|| error.clone());
+            member.closers.clear();
+            wake.extend(member.waker.take());
+        }
+        for reader in self.readers.values_mut() {
+            reader.ended.get_or_insert_with(|| error.clone());
+            wake.extend(reader.waker.take());
+        }
+        self.closed = true;
+        wake
+    }
+
     /// Stores that the group has or had a member now.
     fn note_seen(&mut self, step: &mut Step, group: &Group) {
         if let Some(state) = self.groups.get_mut(group) {
@@ -394,5 +418,9 @@ pub(super) fn store_error(error: ropeway_store::Error) -> Error {
         Store::Closed => ErrorKind::Closed,
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, error.to_string()).caused_by(error)
+    let text = error.to_string();
+    match error {
+        Store::Io { source, .. } | Store::Full { source } => Error::new(kind, text).caused_by(source),
+        _ => Error::new(kind, text),
+    }
 }

@@ -268,5 +268,5 @@ fn damaged(key: &[u8]) -> Error {
 
 fn at(error: Error, key: &[u8]) -> Error {
     let text = format!("{error} (at key {:?})", String::from_utf8_lossy(key));
-    Error::new(error.kind(), text).caused_by(error)
+    Error::new(error.kind(), text)
 }

@@ -11,6 +11,7 @@ use crate::{
         state::{log_key, log_offset},
     },
 };
+use bytes::Bytes;
 use ropeway_store::{Direction, Limit};
 use std::time::Duration;
 
@@ -116,7 +117,7 @@ impl Core {
         }
         let kept = self.kept_for_groups(step.now, &name, life, partition);
         let limit = part.end.min(kept);
-        let (low, mut bytes) = (part.low, part.bytes);
+        let (low, newest, mut bytes) = (part.low, part.last, part.bytes);
         let page = self
             .store
             .scan(
@@ -129,9 +130,10 @@ impl Core {
             .map_err(store_error)?;
         let mut to = low;
         let mut again = page.more.then_some(step.now);
-        for (key, value) in page.items {
+        let times = times(&page.items, newest);
+        for ((key, value), taken) in page.items.into_iter().zip(times) {
             let offset = log_offset(&key).unwrap_or(low);
-            let due = age.and_then(|age| Some(appended(&value)? + age));
+            let due = age.map(|age| taken + age);
             let old = due.is_some_and(|due| due <= step.now);
             let much = over(bytes) && offset < last;
             if !old && !much {
@@ -179,4 +181,19 @@ impl Core {
         step.cursors
             .extend(shares.filter(|id| self.shares.get(id).is_some_and(|share| share.dirty)).copied());
     }
+}
+
+/// When the log took each of these records. One that cannot be read is taken to be as old as the next that can.
+fn times(items: &[(Bytes, Bytes)], newest: Timestamp) -> Vec<Timestamp> {
+    let mut next = newest;
+    let mut times: Vec<Timestamp> = items
+        .iter()
+        .rev()
+        .map(|(_, value)| {
+            next = appended(value).unwrap_or(next);
+            next
+        })
+        .collect();
+    times.reverse();
+    times
 }

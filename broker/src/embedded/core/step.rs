@@ -29,6 +29,8 @@ pub(in crate::embedded) struct Step {
     pub(super) seen: HashSet<(Life, MessageId)>,
     /// Delayed messages taken back by this step, by their place.
     pub(super) cancelled: HashSet<Bytes>,
+    /// How many messages it writes.
+    pub(in crate::embedded) published: u64,
     /// Ids forgotten by this step, by their `forget_key`.
     pub(super) forgotten: HashSet<Bytes>,
     /// Why this step must not be committed.
@@ -48,6 +50,7 @@ impl Step {
             told: Vec::new(),
             seen: HashSet::new(),
             cancelled: HashSet::new(),
+            published: 0,
             forgotten: HashSet::new(),
             broken: None,
             after: Vec::new(),

@@ -10,6 +10,7 @@ use crate::{
     embedded::state::{LAST_LIFE, encode_number, log_name, partition_key, sweep_key, topic_key},
 };
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 /// The most partitions of a topic.
 const MAX_PARTITIONS: u32 = 4096;
@@ -80,7 +81,7 @@ impl Core {
         step.topics.insert(life);
         self.touch(step, life, before..partitions);
         self.follow_new(step, topic, life, before..partitions);
-        let groups: Vec<_> = self
+        let groups: BTreeSet<_> = self
             .members
             .values()
             .filter(|member| member.topics.contains(topic) && !member.leaving)
