@@ -1,4 +1,6 @@
 //! The seam: what a key-value store can do.
+//!
+//! Not here: the stores (`memory.rs`, `fjall/`).
 
 use crate::{Error, Result};
 use bytes::Bytes;

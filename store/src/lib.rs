@@ -3,6 +3,11 @@
 //! [`KeyValue`] is the seam: named keyspaces of ordered keys, and one atomic commit over several of them. [`MemoryStore`] keeps all
 //! of it in this process, `FjallStore` (feature `fjall`) in a directory that one process owns.
 //! Not here: what is stored, and how often it is committed: that is decided by who uses it.
+//!
+//! # Features
+//! | Feature | Default | Brings |
+//! |---|---|---|
+//! | `fjall` | yes | `FjallStore`, the store on disk |
 
 mod error;
 #[cfg(feature = "fjall")]

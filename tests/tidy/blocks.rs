@@ -124,12 +124,13 @@ pub(crate) fn shell_commands(markdown: &str) -> Vec<Command> {
     commands
 }
 
-/// Splits a line of shell at `|`, `&&`, `;`, `&`, `>` and `<`, and each command into words. What follows ` #` is a comment.
+/// Splits a line of shell at `|`, `&&`, `;` and `&`, and each command into words, without redirections. What follows ` #` is a comment.
 pub(crate) fn pipeline(line: &str) -> Vec<Vec<String>> {
     let mut commands = vec![Vec::new()];
     let mut word: Option<String> = None;
     let mut quote = None;
-    for c in line.chars() {
+    let mut redirected = false;
+    for c in line.chars().chain(['\n']) {
         match (quote, c) {
             (Some(open), _) if c == open => quote = None,
             (None, '\'' | '"') => {
@@ -137,15 +138,19 @@ pub(crate) fn pipeline(line: &str) -> Vec<Vec<String>> {
                 word.get_or_insert_default();
             }
             (None, '#') if word.is_none() => break,
-            (None, '|' | '&' | ';' | '<' | '>') => {
-                commands.last_mut().unwrap().extend(word.take());
-                commands.push(Vec::new());
+            (None, ' ' | '\t' | '\n' | '|' | '&' | ';' | '<' | '>') => {
+                if let Some(word) = word.take().filter(|_| !std::mem::take(&mut redirected)) {
+                    commands.last_mut().unwrap().push(word);
+                }
+                match c {
+                    '<' | '>' => redirected = true,
+                    '|' | '&' | ';' => commands.push(Vec::new()),
+                    _ => {}
+                }
             }
-            (None, ' ' | '\t') => commands.last_mut().unwrap().extend(word.take()),
             _ => word.get_or_insert_default().push(c),
         }
     }
-    commands.last_mut().unwrap().extend(word);
     commands.retain(|words: &Vec<String>| !words.is_empty());
     commands
 }
@@ -176,5 +181,6 @@ mod tests {
         assert_eq!(words, ["echo a | b", "ropeway pub orders --key k"]);
         assert_eq!(commands[1].line, 8);
         assert_eq!(pipeline("a '' \"b c\" && d"), [vec!["a", "", "b c"], vec!["d"]]);
+        assert_eq!(pipeline("a < in.txt b > out.txt | c >>log"), [vec!["a", "b"], vec!["c"]]);
     }
 }

@@ -109,6 +109,32 @@ fn verbs_and_flags_in_documents_exist() {
     assert!(findings.is_empty(), "{findings:#?}");
 }
 
+/// Everything in README.md's `sh` blocks that begins with the program or feeds it, in order, in one empty directory.
+#[cfg(unix)]
+#[test]
+fn the_session_in_the_readme_runs_as_written() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let script: String = blocks::blocks(&readme)
+        .into_iter()
+        .filter(|block| block.language == "sh" && !block.body.contains("cargo "))
+        .map(|block| block.body)
+        .collect();
+    assert!(script.contains("ropeway "), "README.md shows no session of the program");
+    let program = Path::new(env!("CARGO_BIN_EXE_ropeway"));
+    let mut path = vec![program.parent().unwrap().to_path_buf()];
+    path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new("sh")
+        .args(["-eu", "-c", &script])
+        .current_dir(directory.path())
+        .env("PATH", env::join_paths(path).unwrap())
+        .output()
+        .unwrap();
+    let printed =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}\n---\n{printed}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -181,6 +181,13 @@ fn differing_quick_start(readme: &str, example: &str) -> Vec<String> {
     findings
 }
 
+/// Whether the README names the Rust version that the workspace needs.
+fn unnamed_version(readme: &str, workspace: &str) -> Option<String> {
+    let version = workspace.lines().find_map(|line| line.strip_prefix("rust-version = "))?.trim_matches('"');
+    (!readme.contains(&format!("Rust {version} ")))
+        .then(|| format!("README.md does not say that Rust {version} is needed"))
+}
+
 /// Guarantees whose last cell names no check, or one that no source has.
 fn unproved(readme: &str, sources: &[&str]) -> Vec<String> {
     let Some(rows) = table(readme, "Guarantee") else {
@@ -203,6 +210,27 @@ fn unproved(readme: &str, sources: &[&str]) -> Vec<String> {
         }
     }
     findings
+}
+
+#[test]
+fn the_quick_start_is_the_compiled_example() {
+    crate::clean(differing_quick_start(&read("README.md"), &read(QUICK_START)));
+}
+
+#[test]
+fn guarantees_name_checks_that_exist() {
+    let files = files();
+    let sources: Vec<&str> = files
+        .iter()
+        .filter(|file| file.path.ends_with(".rs") && !file.path.starts_with("tests/tidy/"))
+        .filter_map(File::text)
+        .collect();
+    crate::clean(unproved(&read("README.md"), &sources));
+}
+
+#[test]
+fn the_readme_names_the_rust_version_that_is_needed() {
+    crate::clean(unnamed_version(&read("README.md"), &read("Cargo.toml")).into_iter().collect());
 }
 
 fn documents(files: &[File]) -> BTreeMap<&str, &str> {
@@ -296,6 +324,13 @@ mod tests {
         assert_eq!(differing_quick_start("# R\n", "fn main() {}\n").len(), 1);
         let long = "//\n".repeat(MAX_QUICK_START_LINES + 1);
         assert_eq!(differing_quick_start(&readme(&long), &long).len(), 1);
+    }
+
+    #[test]
+    fn another_rust_version_is_found() {
+        let workspace = "[workspace.package]\nrust-version = \"1.90\"\n";
+        assert_eq!(unnamed_version("Needs Rust 1.90 or newer.", workspace), None);
+        assert!(unnamed_version("Needs Rust 1.9 or newer.", workspace).is_some());
     }
 
     #[test]

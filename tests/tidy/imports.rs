@@ -51,7 +51,7 @@ fn forbidden_imports(table: &[(&str, &[&str])], manifests: &BTreeMap<String, Tab
 }
 
 /// The packages that a manifest depends on in any way.
-fn dependencies(manifest: &Table) -> Vec<String> {
+pub(crate) fn dependencies(manifest: &Table) -> Vec<String> {
     let mut names = Vec::new();
     let mut collect = |table: &Table| {
         for section in ["dependencies", "dev-dependencies", "build-dependencies"] {

@@ -4,13 +4,13 @@
 
 use crate::{
     blocks,
-    imports::members,
+    imports::{dependencies, members},
     repository::{files, read},
 };
 use toml::Table;
 
 /// Crates that are shipped, as folders. Their features are documented at the top of `src/lib.rs`, those of the program in README.md.
-const SHIPPED: &[&str] = &["broker", "cli", "processor"];
+const SHIPPED: &[&str] = &["broker", "cli", "processor", "store"];
 
 /// Entries of a section of dependencies that do not stand in the order of the alphabet. An empty line begins a new group.
 fn unsorted(path: &str, manifest: &str) -> Vec<String> {
@@ -49,6 +49,36 @@ fn apart_from_the_workspace(folder: &str, manifest: &Table) -> Vec<String> {
     .filter(|(_, holds)| !holds)
     .map(|(what, _)| format!("{folder}/Cargo.toml lacks {what}"))
     .collect()
+}
+
+/// Dependencies of a member that none of its `sources` name.
+fn unused(folder: &str, manifest: &Table, sources: &[&str]) -> Vec<String> {
+    let names = |source: &str, krate: &str| {
+        source.match_indices(krate).any(|(at, _)| {
+            let before = source[..at].chars().next_back();
+            let after = &source[at + krate.len()..];
+            !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+                && ["::", ";", " as "].iter().any(|end| after.starts_with(end))
+        })
+    };
+    dependencies(manifest)
+        .into_iter()
+        .filter(|name| !sources.iter().any(|source| names(source, &name.replace('-', "_"))))
+        .map(|name| format!("{folder}/Cargo.toml: nothing uses `{name}`"))
+        .collect()
+}
+
+/// Dependencies of the workspace that no member has.
+fn unused_by_all<'a>(workspace: &'a Table, members: impl Iterator<Item = &'a Table>) -> Vec<String> {
+    let used: Vec<String> = members.flat_map(dependencies).collect();
+    let declared = workspace.get("workspace").and_then(|workspace| workspace.get("dependencies"));
+    declared
+        .and_then(toml::Value::as_table)
+        .into_iter()
+        .flat_map(Table::keys)
+        .filter(|name| !used.contains(name))
+        .map(|name| format!("Cargo.toml: no member uses `{name}`"))
+        .collect()
 }
 
 /// Where the table headed `Feature` of `page` and the features of `manifest` differ. A column headed `Default` comes second.
@@ -137,6 +167,18 @@ mod tests {
             1
         );
         assert!(unsorted("Cargo.toml", "[dependencies]\nhyper = \"1\"\nhyper-util = \"1\"\n").is_empty());
+    }
+
+    #[test]
+    fn a_dependency_that_nothing_uses_is_found() {
+        let manifest =
+            "[dependencies]\nhyper-util = \"1\"\n[dev-dependencies]\nrand = \"1\"\n".parse().unwrap();
+        let finds = |source: &str| unused("cli", &manifest, &[source]).len();
+        assert_eq!(finds("use hyper_util::rt;\nlet x = rand::random();\n"), 0);
+        assert_eq!(finds("// hyper_util and rand\nuse other_rand::x;\nuse crate::rand::y;\n"), 2);
+        let workspace = "[workspace.dependencies]\nrand = \"1\"\nregex = \"1\"\n".parse().unwrap();
+        let findings = unused_by_all(&workspace, std::iter::once(&manifest));
+        assert_eq!(findings, ["Cargo.toml: no member uses `regex`"]);
     }
 
     #[test]

@@ -54,3 +54,11 @@ pub(crate) fn files() -> Vec<File> {
 pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
+
+#[test]
+fn the_rules_see_the_repository() {
+    let files = files();
+    for path in ["Cargo.toml", "README.md", "broker/src/lib.rs", "tests/tidy/repository.rs", ".ci/run"] {
+        assert!(files.iter().any(|file| file.path == path && file.text().is_some()), "{path} is not seen");
+    }
+}

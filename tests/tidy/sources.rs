@@ -17,29 +17,35 @@ fn header(text: &str) -> Vec<&str> {
     text.lines().take_while(|line| line.starts_with("//!")).map(|line| line[3..].trim()).collect()
 }
 
-/// What is missing in the header. `paths` are all paths of the repository: files that a header names exist.
-fn header_findings(path: &str, text: &str, paths: &[&str]) -> Vec<String> {
-    let header = header(text);
-    if header.first().is_none_or(|line| line.split(' ').count() < 3) {
+/// The files that a header names.
+fn named<'a>(header: &[&'a str]) -> Vec<&'a str> {
+    let code = header.iter().flat_map(|line| line.split('`').skip(1).step_by(2));
+    code.filter(|code| code.ends_with(".rs")).map(|name| name.trim_start_matches("../")).collect()
+}
+
+/// What is missing in the header. `paths` are all paths of the repository: files that a header names exist. `map` is the text of the
+/// `mod.rs` or `lib.rs` beside it: where that names the file, it says what lives elsewhere.
+fn header_findings(path: &str, text: &str, map: &str, paths: &[&str]) -> Vec<String> {
+    let says = header(text);
+    if says.first().is_none_or(|line| line.split(' ').count() < 3) {
         return vec![format!("{path}:1: the first line is no `//!` sentence that says what lives here")];
     }
     let mut findings = Vec::new();
-    let named: Vec<&str> = header
-        .iter()
-        .flat_map(|line| line.split('`').skip(1).step_by(2))
-        .filter(|code| code.ends_with(".rs"))
-        .collect();
-    for name in named.iter().map(|name| name.trim_start_matches("../")) {
-        if !paths.iter().any(|path| *path == name || path.ends_with(&format!("/{name}"))) {
+    let names = named(&says);
+    for name in &names {
+        if !paths.iter().any(|path| path == name || path.ends_with(&format!("/{name}"))) {
             findings.push(format!("{path}: the header names `{name}`, and there is no such file"));
         }
     }
-    let product = PRODUCT.iter().any(|folder| path.starts_with(folder));
-    let elsewhere = !named.is_empty()
-        || header.iter().any(|line| line.contains("Not here:") || *line == "# Where things are");
+    let product = PRODUCT.iter().any(|folder| path.starts_with(folder)) && !path.contains("/tests");
+    let own = path.rsplit('/').next().unwrap_or_default();
+    let elsewhere = !names.is_empty()
+        || says.iter().any(|line| line.contains("Not here:") || *line == "# Where things are")
+        || named(&header(map)).contains(&own);
     if product && text.lines().count() > ELSEWHERE_FROM_LINES && !elsewhere {
         findings.push(format!(
-            "{path}: over {ELSEWHERE_FROM_LINES} lines, and the header does not say what lives elsewhere (\"Not here: ... (`file.rs`)\")"
+            "{path}: over {ELSEWHERE_FROM_LINES} lines, and neither its header (\"Not here: ... (`file.rs`)\") nor that of its folder says \
+             what lives elsewhere"
         ));
     }
     findings
@@ -159,7 +165,12 @@ fn for_every_source(rule: impl Fn(&str, &str) -> Vec<String>) {
 fn every_source_says_what_lives_in_it_and_what_elsewhere() {
     let files = files();
     let paths: Vec<&str> = files.iter().map(|file: &File| file.path.as_str()).collect();
-    for_every_source(|path, text| header_findings(path, text, &paths));
+    let map = |path: &str| {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let maps = ["mod.rs", "lib.rs", "main.rs"].map(|map| format!("{folder}/{map}"));
+        files.iter().find(|file| maps.contains(&file.path)).and_then(File::text).unwrap_or_default()
+    };
+    for_every_source(|path, text| header_findings(path, text, map(path), &paths));
 }
 
 #[test]
@@ -193,27 +204,30 @@ mod tests {
     #[test]
     fn a_missing_or_empty_header_is_found() {
         for text in ["use std::fmt;\n", "// A comment of some words.\n", "//! Acks.\n", ""] {
-            assert_eq!(header_findings("broker/src/a.rs", text, &[]).len(), 1, "{text}");
+            assert_eq!(header_findings("broker/src/a.rs", text, "", &[]).len(), 1, "{text}");
         }
-        assert!(header_findings("broker/src/a.rs", SAYS, &[]).is_empty());
+        assert!(header_findings("broker/src/a.rs", SAYS, "", &[]).is_empty());
     }
 
     #[test]
     fn a_long_module_that_does_not_say_what_lives_elsewhere_is_found() {
         let body = "fn a() {}\n".repeat(ELSEWHERE_FROM_LINES);
-        let findings =
-            |head: &str, path: &str| header_findings(path, &format!("{head}\n{body}"), &["broker/src/b.rs"]);
-        assert_eq!(findings(SAYS, "broker/src/a.rs").len(), 1);
-        assert!(findings(SAYS, "tests/a.rs").is_empty());
-        assert!(findings(&format!("{SAYS}//! Not here: when."), "broker/src/a.rs").is_empty());
-        assert!(findings(&format!("{SAYS}//! When is in `b.rs`."), "broker/src/a.rs").is_empty());
+        let findings = |head: &str, path: &str, map: &str| {
+            header_findings(path, &format!("{head}\n{body}"), map, &["broker/src/b.rs"]).len()
+        };
+        assert_eq!(findings(SAYS, "broker/src/a.rs", ""), 1);
+        assert_eq!(findings(SAYS, "broker/src/a.rs", "//! Not here: `b.rs`.\n"), 1);
+        assert_eq!(findings(SAYS, "broker/src/a.rs", "//! `a.rs` decides, `b.rs` acts.\n"), 0);
+        assert_eq!(findings(SAYS, "tests/a.rs", ""), 0);
+        assert_eq!(findings(&format!("{SAYS}//! Not here: when."), "broker/src/a.rs", ""), 0);
+        assert_eq!(findings(&format!("{SAYS}//! When is in `b.rs`."), "broker/src/a.rs", ""), 0);
     }
 
     #[test]
     fn a_header_that_names_a_file_which_is_gone_is_found() {
         let text = format!("{SAYS}//! Not here: when (`gone.rs`).\n");
-        assert_eq!(header_findings("broker/src/a.rs", &text, &["broker/src/b.rs"]).len(), 1);
-        assert!(header_findings("broker/src/a.rs", &text, &["broker/src/gone.rs"]).is_empty());
+        assert_eq!(header_findings("broker/src/a.rs", &text, "", &["broker/src/b.rs"]).len(), 1);
+        assert!(header_findings("broker/src/a.rs", &text, "", &["broker/src/gone.rs"]).is_empty());
     }
 
     #[test]

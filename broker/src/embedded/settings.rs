@@ -1,4 +1,6 @@
 //! How an embedded broker is set up, in code and in a URL.
+//!
+//! Not here: taking a URL apart (`connect.rs`).
 
 use crate::{BrokerUrl, Clock, Durability, Result, SystemClock};
 use std::{sync::Arc, time::Duration};

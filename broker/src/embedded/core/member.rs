@@ -1,4 +1,6 @@
 //! Members and readers, and what a group has of a partition, as they are kept in memory.
+//!
+//! Not here: what is stored of them (`state.rs`), what changes them (`groups.rs`, `handover.rs`, `delivery.rs`).
 
 use super::{MemberId, ShareId};
 use crate::{
