@@ -45,7 +45,11 @@ impl Failure {
     pub(crate) fn caused_by(mut self, cause: &(dyn StdError + 'static)) -> Self {
         let mut next = Some(cause);
         while let Some(cause) = next {
-            self.causes.push(cause.to_string());
+            let told = cause.to_string();
+            // Some wrap a cause and repeat its text.
+            if !self.what.ends_with(&told) && self.causes.last() != Some(&told) {
+                self.causes.push(told);
+            }
             next = cause.source();
         }
         self
@@ -90,5 +94,25 @@ impl From<ropeway_broker::Error> for Failure {
             Some(cause) => failure.caused_by(cause),
             None => failure,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ropeway_broker::{Error, ErrorKind};
+
+    #[test]
+    fn a_failure_of_the_bus_keeps_its_causes_and_tells_each_once() {
+        let inner =
+            Error::new(ErrorKind::Unavailable, "the disk is slow").caused_by(std::io::Error::other("really"));
+        let same = Error::new(ErrorKind::Unavailable, "the disk is slow").caused_by(inner);
+        let failure = Failure::from(Error::new(ErrorKind::Unavailable, "no answer").caused_by(same));
+        assert_eq!((failure.what(), failure.exit()), ("no answer", Exit::Unreachable));
+        assert_eq!(failure.causes(), ["the disk is slow", "really"]);
+        let repeated = Error::new(ErrorKind::NotFound, "there is none")
+            .caused_by(std::io::Error::other("there is none"));
+        assert!(Failure::from(repeated).causes().is_empty());
+        assert!(Failure::output_closed().is_quiet());
     }
 }

@@ -193,11 +193,12 @@ impl Pump {
     async fn repeat(&self, body: Record, tombstone: bool, count: u64, progress: &Progress) {
         let start = Instant::now();
         for number in 0..count {
+            self.turn(number, start).await;
             let mut message = self.recipe.message(&body);
             if tombstone {
                 message.payload = None;
             }
-            if !self.publish(message, body.line, number, start, progress).await {
+            if !self.publish(message, body.line, progress).await {
                 return;
             }
         }
@@ -217,8 +218,8 @@ impl Pump {
                 None => return,
                 Some(Err(bad)) => self.tally.refused(&bad, &session.notes),
                 Some(Ok(record)) => {
-                    let message = self.recipe.message(&record);
-                    if !self.publish(message, record.line, number, start, progress).await {
+                    self.turn(number, start).await;
+                    if !self.publish(self.recipe.message(&record), record.line, progress).await {
                         return;
                     }
                     number += 1;
@@ -227,18 +228,15 @@ impl Pump {
         }
     }
 
-    /// Publishes in its turn; `false`: there is no sense in going on.
-    async fn publish(
-        &self,
-        message: Message,
-        line: u64,
-        number: u64,
-        start: Instant,
-        progress: &Progress,
-    ) -> bool {
+    /// Waits until message `number` may go.
+    async fn turn(&self, number: u64, start: Instant) {
         if let Some(rate) = self.rate {
             tokio::time::sleep_until(start + rate.due(number)).await;
         }
+    }
+
+    /// Publishes; `false`: there is no sense in going on.
+    async fn publish(&self, message: Message, line: u64, progress: &Progress) -> bool {
         let (tally, id) = (self.tally.clone(), message.id);
         let told = move |outcome| tally.told(line, id, outcome);
         if let Err(failed) = self.publisher.publish_with(&self.topic, message, told).await {
