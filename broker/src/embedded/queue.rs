@@ -1,4 +1,6 @@
 //! The queue of commands: ordered, bounded in messages and bytes of what is to be published.
+//!
+//! Not here: running them (`engine.rs`).
 
 use super::core::{Core, Step};
 use crate::{Error, ErrorKind};
