@@ -14,7 +14,6 @@ pub(crate) enum Exit {
     /// What was asked for is not acceptable as it stands.
     Usage = 2,
     /// It ran, and what it checked does not hold.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the verdict of the demo, which comes next"))]
     Assertion = 3,
     /// The topic, group, message or file does not exist.
     NotFound = 4,

@@ -5,7 +5,6 @@
 
 mod args;
 mod cmd;
-#[expect(dead_code, reason = "the run that uses these parts comes next")]
 mod demo;
 mod exit;
 mod failure;
@@ -25,7 +24,7 @@ use clap::{
 use exit::Exit;
 use failure::Failure;
 use output::Notes;
-use session::Session;
+use session::{Failures, Session};
 use settings::Sources;
 use std::process::ExitCode;
 
@@ -73,7 +72,9 @@ fn start(cli: Cli, notes: &Notes) -> Result<Exit, Failure> {
         .build()
         .map_err(|error| Failure::new("could not start the runtime").caused_by(&error))?;
     let done = runtime.block_on(async {
-        let mut session = Session::start(&cli.globals, sources.load())?;
+        let demo = matches!(command, OnBus::Demo(_));
+        let failures = if demo { Failures::Expected } else { Failures::Told };
+        let mut session = Session::start(&cli.globals, sources.load(), failures)?;
         let done = run(command, &mut session).await;
         let end = session.end().await;
         done.and(end).map(|()| session.stop.exit())

@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
     listen,
     output::{Notes, Out},
-    settings::{Format, Level, Loaded, Settings},
+    settings::{Format, Level, Loaded, Origin, Settings},
     stop::Stop,
 };
 use prometheus::Registry;
@@ -18,6 +18,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// What a verb works with.
 #[derive(Debug)]
@@ -42,11 +43,12 @@ impl Session {
     ///
     /// # Errors
     /// A wrong setting.
-    pub(crate) fn start(globals: &Globals, loaded: Loaded) -> Result<Self, Failure> {
+    pub(crate) fn start(globals: &Globals, loaded: Loaded, failures: Failures) -> Result<Self, Failure> {
         let loaded = loaded.check()?;
         let settings = loaded.settings.clone();
         let notes = Notes::of(&settings);
-        log(settings.output.log, &notes);
+        let told = failures == Failures::Told || *loaded.origin("output.log") != Origin::Default;
+        log(settings.output.log, told, &notes);
         let stop = Stop::watch(notes.clone())
             .map_err(|error| Failure::new("could not watch for Ctrl-C").caused_by(&error))?;
         let (out, metrics) = (Out::stdout(), Registry::new());
@@ -157,7 +159,16 @@ pub(crate) fn out_of_time(doing: &str, wait: Duration) -> Failure {
         .hint("--timeout allows more time; it may or may not have taken effect")
 }
 
-fn log(level: Level, notes: &Notes) {
+/// Whether failures of handlers are logged where nothing was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failures {
+    /// One by one.
+    Told,
+    /// Not at all: the verb makes them itself, and tells them in sum.
+    Expected,
+}
+
+fn log(level: Level, failures: bool, notes: &Notes) {
     let level = match level {
         Level::Error => tracing::Level::ERROR,
         Level::Warn => tracing::Level::WARN,
@@ -165,11 +176,13 @@ fn log(level: Level, notes: &Notes) {
         Level::Debug => tracing::Level::DEBUG,
         Level::Trace => tracing::Level::TRACE,
     };
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
+    let of_handlers = if failures { level } else { tracing::Level::ERROR };
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(notes.is_colored())
-        .with_target(false);
+        .with_target(false)
+        .with_filter(Targets::new().with_default(level).with_target("ropeway_processor", of_handlers));
+    let subscriber = tracing_subscriber::registry().with(lines);
     // A second session of one process (a test) keeps the first one's log.
     let _ = subscriber.try_init();
 }

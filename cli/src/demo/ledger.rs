@@ -33,7 +33,8 @@ pub(crate) enum Entry {
 /// The open file.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    file: File,
+    /// `None`: kept nowhere, for a broker that forgets everything with the process.
+    file: Option<File>,
     line: String,
 }
 
@@ -58,7 +59,12 @@ impl Ledger {
             })
         };
         let entries = text[..whole].lines().zip(1..).map(parse).collect::<io::Result<_>>()?;
-        Ok((Self { file, line: String::new() }, entries))
+        Ok((Self { file: Some(file), line: String::new() }, entries))
+    }
+
+    /// A ledger that keeps nothing.
+    pub(crate) const fn nowhere() -> Self {
+        Self { file: None, line: String::new() }
     }
 
     /// Adds a line, in one write.
@@ -66,9 +72,12 @@ impl Ledger {
     /// # Errors
     /// Those of the file system; then the line may be cut, and the next `open` removes it only if it is the last.
     pub(crate) fn append(&mut self, entry: &Entry) -> io::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         self.line.clear();
         entry.write(&mut self.line);
-        self.file.write_all(self.line.as_bytes())
+        file.write_all(self.line.as_bytes())
     }
 }
 

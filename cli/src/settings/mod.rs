@@ -9,7 +9,7 @@ mod layers;
 mod value;
 
 pub(crate) use address::Address;
-pub(crate) use layers::{Flag, Loaded, Sources};
+pub(crate) use layers::{Flag, Loaded, Origin, Sources};
 pub(crate) use value::{Color, Count, Format, Level, Listen, Setting, Size, duration};
 
 use std::time::Duration;

@@ -1,0 +1,58 @@
+//! The messages of the test, and what should become of each: decided by key and number alone, so that every life agrees.
+
+use crate::history::Id;
+use ropeway_broker::{Group, Message, Result, Topic};
+
+/// The type of the events.
+pub(crate) const EVENT_TYPE: &str = "fault.test";
+/// Partitions of the topic and of its dead letters.
+pub(crate) const PARTITIONS: u32 = 8;
+
+/// The topic, the group and the dead-letter topic.
+pub(crate) fn names() -> Result<(Topic, Group, Topic)> {
+    let (topic, group) = (Topic::new("work")?, Group::new("crew")?);
+    let dead = topic.dead_letters_of(&group);
+    Ok((topic, group, dead))
+}
+
+/// Whether the handler rejects it.
+pub(crate) const fn is_rejected(id: &Id) -> bool {
+    id.number % 13 == 5
+}
+
+/// Whether the first attempt at it fails.
+pub(crate) const fn fails_first(id: &Id) -> bool {
+    id.number % 7 == 3
+}
+
+/// The message: its payload begins with the id, and is up to 2 kB long.
+pub(crate) fn message(id: &Id) -> Message {
+    Message::builder().key(id.key.clone()).event_type(EVENT_TYPE).payload(payload(id)).build()
+}
+
+fn payload(id: &Id) -> String {
+    let filler = usize::try_from(id.number * 37 % 2000).unwrap_or(0);
+    format!("{id} {}", "x".repeat(filler))
+}
+
+/// Which message it is; what is wrong where a byte of it differs from what was sent.
+pub(crate) fn id(message: &Message) -> std::result::Result<Id, String> {
+    let text = message.payload.as_deref().and_then(|payload| std::str::from_utf8(payload).ok());
+    let id: Option<Id> = text.and_then(|text| text.split(' ').next()?.parse().ok());
+    let (Some(text), Some(id)) = (text, id) else {
+        return Err(format!("a message is none of the test's: {message:?}"));
+    };
+    if text != payload(&id) || message.key.as_deref() != Some(id.key.as_bytes()) {
+        return Err(format!("the bytes of {id} were changed"));
+    }
+    if message.event_type() != Some(EVENT_TYPE) {
+        return Err(format!("the headers of {id} were changed"));
+    }
+    Ok(id)
+}
+
+/// Ends the worker: what it found makes the test fail.
+pub(crate) fn stop(why: &str) -> ! {
+    eprintln!("worker: {why}");
+    std::process::exit(3);
+}
