@@ -8,12 +8,14 @@
 //! lies at or behind `until`. When the map outgrows its place the farthest holes are left out: more repeats after a crash, never a stop.
 //! Not here: when to store it, and where.
 
-use crate::{Error, ErrorKind, Position, Result, varint};
+use crate::{Error, ErrorKind, Position, Result, murmur2, varint};
 use std::collections::BTreeSet;
 
 const VERSION: u8 = 1;
-/// The most holes a stored map may claim: far above what any in-flight bound makes.
-const MAX_HOLES: usize = 1 << 20;
+/// The most holes a stored map may claim: far above what in-flight bounds make, and 1.5 MiB of memory.
+const MAX_HOLES: u64 = 1 << 16;
+/// Version, checksum, and the longest `until`.
+const HEAD: usize = 1 + 4 + 20;
 
 /// Which messages of one partition are delivered and done.
 #[derive(Clone, Debug)]
@@ -46,44 +48,36 @@ impl AckWindow {
     /// The window that was stored as `position` and the bytes of [`Self::encode`].
     ///
     /// # Errors
-    /// `Corrupt` where the bytes are not such a map; `position` alone is then still safe to start from.
+    /// `Corrupt` where the bytes are not the map that was stored with this position (it has a checksum over both); `position` alone is
+    /// then still safe to start from.
     pub fn restore(position: Position, map: &[u8]) -> Result<Self> {
         let mut window = Self::new(position);
-        let Some((&version, mut rest)) = map.split_first() else {
+        let Some((&version, rest)) = map.split_first() else {
             return Ok(window);
         };
         let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, format!("the map of acks {why}"));
         if version != VERSION {
             return Err(corrupt("is of an unknown version"));
         }
+        let (sum, rest) = rest.split_at_checked(4).ok_or_else(|| corrupt("is cut"))?;
+        if sum != checksum(position, rest) {
+            return Err(corrupt("does not belong to its position, or is damaged"));
+        }
+        let mut rest = rest;
+        let until = take_delta(&mut rest, position).ok_or_else(|| corrupt("is cut"))?;
         let mut at = position;
-        let mut take = |rest: &mut &[u8]| -> Option<Position> {
-            let (a, after) = varint::take(rest)?;
-            let (b, after) = varint::take(after)?;
-            *rest = after;
-            at =
-                if a == 0 { Position(at.0, at.1.checked_add(b)?) } else { Position(at.0.checked_add(a)?, b) };
-            Some(at)
-        };
-        let until = take(&mut rest).ok_or_else(|| corrupt("is cut"))?;
-        at = position;
-        let mut take = |rest: &mut &[u8]| -> Option<(Position, u64)> {
-            let (a, after) = varint::take(rest)?;
-            let (b, after) = varint::take(after)?;
-            let (run, after) = varint::take(after)?;
-            *rest = after;
-            let start =
-                if a == 0 { Position(at.0, at.1.checked_add(b)?) } else { Position(at.0.checked_add(a)?, b) };
-            at = Position(start.0, start.1.checked_add(run)?);
-            Some((start, run))
-        };
+        let mut count = 0u64;
         while !rest.is_empty() {
-            let (start, run) = take(&mut rest).ok_or_else(|| corrupt("is cut"))?;
-            let end = Position(start.0, start.1 + run);
-            if run == 0 || end > until || window.holes.len() as u64 + run > MAX_HOLES as u64 {
+            let start = take_delta(&mut rest, at).ok_or_else(|| corrupt("is cut"))?;
+            let (run, after) = varint::take(rest).ok_or_else(|| corrupt("is cut"))?;
+            rest = after;
+            let end = start.1.checked_add(run).map(|end| Position(start.0, end));
+            count = count.saturating_add(run);
+            let Some(end) = end.filter(|end| run > 0 && *end <= until && count <= MAX_HOLES) else {
                 return Err(corrupt("contradicts itself"));
-            }
-            window.holes.extend((0..run).map(|i| Position(start.0, start.1 + i)));
+            };
+            window.holes.extend((start.1..end.1).map(|b| Position(start.0, b)));
+            at = end;
         }
         window.restored = until;
         Ok(window)
@@ -91,13 +85,17 @@ impl AckWindow {
 
     /// Notes that a message is handed out. `false`: it is done already, or still out; do not hand it out.
     ///
-    /// Positions come in order, except that a hole may come again.
+    /// Positions come in order, from [`Self::position`] on: a hole that is passed over does not exist any more (compacted, deleted) and
+    /// holds nothing up.
     pub fn deliver(&mut self, position: Position) -> bool {
         let new = if position >= self.restored {
             position >= self.seen
         } else {
-            position >= self.base && self.holes.remove(&position)
+            position >= self.base && self.holes.contains(&position)
         };
+        while self.holes.first().is_some_and(|hole| *hole <= position) {
+            self.holes.pop_first();
+        }
         if new {
             self.open.insert(position);
         }
@@ -129,7 +127,9 @@ impl AckWindow {
         }
     }
 
-    /// Notes that nothing before `position` will be delivered any more. What is out stays open until it is acked.
+    /// Notes that nothing before `position` will be delivered any more (trimmed). After a truncation, or in a new life of the topic,
+    /// positions mean other messages: make a new window.
+    /// What is out stays open until it is acked.
     pub fn skip_to(&mut self, position: Position) {
         self.holes = self.holes.split_off(&position);
         self.seen = self.seen.max(position);
@@ -177,7 +177,10 @@ impl AckWindow {
         let position = self.position();
         let until = self.until();
         let mut runs: Vec<(Position, u64)> = Vec::new();
-        for hole in merge(&self.open, &self.holes) {
+        // The last number there is cannot be followed by another: such a hole is not told, and counts as not done.
+        let holes = || merge(&self.open, &self.holes);
+        let until = holes().find(|hole| hole.1 == u64::MAX).map_or(until, |last| until.min(last));
+        for hole in holes().take_while(|hole| *hole < until) {
             match runs.last_mut() {
                 Some((start, run)) if start.0 == hole.0 && start.1.checked_add(*run) == Some(hole.1) => {
                     *run += 1
@@ -192,11 +195,12 @@ impl AckWindow {
         let mut at = position;
         let mut end = until;
         let mut left_out = 0;
+        let mut told = 0u64;
         for (start, run) in &runs {
             let mut one = Vec::with_capacity(12);
             put_delta(&mut one, at, *start);
             varint::put(&mut one, *run);
-            if left_out > 0 || body.len() + one.len() + 21 > max_bytes {
+            if left_out > 0 || body.len() + one.len() + HEAD > max_bytes || told + run > MAX_HOLES {
                 if left_out == 0 {
                     end = *start;
                 }
@@ -204,16 +208,28 @@ impl AckWindow {
                 continue;
             }
             body.extend_from_slice(&one);
+            told += run;
             at = Position(start.0, start.1 + run);
         }
         if body.is_empty() {
             return (Vec::new(), left_out);
         }
+        let mut rest = Vec::with_capacity(HEAD + body.len());
+        put_delta(&mut rest, position, end);
+        rest.extend_from_slice(&body);
         let mut out = vec![VERSION];
-        put_delta(&mut out, position, end);
-        out.extend_from_slice(&body);
+        out.extend_from_slice(&checksum(position, &rest));
+        out.extend_from_slice(&rest);
         (out, left_out)
     }
+}
+
+fn checksum(position: Position, rest: &[u8]) -> [u8; 4] {
+    let mut all = Vec::with_capacity(16 + rest.len());
+    all.extend_from_slice(&position.0.to_be_bytes());
+    all.extend_from_slice(&position.1.to_be_bytes());
+    all.extend_from_slice(rest);
+    murmur2(&all).to_be_bytes()
 }
 
 /// What an ack did.
@@ -234,6 +250,13 @@ fn merge<'a>(a: &'a BTreeSet<Position>, b: &'a BTreeSet<Position>) -> impl Itera
         (Some(_), None) => a.next(),
         _ => b.next(),
     })
+}
+
+fn take_delta(rest: &mut &[u8], from: Position) -> Option<Position> {
+    let (a, after) = varint::take(rest)?;
+    let (b, after) = varint::take(after)?;
+    *rest = after;
+    Some(if a == 0 { Position(from.0, from.1.checked_add(b)?) } else { Position(from.0.checked_add(a)?, b) })
 }
 
 fn put_delta(out: &mut Vec<u8>, from: Position, to: Position) {
@@ -283,16 +306,61 @@ mod tests {
         assert!(window.deliver(p(100)));
     }
 
+    /// The bytes with a checksum that fits, as only this code or malice would write them.
+    fn forged(position: Position, rest: &[u8]) -> Vec<u8> {
+        [&[VERSION][..], &checksum(position, rest), rest].concat()
+    }
+
     #[test]
     fn a_damaged_map_is_refused() {
-        for bad in [&[9][..], &[1], &[1, 0], &[1, 0, 5, 0, 0, 0], &[1, 0, 5, 0, 0, 0x80]] {
-            assert!(AckWindow::restore(p(0), bad).is_err(), "{bad:?}");
+        let mut window = AckWindow::new(p(0));
+        (0..9).for_each(|i| _ = window.deliver(p(i)));
+        [2, 3, 7].into_iter().for_each(|i| _ = window.ack(p(i)));
+        let (map, _) = window.encode(100);
+        AckWindow::restore(p(0), &map).unwrap();
+        assert!(AckWindow::restore(p(1), &map).is_err(), "a map of another position");
+        for bit in 0..map.len() * 8 {
+            let mut flipped = map.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(AckWindow::restore(p(0), &flipped).is_err(), "bit {bit}");
         }
-        let mut huge = vec![1, 0];
+        for cut in 1..map.len() {
+            assert!(AckWindow::restore(p(0), &map[..cut]).is_err());
+        }
+        let mut huge = vec![0];
         varint::put(&mut huge, u64::MAX / 2);
         huge.extend_from_slice(&[0, 0]);
         varint::put(&mut huge, u64::MAX / 4);
-        assert!(AckWindow::restore(p(0), &huge).is_err());
+        for bad in [&[][..], &[0], &[0, 5, 0, 0, 0], &[0, 5, 0, 0, 0x80], &[0, 5, 0, 6, 1], &huge] {
+            assert!(AckWindow::restore(p(0), &forged(p(0), bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_hole_that_no_longer_exists_holds_nothing_up() {
+        let mut window = AckWindow::new(p(0));
+        (0..5).for_each(|i| _ = window.deliver(p(i)));
+        [1, 3, 4].into_iter().for_each(|i| _ = window.ack(p(i)));
+        let (map, _) = window.encode(100);
+        let mut again = AckWindow::restore(p(0), &map).unwrap();
+        // 0 is gone from the log: reading starts with 2.
+        assert!(again.deliver(p(2)));
+        again.ack(p(2));
+        assert_eq!(again.position(), p(5));
+    }
+
+    #[test]
+    fn the_last_numbers_there_are_do_not_overflow() {
+        let mut window = AckWindow::new(p(u64::MAX - 3));
+        for i in u64::MAX - 3..=u64::MAX {
+            assert!(window.deliver(p(i)));
+        }
+        window.ack(p(u64::MAX - 2));
+        let (map, _) = window.encode(100);
+        let mut again = AckWindow::restore(window.position(), &map).unwrap();
+        let delivered: Vec<u64> =
+            (u64::MAX - 3..=u64::MAX).filter(|i| again.deliver(p(*i))).map(|i| u64::MAX - i).collect();
+        assert_eq!(delivered, [3, 1, 0]);
     }
 
     proptest! {

@@ -9,7 +9,8 @@ use std::{fmt::Debug, time::Duration};
 /// Topics and groups of a broker.
 ///
 /// `partition: None` means all. What cannot be done while somebody uses it answers `Conflict` and names who does; what does not
-/// exist answers `NotFound` with its name. A dropped call may or may not take effect.
+/// exist answers `NotFound` with its name. What has no answer within 30 s answers `Unavailable`, and may or may not take effect; so may a
+/// dropped call.
 #[async_trait]
 pub trait Admin: Debug + Send + Sync {
     /// Makes a topic. True when it answers: it can be published to and subscribed to.
@@ -34,17 +35,17 @@ pub trait Admin: Debug + Send + Sync {
     /// growth, not across it.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` for fewer than there are.
+    /// `NotFound`; `Invalid` for fewer than there are. As many as there are is no error.
     async fn grow_topic(&self, topic: &Topic, partitions: u32) -> Result<()>;
 
     /// Removes what lies before. Unseen at once, freed when the backend can. A group or reader that had not seen it is told by a gap.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` for a position of another life.
+    /// `NotFound`; `Invalid` for a position of another life; `Unsupported` for a foreign topic whose server cannot (Pulsar).
     async fn purge_topic(&self, topic: &Topic, partition: Option<u32>, before: Start) -> Result<()>;
 
-    /// Deletes it with its messages, delayed ones too. Groups keep their positions, so that one that comes back to a topic of that name
-    /// is told by a gap (`Recreated`).
+    /// Deletes it with its messages, delayed ones too. A group that comes back to a topic of that name has no position, or is told by a gap
+    /// (`Recreated`): an old position is never applied to a new log.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` names the groups that have members on it.
@@ -108,9 +109,9 @@ impl TopicSpec {
 /// What is kept. The default keeps everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// No longer than that.
+    /// No longer than that once every group that is alive has finished it.
     pub age: Option<Duration>,
-    /// No more bytes than that in a partition; the newest message always stays.
+    /// No more bytes than that in a partition once every group that is alive has finished what goes; the newest message always stays.
     pub bytes: Option<u64>,
     /// Only the last message of each key for certain.
     pub compact: bool,
@@ -136,7 +137,7 @@ pub struct TopicInfo {
 pub struct PartitionInfo {
     /// The first position there is or will be.
     pub low: Position,
-    /// The position of the next message that will be written.
+    /// Greater than the position of every message there is.
     pub end: Position,
     /// How many messages lie between; `None` where unknown.
     pub messages: Option<u64>,
@@ -173,7 +174,7 @@ pub struct GroupPartition {
     pub epoch: Option<Epoch>,
     /// Everything before it is done; `None`: the group has no position.
     pub position: Option<Position>,
-    /// The position of the next message that will be written.
+    /// Greater than the position of every message there is.
     pub end: Position,
     /// End minus position, in messages, as the server's own tools show it.
     pub lag: Option<u64>,

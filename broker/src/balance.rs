@@ -1,7 +1,8 @@
 //! Who should own which partition.
 //!
 //! Pure and deterministic, so that every member of a group comes to the same answer. Sticky: who owns keeps, unless the load is uneven;
-//! as few moves as make it even. Used by `embedded`, and by the Redis and Pulsar backends.
+//! as few moves as make it even. With mixed subscriptions a
+//! load that only a chain of moves could even out stays as it is. Used by `embedded`, and by the Redis and Pulsar backends.
 //! Not here: how a partition changes hands (drain, give up, epoch: each backend).
 
 use crate::Topic;
@@ -32,70 +33,106 @@ pub fn balance(
 ) -> BTreeMap<TopicPartition, String> {
     let mut members: Vec<&Candidate> = candidates.iter().collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    let index: BTreeMap<&str, usize> =
-        members.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
-    let takes = |i: usize, (topic, _): &TopicPartition| members[i].topics.contains(topic);
-    let named = |names: &BTreeMap<TopicPartition, String>, p: &TopicPartition| {
-        names.get(p).and_then(|name| index.get(name.as_str()).copied()).filter(|i| takes(*i, p))
-    };
-
-    let mut owned: Vec<BTreeSet<&TopicPartition>> = vec![BTreeSet::new(); members.len()];
-    let mut free = Vec::new();
-    for partition in partitions {
-        match named(current, partition) {
-            Some(i) => _ = owned[i].insert(partition),
-            None => free.push(partition),
-        }
+    let plan = Plan::new(partitions, &members, current, preferred);
+    let owned = plan.even_out();
+    let mut out = BTreeMap::new();
+    for (set, member) in owned.into_iter().zip(&members) {
+        out.extend(set.into_iter().map(|p| (plan.partitions[p].clone(), member.name.clone())));
     }
-    // First those that somebody had before, so that the others even out around them.
-    free.sort_by_key(|p| named(preferred, p).is_none());
-    for partition in free {
-        let least = (0..members.len()).filter(|i| takes(*i, partition)).min_by_key(|i| {
-            let prefers = named(preferred, partition) == Some(*i);
-            (owned[*i].len().saturating_sub(usize::from(prefers)), !prefers, *i)
-        });
-        if let Some(i) = least {
-            owned[i].insert(partition);
-        }
-    }
-    // Each move makes the sum of squares smaller, so this ends.
-    while let Some((from, to, partition)) = best_move(&owned, &members, &named, preferred) {
-        owned[from].remove(partition);
-        owned[to].insert(partition);
-    }
-    owned
-        .into_iter()
-        .zip(&members)
-        .flat_map(|(set, member)| set.into_iter().map(|p| (p.clone(), member.name.clone())))
-        .collect()
+    out
 }
 
-/// A move that makes the load more even: from the fullest to the emptiest that differ by two or more.
-fn best_move<'a>(
-    owned: &[BTreeSet<&'a TopicPartition>],
-    members: &[&Candidate],
-    named: &impl Fn(&BTreeMap<TopicPartition, String>, &TopicPartition) -> Option<usize>,
-    preferred: &BTreeMap<TopicPartition, String>,
-) -> Option<(usize, usize, &'a TopicPartition)> {
-    let mut by_load: Vec<usize> = (0..owned.len()).collect();
-    by_load.sort_by_key(|i| (owned[*i].len(), *i));
-    for &from in by_load.iter().rev() {
-        for &to in &by_load {
-            if owned[from].len() < owned[to].len() + 2 {
-                break;
-            }
-            // Rather what the taker had before, rather not what the giver had before, else the last.
-            let movable = owned[from].iter().filter(|p| members[to].topics.contains(&p.0));
-            let best = movable.max_by_key(|p| {
-                let before = named(preferred, p);
-                (before == Some(to), before != Some(from), **p)
-            });
-            if let Some(partition) = best {
-                return Some((from, to, *partition));
-            }
+/// Everything by index, so that evening out compares numbers.
+struct Plan<'a> {
+    partitions: Vec<&'a TopicPartition>,
+    /// Per member, whether it takes a partition of that topic.
+    takes: Vec<BTreeSet<&'a Topic>>,
+    /// Per partition.
+    current: Vec<Option<usize>>,
+    preferred: Vec<Option<usize>>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(
+        partitions: &'a BTreeSet<TopicPartition>,
+        members: &[&'a Candidate],
+        current: &BTreeMap<TopicPartition, String>,
+        preferred: &BTreeMap<TopicPartition, String>,
+    ) -> Self {
+        let index: BTreeMap<&str, usize> =
+            members.iter().enumerate().map(|(i, member)| (member.name.as_str(), i)).collect();
+        let named = |names: &BTreeMap<TopicPartition, String>| {
+            let member = |p: &TopicPartition| {
+                let i = *index.get(names.get(p)?.as_str())?;
+                members[i].topics.contains(&p.0).then_some(i)
+            };
+            partitions.iter().map(member).collect()
+        };
+        Self {
+            takes: members.iter().map(|member| member.topics.iter().collect()).collect(),
+            current: named(current),
+            preferred: named(preferred),
+            partitions: partitions.iter().collect(),
         }
     }
-    None
+
+    fn takes(&self, member: usize, partition: usize) -> bool {
+        self.takes[member].contains(&self.partitions[partition].0)
+    }
+
+    /// Who owns what.
+    fn even_out(&self) -> Vec<BTreeSet<usize>> {
+        let mut owned: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.takes.len()];
+        let mut free = Vec::new();
+        for (p, current) in self.current.iter().enumerate() {
+            match current {
+                Some(i) => _ = owned[*i].insert(p),
+                None => free.push(p),
+            }
+        }
+        // First those that somebody had before, so that the others even out around them.
+        free.sort_by_key(|p| self.preferred[*p].is_none());
+        for p in free {
+            let least = (0..owned.len()).filter(|i| self.takes(*i, p)).min_by_key(|i| {
+                let prefers = self.preferred[p] == Some(*i);
+                (owned[*i].len().saturating_sub(usize::from(prefers)), !prefers, *i)
+            });
+            if let Some(i) = least {
+                owned[i].insert(p);
+            }
+        }
+        // Each move makes the sum of squares smaller, so this ends.
+        while let Some((from, to, partition)) = self.best_move(&owned) {
+            owned[from].remove(&partition);
+            owned[to].insert(partition);
+        }
+        owned
+    }
+
+    /// A move that makes the load more even: from the fullest to the emptiest that differ by two or more.
+    fn best_move(&self, owned: &[BTreeSet<usize>]) -> Option<(usize, usize, usize)> {
+        let mut by_load: Vec<usize> = (0..owned.len()).collect();
+        by_load.sort_by_key(|i| (owned[*i].len(), *i));
+        for &from in by_load.iter().rev() {
+            for &to in &by_load {
+                if owned[from].len() < owned[to].len() + 2 {
+                    break;
+                }
+                if self.takes[from].is_disjoint(&self.takes[to]) {
+                    continue;
+                }
+                // Rather what the taker had before, rather not what the giver had before, else the last.
+                let best = owned[from].iter().filter(|p| self.takes(to, **p)).max_by_key(|p| {
+                    let before = self.preferred[**p];
+                    (before == Some(to), before != Some(from), **p)
+                });
+                if let Some(partition) = best {
+                    return Some((from, to, *partition));
+                }
+            }
+        }
+        None
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,8 @@ pub trait MessageBroker: Debug + Send + Sync + 'static {
     /// of its batch do not depend on it: one that is too large is given back and the rest is written.
     ///
     /// **Order**: acked messages of equal key lie in the order of the calls and of their batch, for calls made by one task or
-    /// ordered by it. Many calls may be in flight. Messages without key and delayed ones have no order.
+    /// ordered by it; so do all messages for one partition of one's own choice. Many calls may be in flight. Other messages without key, and
+    /// delayed ones, have no order.
     ///
     /// **Dropping the answer** takes nothing back: the batch is written as if somebody waited.
     ///
@@ -47,8 +48,8 @@ pub trait MessageBroker: Debug + Send + Sync + 'static {
 
     /// Joins a group.
     ///
-    /// Answers when the group knows the member; the first event tells what was assigned, which may be nothing. A dropped answer
-    /// leaves no member behind.
+    /// Answers within 30 s, when the group knows the member; the first event tells what was assigned, which may be nothing. A dropped
+    /// answer leaves no member behind.
     ///
     /// # Errors
     /// `NotFound` names the topic that does not exist; `Invalid` what is wrong with the subscription; `Closed` after close.

@@ -4,7 +4,9 @@
 //! (`in_flight.rs`): pure code that backends share. Retry, reject and dead letters are made of `ack` and
 //! `forward` in `ropeway-processor`.
 
-use crate::{Answer, Epoch, Error, Group, Message, Outcomes, Position, Result, Target, Timestamp, Topic};
+use crate::{
+    Answer, Epoch, Error, ErrorKind, Group, Message, Outcomes, Position, Result, Target, Timestamp, Topic,
+};
 use bytes::Bytes;
 use std::{
     fmt::Debug,
@@ -23,15 +25,16 @@ pub struct Subscription {
     /// A static name: who comes back with it gets back what it owned. A second member of the same name takes over from the
     /// first, which ends with `Fenced`. `None`: a name is made.
     pub member: Option<Arc<str>>,
-    /// Where to start in a topic of which the group has no position at all. Stored before the first delivery. Partitions that are added
-    /// to a topic later start at their beginning. Default: `Earliest`, which loses nothing.
+    /// Where to start in a topic of which the group has no position at all. Stored for all its partitions in one step, before the first
+    /// delivery. Partitions that are added to a topic later start at their beginning. Default: `Earliest`, which loses nothing.
     pub start: Start,
     /// How much may be delivered and not acked, over all partitions of the member. No partition takes more than
     /// max(2/n of it, 64 messages), n being the partitions owned. Default: 1,024 messages, 64 MiB.
     pub in_flight: Bound,
-    /// How soon acks take effect at the latest. Default: 100 ms.
+    /// How soon acks take effect at the latest, up to a minute. Default: 100 ms.
     pub ack_interval: Duration,
-    /// How long a partition may be kept after [`Event::Revoking`]. Default: 10 s.
+    /// How long a partition may be kept after [`Event::Revoking`], up to an hour. A backend may grant less, and says so in `left`.
+    /// Default: 10 s.
     pub drain: Duration,
 }
 
@@ -49,6 +52,35 @@ impl Subscription {
             drain: Duration::from_secs(10),
         }
     }
+
+    /// Whether every backend can take it. Backends call this first.
+    ///
+    /// # Errors
+    /// `Invalid` names what is out of bounds: no topic or one twice, a member name that is no name, a bound of 0, a time that is too long.
+    pub fn check(&self) -> Result<()> {
+        let invalid = |why: String| Err(Error::new(ErrorKind::Invalid, format!("the subscription {why}")));
+        if self.topics.is_empty() {
+            return invalid("names no topic".into());
+        }
+        if let Some(twice) =
+            self.topics.iter().enumerate().find(|(i, topic)| self.topics[..*i].contains(topic))
+        {
+            return invalid(format!("names topic {:?} twice", twice.1));
+        }
+        if let Some(member) = &self.member {
+            Group::new(member).map_err(|_| {
+                let rule = "has a member name that is not 1 to 249 of letters, digits, '.', '_' and '-'";
+                Error::new(ErrorKind::Invalid, format!("the subscription {rule}"))
+            })?;
+        }
+        if self.in_flight.messages == 0 || self.in_flight.bytes == 0 {
+            return invalid("has an in-flight bound of 0; it takes at least 1 message and 1 byte".into());
+        }
+        if self.ack_interval > Duration::from_secs(60) || self.drain > Duration::from_secs(3600) {
+            return invalid("waits too long; `ack_interval` is at most a minute, `drain` an hour".into());
+        }
+        Ok(())
+    }
 }
 
 /// Where to start reading.
@@ -61,9 +93,10 @@ pub enum Start {
     /// With the first message that the log took at that time or later, by its clock (Kafka: the record's timestamp). Skips nothing
     /// that the log took since then.
     Time(Timestamp),
-    /// There, or at the next that exists. A position of another life of the topic is refused (`Invalid`).
+    /// There, or at the next that exists. For one partition: where more than one is meant it is refused, as is a position of another life
+    /// of the topic (`Invalid`).
     At(Position),
-    /// Behind it.
+    /// Behind it; otherwise as `At`.
     After(Position),
 }
 
@@ -84,8 +117,8 @@ pub struct Bound {
 pub trait Consumer: Debug + Send {
     /// The next event.
     ///
-    /// Cut connections are mended behind it: an error is the end, and every later call answers the same. `Closed` is the orderly end
-    /// after [`Control::close`] or the broker's close.
+    /// Cut connections are mended behind it: an error is the end, and every later call answers the same. Each owned partition's `Gone` comes
+    /// before it. `Closed` is the orderly end after [`Control::close`] or the broker's close.
     ///
     /// # Cancel safety
     /// Nothing lives in a future: what was returned was delivered, all else comes with a later call.
@@ -104,7 +137,8 @@ pub enum Event {
     /// Added to what is held. Where reading starts is fixed by now.
     Assigned(Vec<Assignment>),
     /// Stop starting work on these, ack what finishes, then [`Control::give_up`]. They go then, or when `left` is over, counted
-    /// from the moment this is returned. (Kafka: partitions that are kept pause meanwhile.)
+    /// from the moment this is returned; from a member that does not poll at twice that after it was decided. (Kafka: partitions that are
+    /// kept pause meanwhile.)
     Revoking {
         /// What is to be given up.
         partitions: Vec<Owned>,
@@ -126,7 +160,9 @@ pub enum Event {
         /// Why it cannot be read.
         why: Error,
     },
-    /// Messages between `from` and `to` will not be seen (compaction is no gap).
+    /// Messages between `from` and `to` will not be seen (compaction is no gap). Where positions mean other messages afterwards
+    /// (`Recreated`, `Truncated`) it comes first in a new epoch: `Gone` (`Lost`) ended the old one, so that no ack can hit the wrong
+    /// message.
     Gap {
         /// Where they lay.
         of: Owned,
@@ -138,7 +174,7 @@ pub enum Event {
         /// Why.
         why: GapReason,
     },
-    /// Once after each start: what was there when reading of this partition began has been returned.
+    /// Once after each start: what was there when reading of this partition began has been returned, or is known to be done.
     CaughtUp(Owned),
 }
 
@@ -153,7 +189,7 @@ pub struct Assignment {
 }
 
 /// A partition and the epoch in which it is owned. A reader's epoch is 0.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owned {
     /// The topic.
     pub topic: Topic,
@@ -183,6 +219,7 @@ pub struct Delivery {
 
 /// Why messages are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum GapReason {
     /// Removed by retention or purge before they were seen.
     Trimmed,
@@ -190,28 +227,33 @@ pub enum GapReason {
     Recreated,
     /// The log lost its end (failover to a copy that had less).
     Truncated,
+    /// A damaged block whose records cannot be told apart; it was told as one unreadable record at its start.
+    Damaged,
 }
 
 /// Why a partition is not owned any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum GoneReason {
     /// Given up by its owner.
     GivenUp,
     /// The drain time was over.
     DrainOver,
-    /// Taken away: another owner, an expired session, a deleted topic.
+    /// Taken away: another owner, an expired session, a deleted topic, a log that was truncated.
     Lost,
     /// The consumer or the broker was closed.
     Closed,
 }
 
-/// Settles and steers what a [`Consumer`] holds. All methods may be called from any thread.
+/// Settles and steers what a [`Consumer`] holds. All methods may be called from any thread, and answer also while nobody polls the consumer;
+/// those that ask the backend within 30 s, else with `Unavailable`.
 pub trait Control: Debug + Send + Sync {
     /// Done with these positions.
     ///
-    /// In any order; twice is once. Takes effect within [`Subscription::ack_interval`], in the order given, position and holes
-    /// together, if the epoch still holds then; else `Gone` comes. What took effect survives what the backend's acks survive, also for
-    /// messages in the middle: a later owner does not see them again.
+    /// In any order; twice is once; bounded by what is in flight. Takes effect within [`Subscription::ack_interval`] (later only while the
+    /// backend cannot be reached), in the order given, position and holes together, if the epoch still holds then; else `Gone` comes.
+    /// What took effect survives what the backend's acks survive, also for messages in the middle: a later owner does not see them
+    /// again, unless the map of holes outgrew its place (Kafka: 4 kB), which a metric counts.
     ///
     /// # Errors
     /// `Fenced`, and nothing is acked, where the epoch is known to be over; `Invalid`, and nothing is acked, where a position was never
@@ -222,8 +264,9 @@ pub trait Control: Debug + Send + Sync {
     ///
     /// One step where [`Capabilities::atomic_forward`](crate::Capabilities::atomic_forward): then either all of it is true after a
     /// crash or nothing, and one refused message refuses all (the others are given back with the same kind of error). Elsewhere a crash
-    /// between the two delivers `done` again. Outcomes are those of `out`, as for
-    /// [`MessageBroker::publish`](crate::MessageBroker::publish). Where the epoch is known to be over nothing is written: all *not written* (`Fenced`).
+    /// between the two delivers `done` again; where publishing was acked and the ack is refused then, `Gone` tells. Outcomes are those of
+    /// `out`, as for [`MessageBroker::publish`](crate::MessageBroker::publish); nothing to publish is an ack. Where the epoch is known to be over, or `done`
+    /// names what was never delivered, nothing is written: all *not written* (`Fenced`, `Invalid`).
     fn forward(&self, of: &Owned, done: &[Position], out: Vec<(Target, Message)>) -> Answer<Outcomes>;
 
     /// From the next `poll_next` on no batch of this partition comes (or comes again). Membership, epoch and what is in flight stay. Of a
@@ -231,13 +274,14 @@ pub trait Control: Debug + Send + Sync {
     fn pause(&self, of: &Owned, paused: bool);
 
     /// Hands it over: acks given before take effect first, the rest is for the next owner; `Gone` follows. Unasked (without
-    /// `Revoking`) it goes to another member, where one can take it, else it comes back with a new epoch.
+    /// `Revoking`) it goes to another member where one can take it and the backend lets members choose, else it comes back with a new
+    /// epoch: who cannot work on it should pause before giving it up again.
     fn give_up(&self, of: &Owned);
 
     /// One fenced commit on it, even with nothing to ack.
     ///
     /// # Errors
-    /// `Fenced` means that it is another's.
+    /// `Fenced` means that it is another's; any other kind tells nothing about that.
     fn confirm(&self, of: &Owned) -> Answer<Result<()>>;
 
     /// Answers when what was acked before the call is as durable as the backend makes it; names the partitions whose acks are not, and

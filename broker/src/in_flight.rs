@@ -1,6 +1,7 @@
 //! How much more may be handed out: the share of a partition in what may be in flight.
 //!
-//! Pure. Every backend asks this, so that the bound means the same everywhere.
+//! Pure. Every backend asks this, so that the bound means the same everywhere. A share is 2/n of the bound, so that up to n/2 - 1 of n
+//! partitions can be stuck before the others wait.
 //! Not here: which acks free what was handed out (`ack_window.rs`).
 
 use crate::Bound;

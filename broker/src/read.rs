@@ -11,7 +11,8 @@ use std::{
 /// One connection, whatever is followed. What has been returned is not kept; a reader holds at most 1,024 messages or
 /// 8 MiB in its own buffers. Dropping it ends it.
 pub trait Reader: Debug + Send {
-    /// The next `Batch`, `Unreadable`, `Gap` or `CaughtUp`; an `Owned` in it has epoch 0. Positions of one partition only grow, except after
+    /// The next `Batch`, `Unreadable`, `Gap`, `CaughtUp` or, for each partition of a topic that was deleted, `Gone` (`Lost`), after which it is not
+    /// followed any more; an `Owned` in it has epoch 0. Positions of one partition only grow, except after
     /// [`Self::follow`] moved it or a gap says otherwise. Waits where nothing is followed.
     ///
     /// Cut connections are mended behind it: an error is the end. `Closed` after the broker's close.
@@ -20,8 +21,8 @@ pub trait Reader: Debug + Send {
     /// What was returned was delivered, all else comes with a later call.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>>;
 
-    /// Adds a partition, or moves it (seek): what comes next is from there. No partition: all of the topic, and later ones from their
-    /// beginning.
+    /// Adds a partition, or moves it (seek): from the answer on, what comes of it is from there. No partition: all of the topic, and later
+    /// ones from their beginning. Answers within 30 s, also while nobody polls.
     ///
     /// # Errors
     /// `NotFound` names the topic or partition; `Invalid` a position of another life of the topic.

@@ -1,6 +1,6 @@
 //! Counts and times what goes through a broker, for Prometheus.
 //!
-//! Names are those of OpenTelemetry's messaging metrics. Labels are closed: at most 1,000 topics, what comes beyond them is
+//! Names are those of OpenTelemetry's messaging metrics. Labels are closed: at most 1,000 topics and 1,000 groups, what comes beyond them is
 //! counted under `_other`. Handles are resolved once per topic and added to once per batch.
 //! Not here: lag (asked of [`Admin::describe_group`](crate::Admin::describe_group) by whoever shows it), handlers (`ropeway-processor`).
 
@@ -14,21 +14,21 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::time::Instant;
 
-/// The most topics that get labels of their own.
-const MOST_TOPICS: usize = 1000;
+/// The most topics, and the most groups, that get labels of their own.
+const MOST_LABELS: usize = 1000;
 const OTHER: &str = "_other";
 /// Seconds: from 100 µs to 10 s.
 const BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// A broker that counts and times what goes through it.
+/// A broker that counts and times what goes through it. A registry takes one meter. A publish whose answer is dropped is not counted.
 ///
 /// | Metric | Type | Labels |
 /// |---|---|---|
@@ -74,6 +74,7 @@ struct Metrics {
     gaps: IntCounterVec,
     unreadable: IntCounterVec,
     topics: RwLock<HashMap<Topic, OfTopic>>,
+    groups: RwLock<HashSet<Group>>,
 }
 
 /// The handles of one topic's publishing.
@@ -121,29 +122,44 @@ impl Metrics {
             &["system", "destination", "operation"],
         )?;
         registry.register(Box::new(duration.clone()))?;
-        let topics = RwLock::default();
-        Ok(Self { system, sent, consumed, duration, rebalances, assigned, gaps, unreadable, topics })
+        let (topics, groups) = (RwLock::default(), RwLock::default());
+        Ok(Self { system, sent, consumed, duration, rebalances, assigned, gaps, unreadable, topics, groups })
     }
 
     fn topic(&self, topic: &Topic) -> OfTopic {
-        let known = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_topic) = known.get(topic) {
-            return of_topic.clone();
-        }
-        let full = known.len() >= MOST_TOPICS;
-        drop(known);
-        let label: Arc<str> = Arc::from(if full { OTHER } else { topic.as_str() });
-        let of_topic = OfTopic {
-            acked: self.sent.with_label_values(&[self.system, &*label, ""]),
-            publish: self.duration.with_label_values(&[self.system, &*label, "publish"]),
-            forward: self.duration.with_label_values(&[self.system, &*label, "forward"]),
-            label,
-        };
-        if !full {
+        let known = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned();
+        known.unwrap_or_else(|| {
             let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-            topics.insert(topic.clone(), of_topic.clone());
+            if topics.len() >= MOST_LABELS {
+                return self.handles(OTHER);
+            }
+            topics.entry(topic.clone()).or_insert_with(|| self.handles(topic.as_str())).clone()
+        })
+    }
+
+    /// The handles of a topic that has some; else those of all others.
+    fn unless_new(&self, topic: &Topic) -> OfTopic {
+        let known = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned();
+        known.unwrap_or_else(|| self.handles(OTHER))
+    }
+
+    fn handles(&self, label: &str) -> OfTopic {
+        OfTopic {
+            label: Arc::from(label),
+            acked: self.sent.with_label_values(&[self.system, label, ""]),
+            publish: self.duration.with_label_values(&[self.system, label, "publish"]),
+            forward: self.duration.with_label_values(&[self.system, label, "forward"]),
         }
-        of_topic
+    }
+
+    /// The label of a group.
+    fn group(&self, group: &Group) -> String {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        if groups.contains(group) || groups.len() < MOST_LABELS {
+            groups.insert(group.clone());
+            return group.to_string();
+        }
+        OTHER.to_owned()
     }
 
     fn sent<'a>(&self, outcomes: impl Iterator<Item = (&'a OfTopic, &'a Published)>) {
@@ -220,19 +236,6 @@ impl MessageBroker for Meter {
     }
 }
 
-impl Metrics {
-    /// The handles of a topic that has some; else those of all others.
-    fn unless_new(&self, topic: &Topic) -> OfTopic {
-        let known = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned();
-        known.unwrap_or_else(|| OfTopic {
-            label: Arc::from(OTHER),
-            acked: self.sent.with_label_values(&[self.system, OTHER, ""]),
-            publish: self.duration.with_label_values(&[self.system, OTHER, "publish"]),
-            forward: self.duration.with_label_values(&[self.system, OTHER, "forward"]),
-        })
-    }
-}
-
 /// Counts what one consumer or reader is told.
 #[derive(Debug)]
 struct Seen {
@@ -281,10 +284,11 @@ struct Metered {
 
 impl Metered {
     fn new(inner: Box<dyn Consumer>, metrics: Arc<Metrics>, group: &Group) -> Self {
+        let group = metrics.group(group);
         let labels = [metrics.system, group.as_str()];
         let rebalances = metrics.rebalances.with_label_values(&labels);
         let assigned = metrics.assigned.with_label_values(&labels);
-        Self { inner, seen: Seen::new(metrics, group.to_string()), rebalances, assigned, owned: 0 }
+        Self { inner, seen: Seen::new(metrics, group), rebalances, assigned, owned: 0 }
     }
 
     fn own(&mut self, more: i64) {
@@ -337,11 +341,15 @@ impl Control for MeteredControl {
         self.inner
             .forward(of, done, out)
             .map(move |outcomes| {
+                let mut timed: Vec<&Topic> = Vec::new();
                 for (topic, published) in topics.iter().zip(&outcomes.0) {
                     let of_topic =
                         if published.is_acked() { metrics.topic(topic) } else { metrics.unless_new(topic) };
-                    of_topic.forward.observe(start.elapsed().as_secs_f64());
                     metrics.sent([(&of_topic, published)].into_iter());
+                    if !timed.contains(&topic) {
+                        of_topic.forward.observe(start.elapsed().as_secs_f64());
+                        timed.push(topic);
+                    }
                 }
                 outcomes
             })

@@ -9,7 +9,7 @@ use crate::{
 };
 use futures::FutureExt;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -39,9 +39,12 @@ struct Asked {
 
 impl Inbox {
     pub(super) fn put(&self, topic: Topic, partition: u32, how: Revoke) {
-        let mut inbox = lock(&self.0);
-        inbox.revokes.push((topic, partition, how));
-        if let Some(waker) = inbox.waker.take() {
+        lock(&self.0).revokes.push((topic, partition, how));
+        self.wake();
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = lock(&self.0).waker.take() {
             waker.wake();
         }
     }
@@ -60,9 +63,9 @@ pub(super) struct FaultConsumer {
     inbox: Arc<Inbox>,
     events: VecDeque<Event>,
     /// What was told to drain, and until when.
-    draining: HashMap<Owned, Pin<Box<Sleep>>>,
+    draining: BTreeMap<Owned, Pin<Box<Sleep>>>,
     /// Why a partition went that this wrapper took away.
-    reasons: HashMap<Owned, GoneReason>,
+    reasons: BTreeMap<Owned, GoneReason>,
     end: Option<Error>,
 }
 
@@ -71,7 +74,7 @@ impl FaultConsumer {
         let inbox = Arc::<Inbox>::default();
         lock(&shared.consumers).push(Arc::downgrade(&inbox));
         let control = Arc::new(FaultControl { inner: inner.control(), shared, held: Mutex::default() });
-        let (events, draining, reasons) = (VecDeque::new(), HashMap::new(), HashMap::new());
+        let (events, draining, reasons) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
         Self { inner, control, inbox, events, draining, reasons, end: None }
     }
 
@@ -89,6 +92,17 @@ impl FaultConsumer {
         }
     }
 
+    /// Ends by an error: everything is given up, and each `Gone` comes before it.
+    fn finish(&mut self, end: Error) {
+        self.events.clear();
+        for of in std::mem::take(&mut *lock(&self.control.held)).into_keys() {
+            self.control.inner.give_up(&of);
+            self.events.push_back(Event::Gone(of, GoneReason::Lost));
+        }
+        drop(self.control.inner.close(Duration::ZERO));
+        self.end = Some(end);
+    }
+
     fn drain(&mut self, cx: &mut Context<'_>) {
         let over: Vec<Owned> = self
             .draining
@@ -102,29 +116,41 @@ impl FaultConsumer {
         }
     }
 
-    fn note(&mut self, event: &mut Event) {
+    /// Keeps what is owned up to date. `false`: not to be told, as it was told already.
+    fn note(&mut self, event: &mut Event) -> bool {
         let mut held = lock(&self.control.held);
         match event {
+            Event::Revoking { partitions, .. } => {
+                partitions.retain(|of| held.insert(of.clone(), true) == Some(false));
+                return !partitions.is_empty();
+            }
             Event::Assigned(assigned) => held.extend(assigned.iter().map(|a| (a.of.clone(), false))),
             Event::Gone(of, reason) => {
                 held.remove(of);
                 self.draining.remove(of);
+                // What was asked for and has not been told yet would come after the end.
+                self.events.retain(
+                    |event| !matches!(event, Event::Revoking { partitions, .. } if partitions.contains(of)),
+                );
                 if let Some(real) = self.reasons.remove(of) {
                     *reason = real;
                 }
             }
             _ => {}
         }
+        true
     }
 }
 
 impl Consumer for FaultConsumer {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
-        if self.end.is_none() {
-            self.end = self.control.shared.allow(Operation::Poll).err();
+        if self.end.is_none()
+            && let Err(end) = self.control.shared.allow(Operation::Poll)
+        {
+            self.finish(end);
         }
         if let Some(end) = &self.end {
-            return Poll::Ready(Err(end.clone()));
+            return Poll::Ready(self.events.pop_front().map_or_else(|| Err(end.clone()), Ok));
         }
         for (topic, partition, how) in self.inbox.take(cx.waker()) {
             let owned = lock(&self.control.held)
@@ -142,9 +168,12 @@ impl Consumer for FaultConsumer {
         if let Some(event) = self.events.pop_front() {
             return Poll::Ready(Ok(event));
         }
-        let mut event = ready!(self.inner.poll_next(cx))?;
-        self.note(&mut event);
-        Poll::Ready(Ok(event))
+        loop {
+            let mut event = ready!(self.inner.poll_next(cx))?;
+            if self.note(&mut event) {
+                return Poll::Ready(Ok(event));
+            }
+        }
     }
 
     fn control(&self) -> Arc<dyn Control> {
@@ -157,7 +186,7 @@ struct FaultControl {
     inner: Arc<dyn Control>,
     shared: Arc<Shared>,
     /// What is owned, and whether it is being revoked by this wrapper.
-    held: Mutex<HashMap<Owned, bool>>,
+    held: Mutex<BTreeMap<Owned, bool>>,
 }
 
 impl Control for FaultControl {

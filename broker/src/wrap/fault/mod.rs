@@ -86,7 +86,10 @@ impl Fault {
     /// # Errors
     /// `Invalid` for what cannot happen to that operation.
     pub fn inject(&self, operation: Operation, injection: Injection, times: Times) -> Result<()> {
-        lock(&self.shared.script).add(operation, injection, times)
+        lock(&self.shared.script).add(operation, injection, times)?;
+        // A consumer that waits for events looks again.
+        lock(&self.shared.consumers).retain(|inbox| inbox.upgrade().map(|inbox| inbox.wake()).is_some());
+        Ok(())
     }
 
     /// Nothing fails from now on.
@@ -201,9 +204,14 @@ impl Kept {
         match self {
             Self::Pass => sent.next(),
             Self::Second => {
-                let first = sent.next()?;
-                let second = sent.next()?;
-                Some(if first.is_acked() { first } else { second })
+                // What may be in the log must not be told as not written.
+                let (first, second) = (sent.next()?, sent.next()?);
+                Some(match (&first, &second) {
+                    (Published::NotWritten(_), _) | (Published::Unknown(_), Published::Acked { .. }) => {
+                        second
+                    }
+                    _ => first,
+                })
             }
             Self::Lose(kind, message) => {
                 // What was refused for certain stays so: losing that answer would be a lie about the log.
