@@ -231,6 +231,19 @@ pub enum GapReason {
     Damaged,
 }
 
+impl GapReason {
+    /// The name in metrics and output, such as `trimmed`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trimmed => "trimmed",
+            Self::Recreated => "recreated",
+            Self::Truncated => "truncated",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
 /// Why a partition is not owned any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -100,11 +100,7 @@ impl Driver {
     }
 
     fn gap(&self, of: &Owned, from: Option<Position>, to: Option<Position>, why: GapReason) {
-        let reason = match why {
-            GapReason::Trimmed => "trimmed",
-            GapReason::Recreated => "recreated",
-            GapReason::Truncated => "truncated",
-        };
+        let reason = why.as_str();
         let shown = |position: Option<Position>| position.map_or_else(|| "?".to_owned(), |p| p.to_string());
         warn!(
             group = %self.group, topic = %of.topic, partition = of.partition, from = shown(from), to = shown(to), reason,

@@ -160,6 +160,8 @@ fn tell_gap(session: &Session, of: &Owned, event: (Option<impl ToString>, Option
         GapReason::Trimmed => "they were removed by retention or purge",
         GapReason::Recreated => "the topic was deleted and made again",
         GapReason::Truncated => "the log lost its end",
+        GapReason::Damaged => "they lie in a damaged block",
+        other => other.as_str(),
     };
     session.notes.warn(&format!("{}/{}: messages{from}{to} are missing: {why}", of.topic, of.partition));
 }
