@@ -105,7 +105,7 @@ impl Session {
     ///
     /// # Errors
     /// Nobody agreed, or nobody can be asked (2).
-    pub(crate) fn confirm(&self, what: &str) -> Result<(), Failure> {
+    pub(crate) async fn confirm(&self, what: &str) -> Result<(), Failure> {
         if self.yes {
             return Ok(());
         }
@@ -114,9 +114,16 @@ impl Session {
             return Err(Failure::usage(refused).hint("say --yes where nobody can be asked"));
         }
         self.notes.ask(&format!("{what}? [y/N] "));
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer);
-        read.map_err(|error| Failure::new("could not read the answer").caused_by(&error))?;
+        let answer = tokio::task::spawn_blocking(|| {
+            let mut answer = String::new();
+            std::io::stdin().lock().read_line(&mut answer).map(|_| answer)
+        });
+        let answer = tokio::select! {
+            biased;
+            () = self.stop.asked() => return Err(Failure::new("nothing was done").exits(self.stop.exit())),
+            answer = answer => answer.map_err(std::io::Error::other).flatten(),
+        };
+        let answer = answer.map_err(|error| Failure::new("could not read the answer").caused_by(&error))?;
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(()),
             _ => Err(Failure::usage("nothing was done: the answer was not yes")),

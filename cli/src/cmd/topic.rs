@@ -297,7 +297,7 @@ async fn purge(
     let wait = session.request();
     let held = within(wait, "describe the topic", broker.admin().describe_topic(topic)).await?;
     let of = partition.map(|number| format!("partition {number} of ")).unwrap_or_default();
-    session.confirm(&format!("remove messages from {of}topic {topic}"))?;
+    session.confirm(&format!("remove messages from {of}topic {topic}")).await?;
     within(wait, "purge the topic", broker.admin().purge_topic(topic, partition, before)).await?;
     let left = within(wait, "describe the topic", broker.admin().describe_topic(topic)).await?;
     // Where the ends moved meanwhile, what came is not mistaken for what went.
@@ -329,7 +329,7 @@ async fn delete(topics: &[Topic], session: &mut Session) -> Result<(), Failure> 
         within(wait, "describe the topic", broker.admin().describe_topic(topic)).await?;
     }
     let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
-    session.confirm(&format!("delete {} with all messages", names.join(", ")))?;
+    session.confirm(&format!("delete {} with all messages", names.join(", "))).await?;
     let mut rows = Vec::new();
     for topic in topics {
         within(wait, "delete the topic", broker.admin().delete_topic(topic)).await?;

@@ -8,7 +8,7 @@ use crate::{
 use ropeway_broker::{
     BrokerUrl, Error, ErrorKind, Group, Message, MessageBroker, Result, Start, Topic, TopicSpec,
 };
-use std::{collections::BTreeSet, io, ops::ControlFlow, path::PathBuf};
+use std::{collections::BTreeSet, io, ops::ControlFlow, path::PathBuf, time::Duration};
 
 /// Where the demo's things are.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Place {
 
 const PARTITIONS: u32 = 8;
 const LEDGER: &str = "demo.ledger";
+/// How long each answer of the broker may take while a topic is read.
+const ANSWER: Duration = Duration::from_secs(30);
 
 impl Place {
     /// For the broker of that URL: the ledger lies in the directory of an embedded one, and in `./.ropeway` for a server.
@@ -89,7 +91,7 @@ impl Place {
     ///
     /// # Errors
     /// Those of the broker.
-    pub(crate) async fn logged(&self, broker: &dyn MessageBroker) -> Result<BTreeSet<u64>> {
+    pub(crate) async fn logged(&self, broker: &dyn MessageBroker) -> Result<BTreeSet<u64>, Failure> {
         let mut logged = BTreeSet::new();
         read(broker, &self.topic, |message| logged.extend(audit::number(message))).await?;
         Ok(logged)
@@ -128,14 +130,14 @@ pub(crate) async fn read(
     broker: &dyn MessageBroker,
     topic: &Topic,
     mut see: impl FnMut(&Message),
-) -> Result<()> {
+) -> Result<(), Failure> {
     let visit = |_: &_, found: Found<'_>| {
         if let Found::Message(delivery) = found {
             see(&delivery.message);
         }
         ControlFlow::Continue(())
     };
-    scan(broker, topic, None, Start::Earliest, visit).await
+    scan(broker, topic, None, Start::Earliest, ANSWER, visit).await
 }
 
 /// What was not there is gone as well.

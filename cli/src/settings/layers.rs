@@ -214,7 +214,7 @@ impl Sources {
         let mut env: Vec<(String, OsString)> = self
             .env
             .into_iter()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
             .filter(|(name, _)| name.starts_with(PREFIX))
             .collect();
         env.sort();

@@ -1,10 +1,15 @@
-//! Ends that were not asked for politely: signals, readers that go away, a directory that is taken.
+//! Ends that were not asked for politely: signals, readers that go away, a directory that is taken, somebody who says no.
 
 use crate::{
     listen::get,
     running::{Place, Running},
 };
-use std::{io::Read, process::Stdio};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    process::Stdio,
+};
 
 fn published(place: &Place, count: usize) {
     let lines: String = (0..count).map(|i| format!("{i}\n")).collect();
@@ -113,7 +118,7 @@ fn a_stderr_that_is_closed_stops_nothing() {
     let mut child = command.spawn().unwrap();
     drop(child.stderr.take());
     let mut input = child.stdin.take().unwrap();
-    std::io::Write::write_all(&mut input, b"broken\n1\n").unwrap();
+    input.write_all(b"broken\n1\n").unwrap();
     drop(input);
     assert_eq!(child.wait().unwrap().code(), Some(5));
     assert_eq!(place.run(&["sub", "t", "--until", "end", "-o", "raw"]).ok().lines(), ["1"]);
@@ -130,4 +135,38 @@ fn a_directory_belongs_to_one_process_and_the_other_is_told_which() {
     first.signal("INT");
     first.end().code(130);
     place.run(&["topic", "list"]).ok();
+}
+
+#[test]
+fn on_a_terminal_it_asks_before_it_destroys() {
+    let place = Place::with_topic("t", 1);
+    let topics = || place.run(&["topic", "list", "-o", "raw"]).ok().lines();
+    for (answer, code, left) in [("n\n", 2, 1), ("\n", 2, 1), ("\u{3}", 130, 1), ("yes\n", 0, 0)] {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let side = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let mut command = place.command(&["topic", "delete", "t"]);
+        command.stdin(side()).stderr(side());
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let mut terminal = File::from(terminal);
+        let mut asked = String::new();
+        while !asked.contains("[y/N]") {
+            let mut byte = [0];
+            terminal.read_exact(&mut byte).unwrap();
+            asked.push(char::from(byte[0]));
+        }
+        assert!(asked.contains("delete t with all messages? [y/N]"), "{asked}");
+        if answer == "\u{3}" {
+            // It is not the terminal's own process: the terminal sends it no signal.
+            let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+            assert!(kill.unwrap().success());
+        } else {
+            terminal.write_all(answer.as_bytes()).unwrap();
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{answer:?}");
+        assert_eq!(topics().len(), left, "{answer:?}");
+    }
 }

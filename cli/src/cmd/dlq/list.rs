@@ -119,13 +119,13 @@ pub(super) async fn run(args: &Args, session: &mut Session) -> Result<(), Failur
     let mut listed = Listed { counts: Vec::new(), letters: Vec::new() };
     for topic in &topics {
         let mut choice = Choice { args, counts: BTreeMap::new(), newest: VecDeque::new() };
-        let scanned = scan(&*broker, topic, None, args.since, |of, found| {
+        let scanned = scan(&*broker, topic, None, args.since, wait, |of, found| {
             if let Found::Message(delivery) = found {
                 choice.take(of, delivery);
             }
             if session.stop.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        within(wait, "read dead letters", scanned).await?;
+        scanned.await?;
         listed.counts.extend(choice.counts(topic));
         listed.letters.extend(choice.newest.into_iter().map(|(of, delivery)| Letter::new(&of, &delivery)));
     }

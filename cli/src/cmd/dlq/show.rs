@@ -11,7 +11,7 @@ use crate::{
         message::{Decode, Shown, line},
         or_dash,
     },
-    session::{Session, within},
+    session::Session,
     settings::Format,
 };
 use ropeway_broker::{Delivery, MessageBroker, MessageId, Owned, Position, Start, Topic};
@@ -63,8 +63,7 @@ struct Both<'a> {
 /// There is no such letter (4); those of the broker and of stdout.
 pub(super) async fn run(args: &Args, session: &mut Session) -> Result<(), Failure> {
     let broker = session.broker().await?;
-    let found = find(&*broker, &args.topic, args.letter);
-    let Some((of, delivery)) = within(session.request(), "read the dead letter", found).await? else {
+    let Some((of, delivery)) = find(&*broker, &args.topic, args.letter, session).await? else {
         return Err(Failure::new(format!(
             "there is no such letter in {}; it may have been removed",
             args.topic
@@ -86,7 +85,8 @@ async fn find(
     broker: &dyn MessageBroker,
     topic: &Topic,
     which: Which,
-) -> ropeway_broker::Result<Option<(Owned, Delivery)>> {
+    session: &Session,
+) -> Result<Option<(Owned, Delivery)>, Failure> {
     let (partition, from) = match which {
         Which::Place(partition, position) => (Some(partition), Start::At(position)),
         Which::Id(_) => (None, Start::Earliest),
@@ -109,7 +109,7 @@ async fn find(
         }
         if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    scan(broker, topic, partition, from, visit).await?;
+    scan(broker, topic, partition, from, session.request(), visit).await?;
     Ok(chosen)
 }
 

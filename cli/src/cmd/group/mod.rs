@@ -265,7 +265,7 @@ struct Deleted<'a> {
 
 async fn delete(group: &Group, session: &mut Session) -> Result<(), Failure> {
     about(group, session).await?;
-    session.confirm(&format!("forget group {group} and its positions"))?;
+    session.confirm(&format!("forget group {group} and its positions")).await?;
     let broker = session.broker().await?;
     within(session.request(), "delete the group", broker.admin().delete_group(group)).await?;
     let lines = [("deleted", group.to_string())];

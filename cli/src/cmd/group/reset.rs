@@ -130,10 +130,7 @@ async fn planned(
     let (at, behind) = match to {
         Start::Earliest => (about.low, about.messages),
         Start::Latest => (about.end, Some(0)),
-        _ => {
-            let found = found(&**broker, topic, partition, about.end, to);
-            within(session.request(), "count messages", found).await?
-        }
+        _ => found(&**broker, topic, partition, about.end, to, session).await?,
     };
     let count = |lag: Option<u64>| lag.and_then(|lag| i64::try_from(lag).ok());
     let from = held.and_then(|of| of.position);
@@ -155,7 +152,8 @@ async fn found(
     partition: u32,
     end: Position,
     from: Start,
-) -> ropeway_broker::Result<(Position, Option<u64>)> {
+    session: &Session,
+) -> Result<(Position, Option<u64>), Failure> {
     let (mut first, mut count) = (None, 0u64);
     let visit = |_: &Owned, found: Found<'_>| {
         first.get_or_insert(match found {
@@ -165,6 +163,6 @@ async fn found(
         count += 1;
         if count > MOST_COUNTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    scan(broker, topic, Some(partition), from, visit).await?;
+    scan(broker, topic, Some(partition), from, session.request(), visit).await?;
     Ok((first.unwrap_or(end), Some(count).filter(|count| *count <= MOST_COUNTED)))
 }

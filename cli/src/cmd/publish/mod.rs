@@ -13,7 +13,7 @@ mod tally;
 use crate::{
     exit::Exit,
     failure::Failure,
-    output::Progress,
+    output::{Notes, Progress},
     session::{Session, within},
 };
 use message::Recipe;
@@ -21,7 +21,12 @@ use pick::Pick;
 use rate::Rate;
 use records::{Bad, Picks, Record, Shape};
 use ropeway_broker::{Bound, Message, Publisher, PublisherSettings, Timestamp, Topic};
-use std::{fs::File, io::Read, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    io::{IsTerminal, Read},
+    path::PathBuf,
+    time::Duration,
+};
 use tally::Tally;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -29,7 +34,7 @@ use tokio::{sync::mpsc, time::Instant};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Without BODY and --file, stdin is read. Malformed lines and rows are told by number, the rest
-goes on, and the exit code is 5.
+goes on, and the exit code is 5 (1 where nothing was published).
 Expressions: .user.id, .items[0], .\"odd name\"; with ? at the end the value may be missing.
 JSON: {topic, published, refused, failed, durability, last: {partition, position, id}}
   refused: malformed, never sent; failed: given back by the broker; last: of the last that was
@@ -105,7 +110,7 @@ pub(crate) async fn run(mut args: Args, session: &mut Session) -> Result<(), Fai
     let in_flight =
         Bound { messages: session.settings.publish.messages.0, bytes: session.settings.publish.bytes.0 };
     let publisher = Publisher::new(broker, PublisherSettings { in_flight, ..PublisherSettings::default() })?;
-    let source = Source::of(&mut args, picks, about.max_message)?;
+    let source = Source::of(&mut args, picks, about.max_message, &session.notes)?;
     let recipe = Recipe::of(&mut args);
     let tally = Tally::new(args.topic.clone());
     let pump = Pump {
@@ -131,14 +136,19 @@ enum Source {
 }
 
 impl Source {
-    fn of(args: &mut Args, picks: Picks, most: usize) -> Result<Self, Failure> {
+    fn of(args: &mut Args, picks: Picks, most: usize, notes: &Notes) -> Result<Self, Failure> {
         if args.tombstone || args.body.is_some() {
             let payload = args.body.take().unwrap_or_default().into();
             let body = Record { line: 0, payload, key: None, headers: Vec::new() };
             return Ok(Self::Body(body, args.tombstone));
         }
         let from: Box<dyn Read + Send> = match args.file.as_deref().filter(|file| file.as_os_str() != "-") {
-            None => Box::new(std::io::stdin()),
+            None => {
+                if std::io::stdin().is_terminal() {
+                    notes.say("reading from the terminal; Ctrl-D ends the input");
+                }
+                Box::new(std::io::stdin())
+            }
             Some(path) => Box::new(File::open(path).map_err(|error| {
                 let exit =
                     if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Error };

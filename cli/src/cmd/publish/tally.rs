@@ -120,7 +120,7 @@ impl Tally {
     /// Prints what came of it.
     ///
     /// # Errors
-    /// Nothing was published (the code of the first error), or not all of it (5).
+    /// Nothing was published (the code of the first error, else 1), or not all of it (5).
     pub(super) fn report(&self, session: &mut Session) -> Result<(), Failure> {
         let counts = self.counts();
         for failure in &counts.failures {
@@ -176,7 +176,8 @@ fn verdict(counts: &Counts, topic: &Topic) -> Result<(), Failure> {
         return Ok(());
     }
     let what = format!("{left} of {} messages were not published to {topic}", left + counts.published);
-    let failure = Failure::new(what).exits(Exit::Partial);
+    let exit = if counts.published > 0 { Exit::Partial } else { Exit::Error };
+    let failure = Failure::new(what).exits(exit);
     match &counts.first_error {
         Some(error) if counts.published == 0 && counts.refused == 0 => {
             Err(failure.caused_by(error).exits(Exit::of(error.kind())))
