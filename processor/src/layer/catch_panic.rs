@@ -1,12 +1,12 @@
 //! Turns a panic into a value, so that the worker lives on.
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use std::{any::Any, future::Future, panic::AssertUnwindSafe};
 
 /// The value, or what the panic said.
-pub(crate) async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
+pub(crate) fn catch_panic<T>(future: impl Future<Output = T>) -> impl Future<Output = Result<T, String>> {
     // What a panic leaves half done lies behind the handler's own reference; its next attempt finds it as after any error.
-    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| said(&*panic))
+    AssertUnwindSafe(future).catch_unwind().map_err(|panic| said(&*panic))
 }
 
 fn said(panic: &(dyn Any + Send)) -> String {

@@ -1,5 +1,6 @@
 //! Limits an attempt in time: it is dropped, and what it started elsewhere sees its token cancelled.
 
+use futures::{FutureExt, TryFutureExt};
 use std::{future::Future, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -8,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Elapsed(pub(crate) Duration);
 
 /// The value, if it comes in time.
-pub(crate) async fn within<T>(
+pub(crate) fn within<T>(
     limit: Option<Duration>,
     cancel: &CancellationToken,
     future: impl Future<Output = T>,
-) -> Result<T, Elapsed> {
-    let Some(limit) = limit else { return Ok(future.await) };
-    tokio::time::timeout(limit, future).await.map_err(|_| {
+) -> impl Future<Output = Result<T, Elapsed>> {
+    let Some(limit) = limit else { return future.map(Ok).right_future() };
+    let elapsed = move |_| {
         cancel.cancel();
         Elapsed(limit)
-    })
+    };
+    tokio::time::timeout(limit, future).map_err(elapsed).left_future()
 }

@@ -2,7 +2,7 @@
 
 use super::{Ended, Runner};
 use crate::{Event, router::Route};
-use std::future::Future;
+use std::{future::Future, pin::Pin};
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
@@ -12,7 +12,7 @@ pub(crate) async fn traced(
     route: &Route,
     attempt: u32,
     event: &Event,
-    attempted: impl Future<Output = Ended>,
+    attempted: Pin<&mut (dyn Future<Output = Ended> + Send)>,
 ) -> Ended {
     let place = event.place();
     let span = debug_span!(

@@ -7,6 +7,7 @@ use crate::{
     layer::catch_panic,
     metrics::{Level, PoolMetrics},
 };
+use futures::FutureExt;
 use std::{future::Future, hash::Hash};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -52,11 +53,8 @@ impl<K: Hash + Eq + Clone, T, R: Send + 'static> Core<K, T, R> {
 
     /// Gives it to a worker.
     pub(crate) fn run(&mut self, ticket: Ticket, work: impl Future<Output = R> + Send + 'static) {
-        self.workers.spawn(async move {
-            // Nothing should get past the layers; if it does, the key must not be blocked for ever.
-            let result = catch_panic(work).await;
-            (ticket, result)
-        });
+        // Nothing should get past the layers; if it does, the key must not be blocked for ever.
+        self.workers.spawn(catch_panic(work).map(move |result| (ticket, result)));
     }
 
     /// Waits for the next result; for ever where nothing runs. An `Err` is a panic. Cancel safe.
