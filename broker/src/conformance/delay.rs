@@ -104,7 +104,7 @@ async fn what_is_due_already_is_delivered_at_once(stage: &Stage) {
     let topic = stage.topic(1).await;
     let mut member = stage.join_new(&topic).await.acking();
     let now = stage.now();
-    for (i, due) in [Timestamp::from_millis(0), now - Duration::from_secs(5), now].into_iter().enumerate() {
+    for (i, due) in [Timestamp::from_millis(1), now - Duration::from_secs(5), now].into_iter().enumerate() {
         stage.put_one(at(&topic, 0), later(i, due)).await;
     }
     let promise = "what is due already is delivered at once";

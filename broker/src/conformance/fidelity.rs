@@ -130,6 +130,6 @@ async fn id_and_time_arrive_as_sent(stage: &Stage) {
         let id = MessageId::from_u128(id);
         Message::builder().id(id).timestamp(Timestamp::from_millis(millis)).payload("x").build()
     };
-    let batch = vec![message(1, 0), message(u128::MAX, 1_234_567_890_123), message(7, 4_102_444_800_000)];
+    let batch = vec![message(1, 1), message(u128::MAX, 1_234_567_890_123), message(7, 4_102_444_800_000)];
     arrives(stage, "id and time arrive as sent", batch).await;
 }
