@@ -4,9 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use ropeway_broker::wrap::{Fault, Injection, Operation, Revoke, Times};
 use ropeway_broker::{
-    Bound, ConsumerExt, Embedded, EmbeddedSettings, Event as BusEvent, Group, Message, MessageBroker,
-    MessageBrokerExt, ReaderExt, Start, Subscription, Timestamp, TokioClock, Topic, TopicSpec,
+    Bound, ConsumerExt, Embedded, EmbeddedSettings, ErrorKind, Event as BusEvent, Group, Message,
+    MessageBroker, MessageBrokerExt, ReaderExt, Start, Subscription, Timestamp, TokioClock, Topic, TopicSpec,
 };
 use ropeway_processor::{
     BoxError, Context, Event, FailureClass, FailureRecord, Metrics, Processor, ProcessorSettings,
@@ -344,6 +345,86 @@ async fn hostile_event_types_do_not_become_labels() {
         workers.get_metric().iter().all(|metric| metric.get_gauge().get_value() == 0.0)
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_of_the_bus_lose_nothing_and_bury_nothing_alive() {
+    let fault = Fault::around(bus());
+    let bus: Arc<dyn MessageBroker> = fault.clone();
+    let topic = topic(&bus, 4).await;
+    for n in 0..400u64 {
+        publish(&bus, &topic, &format!("k{}", n % 13), n.to_string()).await;
+    }
+    let history = History::default();
+    let seen = history.clone();
+    let router = router(move |event: Event, _| {
+        let history = seen.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let n: u64 = text(&event).parse().unwrap();
+            history.done(event.key_str().unwrap(), n);
+            Ok(if n % 50 == 49 { Verdict::reject("the last of fifty") } else { Verdict::Done })
+        }
+    });
+    let often = |probability| Times::Share { probability, seed: 5 };
+    fault.inject(Operation::Forward, Injection::LoseAnswer(ErrorKind::Unavailable), often(0.3)).unwrap();
+    fault.inject(Operation::Forward, Injection::Refuse(ErrorKind::Throttled), often(0.3)).unwrap();
+    fault.inject(Operation::Ack, Injection::Refuse(ErrorKind::Unavailable), Times::Next(2)).unwrap();
+    let processor = Processor::builder(bus.clone(), subscription(&topic))
+        .router(router)
+        .settings(settings(1))
+        .start()
+        .await
+        .unwrap();
+    for partition in 0..4 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let how = if partition % 2 == 0 { Revoke::Lost } else { Revoke::Drain(SECOND) };
+        fault.revoke(&topic, partition, how);
+    }
+    let group = Group::new("billing").unwrap();
+    let mut unfinished = u64::MAX;
+    for _ in 0..1000 {
+        let info = bus.admin().describe_group(&group).await.unwrap();
+        unfinished = info.partitions.iter().map(|partition| partition.unfinished.unwrap()).sum();
+        if unfinished == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!((unfinished, history.seen()), (0, 400), "{:?}", processor.snapshot());
+    assert!(history.0.lock().unwrap().first.values().all(|order| order.is_sorted()));
+    let letters = bus.admin().describe_topic(&topic.dead_letters_of(&group)).await.unwrap();
+    let letters: u64 = letters.partitions.iter().map(|partition| partition.messages.unwrap()).sum();
+    assert!((8..20).contains(&letters), "{letters}: each at least once, repeats with the same id");
+    assert_eq!(processor.snapshot().held, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn on_several_threads_keys_keep_their_order() {
+    let bus = Embedded::memory(EmbeddedSettings::default()).unwrap() as Arc<dyn MessageBroker>;
+    let topic = topic(&bus, 4).await;
+    for n in 0..3000u64 {
+        publish(&bus, &topic, &format!("k{}", n % 29), n.to_string()).await;
+    }
+    let history = History::default();
+    let seen = history.clone();
+    let router = router(move |event: Event, _| {
+        let history = seen.clone();
+        async move {
+            let n: u64 = text(&event).parse().unwrap();
+            for _ in 0..n % 5 {
+                tokio::task::yield_now().await;
+            }
+            history.done(event.key_str().unwrap(), n);
+            Ok(Verdict::Done)
+        }
+    });
+    let processor = Processor::builder(bus, subscription(&topic)).router(router).start().await.unwrap();
+    until("all are handled", || processor.snapshot().handled == 3000).await;
+    assert!(processor.shutdown(SECOND * 30).await.is_clean());
+    let recorded = history.0.lock().unwrap();
+    assert_eq!(recorded.handled, 3000);
+    assert!(recorded.first.values().all(|order| order.is_sorted()));
 }
 
 #[tokio::test(start_paused = true)]

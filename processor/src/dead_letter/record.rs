@@ -1,21 +1,4 @@
-//! The record of a failure and its wire form, version 1.
-//!
-//! | Header | Holds |
-//! |---|---|
-//! | `ropeway-failure-version` | `1` |
-//! | `ropeway-failure-class` | one of [`FailureClass`] |
-//! | `ropeway-failure-error` | what went wrong, for people |
-//! | `ropeway-failure-fingerprint` | 16 hex digits; equal for failures of one class and handler whose texts differ in numbers only |
-//! | `ropeway-failure-handler` | the handler; absent where none takes the event |
-//! | `ropeway-failure-attempts` | how often it was tried |
-//! | `ropeway-failure-first`, `-last` | milliseconds since 1970 of the first and the last failure |
-//! | `ropeway-failure-node` | which process gave it up |
-//! | `ropeway-failure-group` | the consumer group |
-//! | `ropeway-failure-topic`, `-partition`, `-position` | where the message lies |
-//! | `ropeway-failure-id`, `-timestamp` | the id and the time (milliseconds since 1970) it has there |
-//! | `ropeway-failure-round` | how often it was dead-lettered: 1, or more after a redrive |
-//! | `ropeway-failure-payload-bytes` | present where the payload was left out: its size |
-//! | `ropeway-failure-cut` | present where something was cut: `error`, `payload`, `headers`, and names of headers, with commas |
+//! The record of a failure and its wire form.
 //!
 //! Not here: fitting a letter into what a topic takes (`letter.rs`).
 
@@ -31,6 +14,25 @@ pub const PREFIX: &str = "ropeway-failure-";
 const VERSION: &str = "1";
 
 /// Why a message is a dead letter, and where it was.
+///
+/// In headers, version 1:
+///
+/// | Header | Holds |
+/// |---|---|
+/// | `ropeway-failure-version` | `1` |
+/// | `ropeway-failure-class` | one of [`FailureClass`] |
+/// | `ropeway-failure-error` | what went wrong, for people |
+/// | `ropeway-failure-fingerprint` | 16 hex digits; equal for failures of one class and handler whose texts differ in numbers only |
+/// | `ropeway-failure-handler` | the handler; absent where none takes the event |
+/// | `ropeway-failure-attempts` | how often it was tried |
+/// | `ropeway-failure-first`, `-last` | milliseconds since 1970 of the first and the last failure |
+/// | `ropeway-failure-node` | which process gave it up |
+/// | `ropeway-failure-group` | the consumer group |
+/// | `ropeway-failure-topic`, `-partition`, `-position` | where the message lies |
+/// | `ropeway-failure-id`, `-timestamp` | the id and the time (milliseconds since 1970) it has there |
+/// | `ropeway-failure-round` | how often it was dead-lettered: 1, or more after a redrive |
+/// | `ropeway-failure-payload-bytes` | present where the payload was left out: its size |
+/// | `ropeway-failure-cut` | present where something was cut: `error`, `payload`, `headers`, and names of headers, with commas |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureRecord {
     /// What kind of failure.

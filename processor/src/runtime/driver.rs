@@ -89,7 +89,7 @@ impl Driver {
             self.endings.expire(now);
             self.advance_drain(now);
             self.start(now);
-            self.partitions.settle(&*self.control);
+            self.settle();
             self.show();
             if self.is_over(now) {
                 return self.finish().await;
@@ -105,6 +105,16 @@ impl Driver {
     fn start(&mut self, now: Instant) {
         while let Some(ticket) = self.core.next(now) {
             self.begin(ticket, now);
+        }
+    }
+
+    /// Gives the acks that are owed.
+    fn settle(&mut self) {
+        for turn in self.partitions.settle(&*self.control) {
+            // What was done and cannot be acked would stay in flight for ever; the next owner, perhaps this one, has it again.
+            self.forget(false, |work| Arc::ptr_eq(&work.turn, &turn));
+            self.partitions.revoke(&turn);
+            self.control.give_up(&turn.owned);
         }
     }
 

@@ -162,7 +162,10 @@ impl Partitions {
     }
 
     /// Gives the acks that are owed, in the order the work was over, which is the source's for each key; then gives up what is to go.
-    pub(crate) fn settle(&mut self, control: &dyn Control) {
+    /// Returns the partitions whose acks were refused though they are held.
+    #[must_use]
+    pub(crate) fn settle(&mut self, control: &dyn Control) -> Vec<Arc<Turn>> {
+        let mut refusing = Vec::new();
         let mut dirty = std::mem::take(&mut self.dirty);
         for place in dirty.drain(..) {
             let Some(live) = self.live.get_mut(place).and_then(Option::as_mut) else { continue };
@@ -175,7 +178,10 @@ impl Partitions {
                         ErrorKind::Fenced | ErrorKind::Closed => {
                             debug!(of = ?owned, "acks refused: {refused}")
                         }
-                        _ => error!(of = ?owned, acks = live.acks.len(), "acks refused: {refused}"),
+                        _ => {
+                            error!(of = ?owned, acks = live.acks.len(), "acks refused, so the partition is given up: {refused}");
+                            refusing.push(live.turn.clone());
+                        }
                     }
                 }
                 live.acks.clear();
@@ -185,6 +191,7 @@ impl Partitions {
             }
         }
         self.dirty = dirty;
+        refusing
     }
 
     /// How many are held.
