@@ -399,6 +399,24 @@ async fn faults_of_the_bus_lose_nothing_and_bury_nothing_alive() {
     assert_eq!(processor.snapshot().held, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_partition_whose_acks_are_refused_is_given_up_and_its_work_done_again() {
+    let fault = Fault::around(bus());
+    let bus: Arc<dyn MessageBroker> = fault.clone();
+    let topic = topic(&bus, 1).await;
+    for n in 0..10u64 {
+        publish(&bus, &topic, "k", n.to_string()).await;
+    }
+    fault.inject(Operation::Ack, Injection::Refuse(ErrorKind::Unavailable), Times::Next(1)).unwrap();
+    let router = router(|_, _| async { Ok(Verdict::Done) });
+    let processor =
+        Processor::builder(bus.clone(), subscription(&topic)).router(router).start().await.unwrap();
+    tokio::time::sleep(SECOND * 20).await;
+    let info = bus.admin().describe_group(&Group::new("billing").unwrap()).await.unwrap();
+    assert_eq!(info.partitions[0].unfinished, Some(0), "{:?}", processor.snapshot());
+    assert!(processor.snapshot().handled >= 10);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn on_several_threads_keys_keep_their_order() {
     let bus = Embedded::memory(EmbeddedSettings::default()).unwrap() as Arc<dyn MessageBroker>;
