@@ -145,6 +145,7 @@ struct Job {
     handling: Arc<Handling>,
     members: Option<Members>,
     member_count: usize,
+    flat_out: bool,
     fed: Arc<Fed>,
     feed: Option<tokio::task::JoinHandle<ropeway_broker::Result<()>>>,
     stop_feed: CancellationToken,
@@ -196,6 +197,7 @@ impl Job {
             handling,
             members: Some(members),
             member_count,
+            flat_out: args.rate.is_none(),
             fed,
             feed: Some(feed),
             stop_feed,
@@ -210,6 +212,9 @@ impl Job {
     /// aborted and replaced.
     async fn watch(&mut self, session: &Session) -> Result<Option<Replaced>, Failure> {
         const LOOK: Duration = Duration::from_millis(2);
+        /// Longer than the slowest rate leaves between two records.
+        const LEAST_PATIENCE: Duration = Duration::from_secs(10);
+        let patience = session.settings.time.request.max(LEAST_PATIENCE);
         let mut replaced = None;
         let (mut moved, mut last) = (Instant::now(), self.before);
         loop {
@@ -222,10 +227,8 @@ impl Job {
             }
             if handled > last {
                 (moved, last) = (Instant::now(), handled);
-            } else if moved.elapsed() > session.settings.time.request {
-                session
-                    .notes
-                    .say(&format!("nothing moved for {:?}: giving up", session.settings.time.request));
+            } else if moved.elapsed() > patience {
+                session.notes.say(&format!("nothing moved for {patience:?}: giving up"));
                 break;
             }
             if replaced.is_none()
@@ -272,6 +275,7 @@ impl Job {
         let retried = self.handling.failed_attempts();
         let mut this_run = ThisRun::new(self.member_count, self.fed.acked(), retried, &run, seconds);
         this_run.replaced = replaced;
+        this_run.flat_out = self.flat_out;
         let published = logged.union(&books.finished).count() as u64;
         let report = Report {
             ok: audit.wrong.is_empty(),

@@ -46,6 +46,8 @@ pub(crate) struct ThisRun {
     pub(crate) dead_lettered: u64,
     pub(crate) duplicates: u64,
     pub(crate) replaced: Option<Replaced>,
+    /// Published as fast as the bus took it: the latencies hold the wait for those before.
+    pub(crate) flat_out: bool,
     pub(crate) seconds: f64,
     /// Handled or dead-lettered.
     pub(crate) per_second: f64,
@@ -107,6 +109,7 @@ impl ThisRun {
             dead_lettered: run.rejected,
             duplicates: run.duplicates,
             replaced: None,
+            flat_out: false,
             seconds,
             per_second: if seconds > 0.0 { (handled / seconds).round() } else { 0.0 },
             p50_ms: milliseconds(0.5),
@@ -215,6 +218,11 @@ impl Report {
                 "{member} was aborted with {} messages in flight; {by} took over",
                 grouped(*in_flight)
             ));
+        } else if !self.interrupted {
+            lines.push("no member was aborted: the work was over before one could be".to_owned());
+        }
+        if self.this_run.flat_out && self.this_run.p50_ms.is_some() {
+            lines.push("published as fast as the bus took it, so p50 and p99 are mostly waiting: --rate 1000 shows them without".to_owned());
         }
         if self.this_run.duplicates > 0 {
             lines.push(format!(
