@@ -163,7 +163,7 @@ pub(crate) fn out_of_time(doing: &str, wait: Duration) -> Failure {
     let wait = humantime::format_duration(wait);
     Failure::new(format!("could not {doing}: no answer within {wait}"))
         .exits(Exit::Partial)
-        .hint("--timeout allows more time; it may or may not have taken effect")
+        .hint("--timeout allows more time; what was asked may have been done all the same")
 }
 
 /// Whether failures of handlers are logged where nothing was set.
@@ -184,11 +184,17 @@ fn log(level: Level, failures: bool, notes: &Notes) {
         Level::Trace => tracing::Level::TRACE,
     };
     let of_handlers = if failures { level } else { tracing::Level::ERROR };
+    // What libraries find worth saying is for those who want to see everything.
+    let others = if level == tracing::Level::TRACE { level } else { level.min(tracing::Level::WARN) };
+    let targets = Targets::new()
+        .with_default(others)
+        .with_target("ropeway", level)
+        .with_target("ropeway_processor", of_handlers);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(notes.is_colored())
         .with_target(false)
-        .with_filter(Targets::new().with_default(level).with_target("ropeway_processor", of_handlers));
+        .with_filter(targets);
     let subscriber = tracing_subscriber::registry().with(lines);
     // A second session of one process (a test) keeps the first one's log.
     let _ = subscriber.try_init();
