@@ -52,8 +52,10 @@ async fn refused(stage: &Stage, promise: &str, topic: &Topic, message: Message) 
 async fn payloads_from_nothing_to_the_largest_arrive_and_one_byte_more_is_refused(stage: &Stage) {
     let topic = stage.topic(1).await;
     let most = stage.describe(&topic).await.max_message;
+    let pattern: Vec<u8> = (0..251).collect();
     let payload = |size: usize| {
-        let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        let mut bytes = pattern.repeat(size / pattern.len() + 1);
+        bytes.truncate(size);
         Message::builder().payload(bytes).build()
     };
     let sizes = [0, 1, 65_535, 65_536, 1024 * 1024, most].into_iter().filter(|size| *size <= most);

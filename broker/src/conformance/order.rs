@@ -44,7 +44,9 @@ async fn order_of_a_key_holds_whatever_the_order_of_acks(stage: &Stage) {
                     .await
                     .into_result()
                     .ought("publish acks what is in order");
-                tokio::task::yield_now().await;
+                if i % 8 == 7 {
+                    tokio::task::yield_now().await;
+                }
             }
         }
     });
