@@ -26,8 +26,17 @@
 //! Inside: `lanes/` decides what may run (pure), `retry.rs` how soon again (pure), `pool/` runs it, `layer/` is what lies around each attempt,
 //! `runtime/` ties that to the bus, `dead_letter/` is the wire form of what failed.
 //!
+//! `conformance` (feature) is the suite that decides whether the promises of processing are kept over a backend.
+//!
 //! This crate names no backend, and never reads the environment.
+//!
+//! # Features
+//! | Feature | Default | Brings |
+//! |---|---|---|
+//! | `conformance` | no | the conformance suite |
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
 mod counter;
 mod dead_letter;
