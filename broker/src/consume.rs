@@ -29,7 +29,8 @@ pub struct Subscription {
     /// delivery. Partitions that are added to a topic later start at their beginning. Default: `Earliest`, which loses nothing.
     pub start: Start,
     /// How much may be delivered and not acked, over all partitions of the member. No partition takes more than
-    /// max(2/n of it, 64 messages), n being the partitions owned. Default: 1,024 messages, 64 MiB.
+    /// max(2/n of it, 64 messages), n being the partitions owned, and an eighth is kept so that each has some however stuck the others are
+    /// (at least one message where the bound has room for two of each). Default: 1,024 messages, 64 MiB.
     pub in_flight: Bound,
     /// How soon acks take effect at the latest, up to a minute. Default: 100 ms.
     pub ack_interval: Duration,

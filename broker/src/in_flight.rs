@@ -1,8 +1,7 @@
 //! How much more may be handed out: the share of a partition in what may be in flight.
 //!
-//! Pure. Every backend asks this, so that the bound means the same everywhere. A share is 2/n of the bound, so that up to n/2 - 1 of n
-//! partitions can be stuck before the others wait.
-//! Not here: which acks free what was handed out (`ack_window.rs`).
+//! Pure. Every backend asks this, so that the bound means the same everywhere. Up to an eighth of the bound is kept for partitions that have
+//! little in flight, so that no partition waits for ever for others that are stuck.
 
 use crate::Bound;
 
@@ -10,7 +9,12 @@ use crate::Bound;
 #[derive(Clone, Copy, Debug)]
 pub struct InFlight {
     bound: Bound,
+    /// The most of one partition.
     share: Bound,
+    /// What of one partition may always be in flight.
+    floor: Bound,
+    /// The most of all, but for what the floors allow.
+    common: Bound,
 }
 
 /// The least share of a partition, in messages.
@@ -19,19 +23,27 @@ const LEAST_MESSAGES: usize = 64;
 const LEAST_BYTES: usize = 1024 * 1024;
 
 impl InFlight {
-    /// The bound of a member, shared by the partitions it owns: each gets at most max(2/n of it, 64 messages or 1 MiB).
+    /// The bound of a member, shared by the partitions it owns: each gets at most max(2/n of it, 64 messages or 1 MiB), and what is kept for
+    /// the others stays out of its reach.
     #[must_use]
     pub fn new(bound: Bound, owned: usize) -> Self {
         let bound = Bound { messages: bound.messages.max(1), bytes: bound.bytes.max(1) };
         let owned = owned.max(1);
-        let share = Bound {
-            messages: (bound.messages.saturating_mul(2) / owned).max(LEAST_MESSAGES).min(bound.messages),
-            bytes: (bound.bytes.saturating_mul(2) / owned).max(LEAST_BYTES).min(bound.bytes),
+        let floor =
+            |all: usize| if owned == 1 { 0 } else { (all / 8 / owned).max(usize::from(all >= 2 * owned)) };
+        let floor = Bound { messages: floor(bound.messages), bytes: floor(bound.bytes) };
+        let common = Bound {
+            messages: bound.messages - owned * floor.messages,
+            bytes: bound.bytes - owned * floor.bytes,
         };
-        Self { bound, share }
+        let share = Bound {
+            messages: (bound.messages.saturating_mul(2) / owned).max(LEAST_MESSAGES).min(common.messages),
+            bytes: (bound.bytes.saturating_mul(2) / owned).max(LEAST_BYTES).min(common.bytes),
+        };
+        Self { bound, share, floor, common }
     }
 
-    /// The share of one partition.
+    /// The most of one partition.
     #[must_use]
     pub const fn share(&self) -> Bound {
         self.share
@@ -41,11 +53,15 @@ impl InFlight {
     #[must_use]
     pub fn room(&self, total: Bound, of_partition: Bound) -> Room {
         let within = total.messages < self.bound.messages && total.bytes < self.bound.bytes;
+        let room = |of: fn(Bound) -> usize| {
+            let (total, own) = (of(total), of(of_partition));
+            let of_common = of(self.common).saturating_sub(total).min(of(self.share).saturating_sub(own));
+            let of_floor = of(self.floor).saturating_sub(own).min(of(self.bound).saturating_sub(total));
+            of_common.max(of_floor)
+        };
         Room {
-            messages: (self.bound.messages.saturating_sub(total.messages))
-                .min(self.share.messages.saturating_sub(of_partition.messages)),
-            bytes: (self.bound.bytes.saturating_sub(total.bytes))
-                .min(self.share.bytes.saturating_sub(of_partition.bytes)),
+            messages: room(|bound| bound.messages),
+            bytes: room(|bound| bound.bytes),
             first_always: within && of_partition.messages == 0,
         }
     }
@@ -115,6 +131,22 @@ mod tests {
         let used = Bound { messages: 200, bytes: 200 };
         assert!(in_flight.room(used, used).is_empty());
         assert_eq!(in_flight.room(used, NONE).messages(), 200);
+    }
+
+    #[test]
+    fn stuck_partitions_leave_some_to_the_others() {
+        for n in 2..40 {
+            let in_flight = InFlight::new(Bound { messages: 1024, bytes: 64 << 20 }, n);
+            let mut total = NONE;
+            for _ in 1..n {
+                // Messages of 1 byte, and one partition after the other takes all it gets, for ever.
+                let mut room = in_flight.room(total, NONE);
+                while room.take(1) {
+                    total = Bound { messages: total.messages + 1, bytes: total.bytes + 1 };
+                }
+            }
+            assert!(in_flight.room(total, NONE).messages() >= 1, "{n} partitions");
+        }
     }
 
     proptest! {

@@ -100,10 +100,15 @@ async fn the_bound_holds_over_all_partitions(stage: &Stage) {
         stage.number(&topic, partition, 0..30).await;
     }
     let mut member = stage.join(bounded(stage, &topic, 40, 1 << 20)).await;
-    let promise = "the bound holds over all partitions of a member";
-    settles_at(&mut member, promise, 40).await;
-    ack(&member, &member.got().take(7).cloned().collect::<Vec<_>>());
-    settles_at(&mut member, promise, 47).await;
+    // Up to an eighth may be kept for partitions that have little in flight.
+    let promise = "the bound holds over all partitions of a member, and at least 7/8 of it are used";
+    for acked in [0, 7] {
+        ack(&member, &member.got().take(acked).cloned().collect::<Vec<_>>());
+        member.until(promise, |w| w.got().count() >= acked + 35).await;
+        member.idle(QUIET).await;
+        let seen = member.got().count();
+        promised(seen <= acked + 40, promise, || format!("{seen} with {acked} acked"));
+    }
     for _ in 0..10 {
         ack(&member, &member.got().cloned().collect::<Vec<_>>());
         member.idle(Duration::from_millis(20)).await;
@@ -124,25 +129,31 @@ async fn a_partition_takes_no_more_than_its_share(stage: &Stage) {
 }
 
 async fn a_topic_that_is_not_settled_does_not_stall_another(stage: &Stage) {
-    let (slow, fast) = (stage.topic(1).await, stage.topic(3).await);
-    stage.number(&slow, 0, 0..400).await;
+    let (slow, fast) = (stage.topic(5).await, stage.topic(3).await);
+    for partition in 0..5 {
+        stage.number(&slow, partition, 0..100).await;
+    }
     let subscription = Subscription {
         in_flight: Bound { messages: 200, bytes: 1 << 26 },
         ..Subscription::new(stage.group(), [slow.clone(), fast.clone()])
     };
     let mut member = stage.join(subscription).await;
-    member.own(4).await;
-    member.until("the slow topic is delivered up to its share", |w| w.got().count() >= 64).await;
+    member.own(8).await;
+    member.until("the slow topic is delivered up to its shares", |w| w.got().count() >= 150).await;
     member.idle(QUIET).await;
     for round in 0..4 {
         for partition in 0..3 {
             stage.number(&fast, partition, 1000..1020).await;
         }
-        let promise = "a topic that is not settled does not stall another";
-        member
-            .until(promise, |w| w.got().filter(|got| got.of.topic == fast).count() >= 60 * (round + 1))
-            .await;
-        ack(&member, &member.got().filter(|got| got.of.topic == fast).cloned().collect::<Vec<_>>());
+        let promise =
+            "a topic that is not settled does not stall another, even where most partitions are stuck";
+        let mut acked = 60 * round;
+        while acked < 60 * (round + 1) {
+            member.until(promise, |w| w.got().filter(|got| got.of.topic == fast).count() > acked).await;
+            let got: Vec<Got> = member.got().filter(|got| got.of.topic == fast).cloned().collect();
+            ack(&member, &got[acked..]);
+            acked = got.len();
+        }
     }
 }
 
