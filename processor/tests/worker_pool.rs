@@ -209,3 +209,25 @@ async fn it_counts_and_refuses_nonsense() {
         .unwrap_err();
     assert!(error.to_string().contains("buffer"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_comes_due_after_the_cancel_does_not_spin() {
+    let retry = RetryPolicy {
+        max_attempts: 9,
+        first_delay: SECOND * 3,
+        factor: 1.0,
+        jitter: false,
+        ..RetryPolicy::default()
+    };
+    let pool = pool(PoolSettings { retry, cancel_grace: SECOND * 2, ..settings() });
+    pool.submit(1, |_| async { Err(BoxError::from("always")) }).await.unwrap();
+    // It keeps a worker busy beyond the cancel, so that the pool has to wait for its end.
+    pool.submit(2, |_| async {
+        tokio::time::sleep(SECOND * 20).await;
+        Ok::<_, BoxError>(())
+    })
+    .await
+    .unwrap();
+    let drained = tokio::time::timeout(SECOND * 30, pool.drain(SECOND * 10)).await.unwrap();
+    assert_eq!(drained, DrainReport { finished: 0, failed: 0, dropped: 2 });
+}

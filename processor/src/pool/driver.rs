@@ -161,7 +161,9 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
     }
 
     fn due(&self, draining: Option<&Draining>) -> Option<Instant> {
-        let retry = self.core.has_room().then(|| self.core.lanes().next_due()).flatten();
+        // Once cancelled nothing is started, so no retry is waited for: its time would come again and again.
+        let starts = self.core.has_room() && !self.reins.cancel.is_cancelled();
+        let retry = starts.then(|| self.core.lanes().next_due()).flatten();
         let drain = draining
             .map(|drain| if self.reins.cancel.is_cancelled() { drain.stop_at } else { drain.cancel_at });
         [retry, drain].into_iter().flatten().min()
