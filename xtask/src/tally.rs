@@ -23,7 +23,8 @@ impl Tally {
         } else if let Some(test) = line.strip_prefix("test ")
             && let Some((name, outcome)) = test.rsplit_once(" ... ")
         {
-            self.test(name.trim(), outcome.trim());
+            let words: Vec<&str> = name.split_whitespace().collect();
+            self.test(&words.join(" "), outcome.trim());
         }
     }
 
@@ -105,7 +106,7 @@ mod tests {
              test names::tests::bare ... ignored\n\
              test names::tests::broken ... FAILED\n\
              test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.01s\n\
-             test [kafka] P1 an acked message is there   ... ignored (no server: set KAFKA_URL)\n\
+             test [kafka]     P1 an acked message is there   ... ignored (no server: set KAFKA_URL)\n\
              test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.25s\n\
              test broker/src/lib.rs - (line 3) ... ok\n\
              test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n",
