@@ -26,7 +26,7 @@ pub(crate) struct Shutdown {
 pub struct ShutdownReport {
     /// Events that were handled, skipped or dead-lettered since then.
     pub finished: u64,
-    /// Events that were given up, for their next owner.
+    /// Events that were given up, for their next owner; those whose handlers finished too late for their ack are among them.
     pub given_up: u64,
     /// What was delivered and not acked, by partition, as the consumer tells it.
     pub unacked: Vec<(Owned, Vec<Position>)>,
@@ -87,7 +87,7 @@ impl Driver {
             stop_at,
             cancelled: false,
             dropped: 0,
-            before: (self.finished(), self.counters.given_up.get()),
+            before: (self.finished(), self.given_up()),
             closing,
             replies: vec![reply],
         });
@@ -150,7 +150,7 @@ impl Driver {
             let out = self.core.lanes().len() as u64;
             let report = ShutdownReport {
                 finished: self.finished() - drain.before.0,
-                given_up: self.counters.given_up.get() - drain.before.1 + out,
+                given_up: self.given_up() - drain.before.1 + out,
                 unacked,
                 dropped_handlers: drain.dropped,
                 took: now.duration_since(drain.since),
@@ -165,6 +165,11 @@ impl Driver {
             Some(error) if error.kind() != ErrorKind::Closed => Err::<(), Error>(error),
             _ => Ok(()),
         }
+    }
+
+    /// Events that the next owner has.
+    fn given_up(&self) -> u64 {
+        self.counters.given_up.get() + self.counters.late.get()
     }
 
     /// Events that are over for good.

@@ -208,13 +208,15 @@ impl Driver {
                 "the backend answered no outcome: a defect of the backend",
             )),
         };
+        // A letter that was written counts, also where its partition went meanwhile.
+        let Some(error) = refused else { return self.buried(ticket) };
         if late {
             if let Some(Finished::Late(work)) = self.core.finish(ticket) {
+                self.counters.given_up.inc();
                 self.over(&work, None);
             }
             return;
         }
-        let Some(error) = refused else { return self.buried(ticket) };
         let Some(work) = self.core.get_mut(&ticket) else { return };
         let turn = work.turn.clone();
         let Step::Bury(burial) = &mut work.step else { return };
@@ -239,7 +241,7 @@ impl Driver {
     }
 
     fn buried(&mut self, ticket: Ticket) {
-        let Some(Finished::Current(work)) = self.core.finish(ticket) else { return };
+        let Some(Finished::Current(work) | Finished::Late(work)) = self.core.finish(ticket) else { return };
         if let Step::Bury(burial) = &work.step {
             let of = &work.turn.owned;
             let failure = &burial.failure;
