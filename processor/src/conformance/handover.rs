@@ -5,17 +5,23 @@
 use super::{
     calls::{Calls, End, done, fails, steady},
     promise::{Ought, promised, same},
-    stage::{Stage, keyed},
+    stage::{Stage, eventually, keyed},
     suite::group,
 };
-use ropeway_broker::{Epoch, wrap::Revoke};
+use crate::{Snapshot, Verdict};
+use ropeway_broker::{
+    Epoch,
+    wrap::{Injection, Operation, Revoke, Times},
+};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 group! { "handover":
     "" a_revoked_partition_finishes_what_runs_and_starts_nothing_more;
+    "" handlers_of_a_revoked_partition_are_cancelled_before_its_time_is_over;
     "" a_lost_partition_cancels_its_handlers_and_its_next_owner_has_their_work;
     "D3" what_is_given_up_burns_no_attempt;
+    "" every_event_is_accounted_for_whatever_is_lost;
     "O4" order_of_a_key_holds_while_members_come_and_go;
 }
 
@@ -64,6 +70,37 @@ async fn a_revoked_partition_finishes_what_runs_and_starts_nothing_more(stage: &
         twice,
         Vec::<usize>::new(),
     );
+}
+
+async fn handlers_of_a_revoked_partition_are_cancelled_before_its_time_is_over(stage: &Stage) {
+    let (drain, grace) = (Duration::from_secs(2), Duration::from_millis(500));
+    let topic = stage.topic(1).await;
+    let calls = Calls::default();
+    let route = calls.route(|turn| async move {
+        if turn.before == 0 {
+            turn.cancelled().await;
+        }
+        done()
+    });
+    let mut task = stage.task(&topic, [route]);
+    task.settings.cancel_grace = grace;
+    stage.put(&topic, vec![keyed("a", 0), keyed("b", 1)]).await;
+    let running = stage.start(&task).await;
+    calls.until("both keys run", |calls| calls.running() == 2).await;
+    let revoked = tokio::time::Instant::now();
+    stage.broker().revoke(&topic, 0, Revoke::Drain(drain));
+    calls.until("handlers that listen end", |calls| calls.done() >= 2).await;
+    stage.all_acked(&task).await;
+    stage.stop(running).await;
+    for call in calls.all() {
+        let promise = "handlers of a revoked partition are cancelled a grace before its time is over";
+        let after = call.cancelled.ought(promise) - revoked;
+        let due = drain - grace;
+        promised(after >= due && after <= due + stage.slack(), promise, || {
+            format!("after {after:?}, not {due:?}")
+        });
+    }
+    same("what ends well while its partition is held counts, and is not repeated", calls.count(), 2);
 }
 
 async fn a_lost_partition_cancels_its_handlers_and_its_next_owner_has_their_work(stage: &Stage) {
@@ -134,6 +171,42 @@ async fn what_is_given_up_burns_no_attempt(stage: &Stage) {
     let counted = letters[0].record.attempts;
     same("the next owner begins with the first attempt", attempts, (1..=counted).collect::<Vec<_>>());
     promised(counted >= 3, "the next owner has all attempts of the policy", || format!("{counted} of 3"));
+}
+
+async fn every_event_is_accounted_for_whatever_is_lost(stage: &Stage) {
+    const ALL: usize = 120;
+    let topic = stage.topic(1).await;
+    let calls = Calls::default();
+    let route = calls.route(|turn| async move {
+        match turn.number % 4 {
+            // One listens, one does not, one is dead-lettered.
+            0 if turn.before == 0 => turn.cancelled().await,
+            1 if turn.before == 0 => tokio::time::sleep(Duration::from_millis(350)).await,
+            2 => return Ok(Verdict::reject("no")),
+            _ => {}
+        }
+        done()
+    });
+    let mut task = stage.task(&topic, [route]);
+    task.settings.cancel_grace = Duration::from_millis(250);
+    // Letters are on their way when the partition goes.
+    let slow = Injection::Delay(Duration::from_millis(30));
+    stage.broker().inject(Operation::Forward, slow, Times::Always).ought("a forward can be delayed");
+    stage.put(&topic, (0..ALL).map(|n| keyed(&format!("k{n}"), n)).collect()).await;
+    let running = stage.start(&task).await;
+    for round in 1..=3 {
+        calls.until("work is under way", |calls| calls.count() >= round * 20).await;
+        stage.broker().revoke(&topic, 0, Revoke::Lost);
+        stage.quiet().await;
+    }
+    stage.broker().heal();
+    let promise = "each delivery is handled, dead-lettered, given up or late";
+    let told = |seen: &Snapshot| seen.handled + seen.dead_lettered + seen.skipped + seen.given_up + seen.late;
+    let handled = (ALL / 4 * 3) as u64;
+    let settled =
+        |seen: &Snapshot| seen.in_flight == 0 && seen.handled >= handled && told(seen) == seen.delivered;
+    eventually(promise, async || running.snapshot(), settled).await;
+    stage.stop(running).await;
 }
 
 async fn order_of_a_key_holds_while_members_come_and_go(stage: &Stage) {

@@ -24,6 +24,7 @@ group! { "letters":
     "" an_unreadable_record_is_dead_lettered [Unreadable];
     "" a_dead_letter_that_cannot_be_written_holds_its_source_until_it_can;
     "" a_repeated_dead_letter_has_the_same_id;
+    "" a_dead_letter_of_unknown_fate_is_written_again;
     "" a_dead_letter_that_is_too_large_is_cut_and_marked;
     "" dead_letters_go_to_the_topic_that_is_named;
     "" a_redriven_message_that_fails_again_counts_its_round;
@@ -228,6 +229,24 @@ async fn a_repeated_dead_letter_has_the_same_id(stage: &Stage) {
     let id_of = |message: &Message| letters.iter().find(|l| l.record.id == message.id).map(|l| l.message.id);
     let (first, second) = (id_of(&sent[0]), id_of(&sent[1]));
     promised(first != second, "letters of two messages differ in their id", || format!("{first:?}"));
+}
+
+async fn a_dead_letter_of_unknown_fate_is_written_again(stage: &Stage) {
+    let topic = stage.topic(1).await;
+    let calls = Calls::default();
+    let task = stage.task(&topic, [calls.route(|_| async { Ok(Verdict::reject("no")) })]);
+    let lose = Injection::LoseRequest(ErrorKind::Unavailable);
+    stage.broker().inject(Operation::Forward, lose, Times::Next(2)).ought("a request can be lost");
+    stage.put(&topic, vec![numbered(7)]).await;
+    let running = stage.start(&task).await;
+    let letters = stage.buried(&task, 1).await;
+    stage.stop(running).await;
+    let seen = (letters[0].number(), calls.count());
+    same(
+        "a letter that may not be written is written again, and its message not handled again",
+        seen,
+        (7, 1),
+    );
 }
 
 async fn a_dead_letter_that_is_too_large_is_cut_and_marked(stage: &Stage) {

@@ -5,11 +5,11 @@
 use super::{
     calls::{Call, Calls, done, fails, steady},
     promise::{Ought, promised, same},
-    stage::{Stage, keyed},
+    stage::{Stage, eventually, keyed},
     suite::group,
 };
 use crate::RetryPolicy;
-use ropeway_broker::{MessageBroker, Topic};
+use ropeway_broker::{Bound, MessageBroker, Target, Topic};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -21,6 +21,7 @@ group! { "order":
     "O2" order_of_a_key_holds_while_handlers_fail;
     "O3" a_key_goes_on_only_when_its_dead_letter_is_written;
     "O6" a_blocked_key_delays_no_other;
+    "B2" a_key_that_fills_the_share_of_its_partition_stops_no_other_partition;
 }
 
 /// The calls of each key, in the order they began. Fails where two of a key overlap.
@@ -181,5 +182,43 @@ async fn a_blocked_key_delays_no_other(stage: &Stage) {
     });
     gate.cancel();
     stage.all_acked(&task).await;
+    stage.stop(running).await;
+}
+
+async fn a_key_that_fills_the_share_of_its_partition_stops_no_other_partition(stage: &Stage) {
+    const SHARE: usize = 128;
+    const OTHERS: usize = 200;
+    let topic = stage.topic(4).await;
+    let calls = Calls::default();
+    let gate = CancellationToken::new();
+    let opens = gate.clone();
+    let route = calls.route(move |turn| {
+        let opens = opens.clone();
+        async move {
+            if turn.key == "a" {
+                opens.cancelled().await;
+            }
+            done()
+        }
+    });
+    let mut task = stage.task(&topic, [route]);
+    task.settings.concurrency = SHARE * 3;
+    // Four partitions: each may have half of it.
+    task.subscription.in_flight = Bound { messages: SHARE * 2, bytes: 1 << 24 };
+    let blocked = stage.put(&topic, (0..SHARE * 3).map(|n| keyed("a", n)).collect()).await[0].partition;
+    let running = stage.start(&task).await;
+    let promise = "a partition waits when its share of what may be in flight is full";
+    eventually(promise, async || running.snapshot().partitions_full, |full| *full == 1).await;
+    let to = |partition| Target { partition: Some(partition), ..Target::from(&topic) };
+    let mut sent = 0;
+    for partition in (0..4).filter(|partition| *partition != blocked) {
+        let others = (0..OTHERS).map(|n| keyed(&format!("b{n}"), 10_000 + n)).collect();
+        sent += stage.put(to(partition), others).await.len();
+    }
+    calls.until("the other partitions go on while one waits", |calls| calls.done() >= sent).await;
+    let seen = running.snapshot();
+    same(promise, (seen.in_flight, seen.partitions_full), (SHARE as u64, 1));
+    gate.cancel();
+    calls.until("the partition goes on when its key does", |calls| calls.done() >= sent + SHARE * 3).await;
     stage.stop(running).await;
 }

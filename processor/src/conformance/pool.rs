@@ -220,8 +220,9 @@ async fn drain_finishes_what_is_there_and_takes_nothing_more(stage: &Stage) {
 
 async fn drain_ends_at_its_deadline(stage: &Stage) {
     let deadline = Duration::from_secs(1);
-    let settings =
-        PoolSettings { concurrency: 1, cancel_grace: Duration::from_millis(300), ..PoolSettings::default() };
+    let grace = Duration::from_millis(300);
+    let retry = steady(100, Duration::from_millis(1));
+    let settings = PoolSettings { concurrency: 2, cancel_grace: grace, retry, ..PoolSettings::default() };
     let (pool, _) = start(stage, settings);
     let cancelled: Arc<Mutex<Option<Instant>>> = Arc::default();
     let noted = cancelled.clone();
@@ -233,7 +234,13 @@ async fn drain_ends_at_its_deadline(stage: &Stage) {
             std::future::pending().await
         }
     });
+    // A retry that is due after the jobs were cancelled is none.
+    let fails = job(|attempt| async move {
+        attempt.cancellation.cancelled().await;
+        Err("on purpose".into())
+    });
     submit(&*pool, None, hangs.clone()).await;
+    submit(&*pool, None, fails).await;
     submit(&*pool, None, hangs).await;
     let began = Instant::now();
     let report = within("drain answers", pool.drain(deadline)).await;
@@ -241,7 +248,7 @@ async fn drain_ends_at_its_deadline(stage: &Stage) {
     promised(took >= deadline && took <= deadline + stage.slack(), "drain ends at its deadline", || {
         format!("after {took:?} of {deadline:?}")
     });
-    same("what is not over is dropped and told", (report.finished, report.dropped), (0, 2));
+    same("what is not over is dropped and told", (report.finished, report.failed, report.dropped), (0, 0, 3));
     let cancelled = *cancelled.lock().unwrap_or_else(PoisonError::into_inner);
     let after = cancelled.ought("jobs are cancelled before they are dropped") - began;
     promised(after >= Duration::from_millis(700), "jobs are cancelled when the grace begins", || {

@@ -40,6 +40,8 @@ async fn shutdown_ends_at_its_deadline_whatever_hangs(stage: &Stage) {
     });
     let seen = (report.finished, report.given_up, report.dropped_handlers, report.is_clean());
     same("the report tells what was given up, and what had to be dropped", seen, (0, 3, 2, false));
+    let unacked: usize = report.unacked.iter().map(|(_, positions)| positions.len()).sum();
+    same("the report tells what was not acked", unacked, 3);
     for call in calls.all() {
         same("handlers are dropped at the deadline", call.ended.map(|(_, end)| end), Some(End::Dropped));
     }
@@ -171,10 +173,6 @@ async fn under_load(stage: &Stage, aborted: bool) {
             } else {
                 // No time for all that is in flight.
                 let report = running.shutdown(Duration::from_millis(12)).await;
-                let unacked: usize = report.unacked.iter().map(|(_, positions)| positions.len()).sum();
-                promised(unacked as u64 >= report.given_up, "the report tells what was not acked", || {
-                    format!("{report:?}")
-                });
                 given_up += report.given_up;
             }
         }

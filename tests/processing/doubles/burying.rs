@@ -6,7 +6,9 @@ use super::{
     bus::{Letter, Line},
     twist::{Passed, Twist},
 };
-use ropeway_broker::{Answer, Event as BusEvent, Headers, Message, MessageId, Outcomes, Timestamp};
+use ropeway_broker::{
+    Answer, Durability, Event as BusEvent, Headers, Message, MessageId, Outcomes, Published, Timestamp,
+};
 use ropeway_processor::FAILURE_HEADERS;
 use std::{sync::Arc, time::Duration};
 
@@ -93,11 +95,26 @@ impl Twist for DropsWhatIsRefused {
         let answer = line.forward(letter.clone());
         Box::pin(async move {
             let outcomes = answer.await;
-            if outcomes.all_acked() {
+            if !outcomes.0.iter().any(|outcome| matches!(outcome, Published::NotWritten(_))) {
                 return outcomes;
             }
             let acked = line.control.ack(&letter.of, &letter.done);
             acked.map_or(outcomes, |()| taken_for_written(&letter))
+        })
+    }
+}
+
+/// A letter that may be written is as good as written.
+#[derive(Debug)]
+pub(crate) struct BelievesTheUnknown;
+
+impl Twist for BelievesTheUnknown {
+    fn bury(self: Arc<Self>, line: Arc<Line>, letter: Letter) -> Answer<Outcomes> {
+        let answer = line.forward(letter.clone());
+        Box::pin(async move {
+            let outcomes = answer.await;
+            let unknown = outcomes.0.iter().any(|outcome| matches!(outcome, Published::Unknown(_)));
+            if unknown { taken_for_written(&letter) } else { outcomes }
         })
     }
 }
@@ -122,11 +139,7 @@ impl Twist for WritesLater {
 }
 
 fn taken_for_written(letter: &Letter) -> Outcomes {
-    let acked = |_: &_| ropeway_broker::Published::Acked {
-        partition: 0,
-        position: None,
-        durability: ropeway_broker::Durability::Volatile,
-    };
+    let acked = |_: &_| Published::Acked { partition: 0, position: None, durability: Durability::Volatile };
     Outcomes(letter.out.iter().map(acked).collect())
 }
 

@@ -11,7 +11,7 @@ use ropeway_broker::{
     Event as BusEvent, GoneReason, MessageBroker, MessageBrokerExt, MessageId, Owned, Topic,
 };
 use ropeway_processor::{
-    Context, Event, Handler, ShutdownReport, Verdict,
+    Context, Event, Handler, ShutdownReport, Snapshot, Verdict,
     conformance::{Processing, Task},
 };
 use std::{
@@ -178,5 +178,16 @@ impl Twist for AcksAtAnAbort {
     fn abort(&self, lines: &[Arc<Line>], processing: &dyn Processing) {
         lines.iter().for_each(|line| line.ack_all(|_| true));
         processing.abort();
+    }
+}
+
+/// It does not count what it gave up.
+#[derive(Debug)]
+pub(crate) struct ForgetsWhatItGaveUp;
+
+impl Twist for ForgetsWhatItGaveUp {
+    fn snapshot(&self, mut snapshot: Snapshot) -> Snapshot {
+        snapshot.given_up = 0;
+        snapshot
     }
 }

@@ -107,6 +107,11 @@ pub(crate) fn no_bound(task: &mut Task) {
     task.subscription.in_flight.messages = 1_000_000;
 }
 
+pub(crate) fn no_shares(task: &mut Task) {
+    // A share is never less than 64 messages.
+    task.subscription.in_flight.messages = task.subscription.in_flight.messages.min(64);
+}
+
 pub(crate) fn ten_times_the_time(task: &mut Task) {
     task.settings.attempt_timeout = task.settings.attempt_timeout.map(|limit| limit * 10);
 }

@@ -72,7 +72,8 @@ doubles! {
     ignores_the_policy_of_a_handler = Setup(handling::no_policy_of_its_own),
         fails retry::a_handler_keeps_to_its_own_policy;
     fetches_without_bound = Setup(handling::no_bound),
-        fails retry::retries_without_end_stay_within_the_bound_of_what_is_in_flight;
+        fails retry::retries_without_end_stay_within_the_bound_of_what_is_in_flight,
+        and order::a_key_that_fills_the_share_of_its_partition_stops_no_other_partition because "without a bound there is no share of it";
 
     takes_a_panic_for_done = handling::PanicIsDone,
         fails failure::a_panic_is_a_failure_and_its_worker_lives_on;
@@ -99,6 +100,8 @@ doubles! {
         fails letters::a_dead_letter_that_cannot_be_written_holds_its_source_until_it_can;
     makes_ids_of_dead_letters_by_lot = Rewritten(burying::with_an_id_by_lot),
         fails letters::a_repeated_dead_letter_has_the_same_id;
+    believes_that_what_is_unknown_is_written = burying::BelievesTheUnknown,
+        fails letters::a_dead_letter_of_unknown_fate_is_written_again;
     cuts_without_a_mark = Rewritten(burying::without_marks),
         fails letters::a_dead_letter_that_is_too_large_is_cut_and_marked;
     ignores_the_topic_that_is_named = Setup(handling::letters_have_one_place),
@@ -115,16 +118,23 @@ doubles! {
         and letters::a_dead_letter_that_cannot_be_written_holds_its_source_until_it_can because "what went on is not held";
     has_lanes_by_hash = Lanes::by(handling::hash_lane),
         fails order::a_blocked_key_delays_no_other;
+    has_no_shares = Setup(handling::no_shares),
+        fails order::a_key_that_fills_the_share_of_its_partition_stops_no_other_partition;
 
     is_deaf_to_revoking = ending::DeafToRevoking,
-        fails handover::a_revoked_partition_finishes_what_runs_and_starts_nothing_more;
+        fails handover::a_revoked_partition_finishes_what_runs_and_starts_nothing_more,
+        and handover::handlers_of_a_revoked_partition_are_cancelled_before_its_time_is_over because "it does not know that there is an end";
     gives_up_at_once_what_is_revoked = ending::GivesUpAtOnce,
         fails handover::a_revoked_partition_finishes_what_runs_and_starts_nothing_more,
-        and handover::order_of_a_key_holds_while_members_come_and_go because "the next member begins while the last one runs";
+        and handover::order_of_a_key_holds_while_members_come_and_go because "the next member begins while the last one runs",
+        and handover::handlers_of_a_revoked_partition_are_cancelled_before_its_time_is_over because "what is given up is cancelled";
     hears_late_that_a_partition_is_lost = ending::HearsLate,
         fails handover::a_lost_partition_cancels_its_handlers_and_its_next_owner_has_their_work;
     burns_attempts_of_what_is_given_up = ending::BurnsAttempts::default(),
         fails handover::what_is_given_up_burns_no_attempt;
+
+    forgets_what_it_gave_up = ending::ForgetsWhatItGaveUp,
+        fails handover::every_event_is_accounted_for_whatever_is_lost;
 
     ends_late = ending::EndsLate,
         fails shutdown::shutdown_ends_at_its_deadline_whatever_hangs;
@@ -132,7 +142,8 @@ doubles! {
         fails shutdown::shutdown_finishes_what_was_delivered_and_ends_early;
     cancels_early = Setup(handling::twice_the_grace),
         fails shutdown::handlers_are_cancelled_only_when_the_grace_begins,
-        and handover::a_lost_partition_cancels_its_handlers_and_its_next_owner_has_their_work because "it is one grace for both";
+        and handover::a_lost_partition_cancels_its_handlers_and_its_next_owner_has_their_work because "it is one grace for all",
+        and handover::handlers_of_a_revoked_partition_are_cancelled_before_its_time_is_over because "it is one grace for all";
     buries_what_it_cancelled = ending::BuriesCancelled::default(),
         fails shutdown::a_cancelled_handler_is_never_dead_lettered;
     acks_at_the_end_what_is_not_done = ending::AcksAtTheEnd,

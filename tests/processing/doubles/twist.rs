@@ -58,6 +58,11 @@ pub(crate) trait Twist: Debug + Send + Sync + 'static {
         line.control.give_up(of);
     }
 
+    /// What it says of itself.
+    fn snapshot(&self, snapshot: Snapshot) -> Snapshot {
+        snapshot
+    }
+
     /// How it is shut down.
     fn shutdown<'a>(
         &'a self,
@@ -137,7 +142,7 @@ struct BentProcessing {
 
 impl Processing for BentProcessing {
     fn snapshot(&self) -> Snapshot {
-        self.processing.snapshot()
+        self.twist.snapshot(self.processing.snapshot())
     }
 
     fn shutdown(&self, deadline: Duration) -> BoxFuture<'_, ShutdownReport> {
