@@ -2,6 +2,7 @@
 //!
 //! Pure. Every backend asks this, so that the bound means the same everywhere. Up to an eighth of the bound is kept for partitions that have
 //! little in flight, so that no partition waits for ever for others that are stuck.
+//! Not here: which acks free what was handed out (`ack_window.rs`).
 
 use crate::Bound;
 

@@ -128,6 +128,26 @@ fn dependencies_are_sorted() {
 }
 
 #[test]
+fn dependencies_are_used() {
+    let files = files();
+    let mut findings = Vec::new();
+    for (folder, manifest) in members(&files) {
+        let sources: Vec<&str> = files
+            .iter()
+            .filter(|file| file.path.ends_with(".rs"))
+            .filter(|file| {
+                file.path.starts_with(&format!("{folder}/")) || file.path == "tests/tidy/commands.rs"
+            })
+            .filter_map(|file| file.text())
+            .collect();
+        findings.extend(unused(&folder, &manifest, &sources));
+    }
+    let workspace = read("Cargo.toml").parse().unwrap();
+    findings.extend(unused_by_all(&workspace, members(&files).values()));
+    crate::clean(findings);
+}
+
+#[test]
 fn members_are_under_the_rules_of_the_workspace() {
     let members = members(&files());
     crate::clean(
