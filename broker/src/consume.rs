@@ -138,7 +138,7 @@ pub enum Event {
     /// Added to what is held. Where reading starts is fixed by now.
     Assigned(Vec<Assignment>),
     /// Stop starting work on these, ack what finishes, then [`Control::give_up`]. They go then, or when `left` is over, counted
-    /// from the moment this is returned; from a member that does not poll at twice that after it was decided. (Kafka: partitions that are
+    /// from the moment this is returned; at the latest at twice that after it was decided, polled or not. (Kafka: partitions that are
     /// kept pause meanwhile.)
     Revoking {
         /// What is to be given up.
@@ -187,6 +187,8 @@ pub struct Assignment {
     /// The group's position, at which reading resumes: everything before it is done. `None`: the group had none (new, or expired),
     /// and [`Subscription::start`] was used.
     pub resumed: Option<Position>,
+    /// Where reading begins: at `resumed`, or at what `start` came to; later where messages before it are done or gone.
+    pub from: Position,
 }
 
 /// A partition and the epoch in which it is owned. A reader's epoch is 0.

@@ -11,8 +11,8 @@ use std::{
 /// One connection, whatever is followed. What has been returned is not kept; a reader holds at most 1,024 messages or
 /// 8 MiB in its own buffers. Dropping it ends it.
 pub trait Reader: Debug + Send {
-    /// The next `Batch`, `Unreadable`, `Gap`, `CaughtUp` or, for each partition of a topic that was deleted, `Gone` (`Lost`), after which it is not
-    /// followed any more; an `Owned` in it has epoch 0. Positions of one partition only grow, except after
+    /// The next `Batch`, `Unreadable`, `Gap` or `CaughtUp`; an `Owned` in it has epoch 0. Of a topic that is deleted nothing comes any more; when
+    /// one of that name is made, a gap (`Recreated`) tells, and its messages follow from the first on. Positions of one partition only grow, except after
     /// [`Self::follow`] moved it or a gap says otherwise. Waits where nothing is followed.
     ///
     /// Cut connections are mended behind it: an error is the end. `Closed` after the broker's close.

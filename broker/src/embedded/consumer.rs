@@ -37,7 +37,10 @@ impl GroupConsumer {
         match plan.read(engine.store()) {
             Ok(found) => engine.core().deliver(self.member, plan, found),
             Err(error) => {
-                engine.core().fail_member(self.member, &error.on(engine.rules.backend));
+                engine.core().stop_member(self.member);
+                let (member, error) = (self.member, error.on(engine.rules.backend));
+                // Refused only after close, which ends it as well.
+                _ = engine.submit(Cost::default(), move |core, step| core.fail_member(step, member, error));
                 None
             }
         }

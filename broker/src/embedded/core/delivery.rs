@@ -5,12 +5,12 @@
 //! something stands in its member's queue once, so that nothing is ever searched for.
 
 use super::{
-    Core, MemberId, ShareId,
+    Core, MemberId, ShareId, Step,
     member::{Share, Told},
     store_error,
 };
 use crate::{
-    Batch, Delivery, Error, ErrorKind, Event, GapReason, Message, Position, Result, Timestamp,
+    Batch, Delivery, Error, ErrorKind, Event, GapReason, GoneReason, Message, Position, Result, Timestamp,
     embedded::{
         record,
         state::{log_key, log_offset},
@@ -106,6 +106,8 @@ impl Core {
             let event = match member.told.pop_front() {
                 None => break,
                 Some(Told::Event(event)) => Some(event),
+                // It was noted when it was told.
+                Some(Told::Over) => None,
                 Some(Told::Assigned(list)) => {
                     Some(Event::Assigned(list.into_iter().map(|(_, assignment)| assignment).collect()))
                 }
@@ -119,7 +121,7 @@ impl Core {
             }
         }
         let Some(member) = self.members.get_mut(&id) else { return Next::Wait };
-        if let Some(error) = &member.ended {
+        if let Some(error) = member.ended.as_ref().filter(|_| member.over) {
             return Next::End(error.clone());
         }
         if !member.leaving
@@ -245,11 +247,22 @@ impl Core {
         (!deliveries.is_empty()).then(|| Event::Batch(Batch { of: share.owned(), deliveries }))
     }
 
-    /// A consumer cannot read any more.
-    pub(in crate::embedded) fn fail_member(&mut self, id: MemberId, error: &Error) {
+    /// A consumer cannot read any more: it gets nothing until [`Self::fail_member`] has ended it.
+    pub(in crate::embedded) fn stop_member(&mut self, id: MemberId) {
         if let Some(member) = self.members.get_mut(&id) {
-            member.ended.get_or_insert_with(|| error.clone());
+            member.leaving = true;
         }
+    }
+
+    /// Ends a member by an error: all it owned is for the next owner.
+    pub(in crate::embedded) fn fail_member(&mut self, step: &mut Step, id: MemberId, error: Error) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.leaving = true;
+        member.ended.get_or_insert(error);
+        for share in self.shares_of(id) {
+            self.release(step, share, GoneReason::Lost);
+        }
+        self.finish_close(step, id);
     }
 }
 

@@ -44,6 +44,7 @@ impl Core {
     ) -> Result<()> {
         self.open()?;
         let chosen = self.chosen(topic, partition)?;
+        super::search::of_one(from, chosen.end - chosen.start)?;
         let life = self.life(topic)?;
         let starts = chosen
             .map(|partition| Ok((partition, self.resolve(life, partition, from)?)))

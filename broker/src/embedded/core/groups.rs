@@ -14,9 +14,6 @@ use crate::{
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-/// The longest name of a member, in bytes.
-const MAX_MEMBER: usize = 249;
-
 impl Core {
     /// Adds a member; what it owns is told by its first event.
     pub(in crate::embedded) fn subscribe(
@@ -25,9 +22,13 @@ impl Core {
         subscription: &Subscription,
     ) -> Result<MemberId> {
         self.writable()?;
-        check(subscription)?;
+        subscription.check()?;
+        let mut fresh = 0;
         for topic in &subscription.topics {
             let life = self.life(topic)?;
+            if !self.has_position(&subscription.group, topic) {
+                fresh += self.topic(topic)?.count();
+            }
             if let Start::At(position) | Start::After(position) = subscription.start
                 && position.0 != life
                 && !self.has_position(&subscription.group, topic)
@@ -35,6 +36,7 @@ impl Core {
                 return Err(super::search::other_life(topic, position));
             }
         }
+        super::search::of_one(subscription.start, fresh)?;
         let group = subscription.group.clone();
         let id = self.new_id();
         let name = match &subscription.member {
@@ -65,6 +67,7 @@ impl Core {
                 waker: None,
                 leaving: false,
                 ended: None,
+                over: false,
                 unacked: Vec::new(),
                 closers: Vec::new(),
             },
@@ -286,6 +289,7 @@ impl Core {
     ) -> Result<()> {
         self.writable()?;
         let chosen = self.chosen(topic, partition)?;
+        super::search::of_one(to, chosen.end - chosen.start)?;
         self.conflict(group)?;
         let life = self.life(topic)?;
         let offsets = chosen
@@ -344,23 +348,4 @@ impl Core {
 
 pub(super) fn no_group(group: &Group) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no group {group:?}"))
-}
-
-fn check(subscription: &Subscription) -> Result<()> {
-    let invalid = |why: String| Err(Error::new(ErrorKind::Invalid, why));
-    if subscription.topics.is_empty() {
-        return invalid("a subscription needs a topic at least".into());
-    }
-    let bound = subscription.in_flight;
-    if bound.messages == 0 || bound.bytes == 0 {
-        return invalid("`in_flight` must allow 1 message and 1 byte at the least".into());
-    }
-    if let Some(name) = &subscription.member
-        && (name.is_empty() || name.len() > MAX_MEMBER || name.chars().any(char::is_control))
-    {
-        return invalid(format!(
-            "the name of a member has 1 to {MAX_MEMBER} bytes and no control characters, not {name:?}"
-        ));
-    }
-    Ok(())
 }

@@ -67,8 +67,9 @@ impl Core {
         member.owned.insert((topic, partition), id);
         step.cursors.insert(id);
         let of = share.owned();
+        let from = Position(life, share.next);
         self.topics.get_mut(&life)?.partition_mut(partition)?.shares.push(id);
-        Some(Assignment { of, resumed })
+        Some(Assignment { of, resumed, from })
     }
 
     /// Asks a member to give partitions up.
@@ -248,15 +249,13 @@ impl Core {
         let backend = self.rules.backend;
         let closed = || Error::new(ErrorKind::Closed, "the consumer was closed").on(backend);
         member.ended.get_or_insert_with(closed);
+        step.tell(id, Told::Over);
         self.timers.clear(Timer::Close(id));
         self.timers.clear(Timer::Acks(id));
         let unacked: Unacked = member.unacked.clone();
         for closer in member.closers.drain(..) {
             let unacked = unacked.clone();
             step.after(move |_| _ = closer.send(unacked));
-        }
-        if let Some(waker) = member.waker.take() {
-            step.after(move |_| waker.wake());
         }
         true
     }

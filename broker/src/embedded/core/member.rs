@@ -52,6 +52,8 @@ pub(super) struct Member {
     pub(super) leaving: bool,
     /// What ends it, when everything was told.
     pub(super) ended: Option<Error>,
+    /// The step that ended it is committed.
+    pub(super) over: bool,
     pub(super) unacked: Unacked,
     pub(super) closers: Vec<oneshot::Sender<Unacked>>,
 }
@@ -78,6 +80,8 @@ pub(in crate::embedded) enum Told {
     Revoking(Vec<(ShareId, Owned)>),
     /// Anything else.
     Event(Event),
+    /// Nothing more will be told: it has ended.
+    Over,
 }
 
 /// What a group has of a partition, and what its owner does with it.

@@ -269,7 +269,7 @@ impl Core {
         self.statistics.unknown += std::mem::take(&mut step.published);
         step.touched.clear();
         // What was taken away is gone, and consumers that end are told so; nobody gets anything.
-        step.told.retain(|(_, told)| matches!(told, Told::Event(_)));
+        step.told.retain(|(_, told)| matches!(told, Told::Event(_) | Told::Over));
         self.apply(step)
     }
 
@@ -312,6 +312,7 @@ impl Core {
                 }
             }
             Told::Event(crate::Event::Gone(..)) => self.statistics.gone += 1,
+            Told::Over => member.over = true,
             Told::Event(_) | Told::Revoking(_) => {}
         }
         member.told.push_back(told);
@@ -340,13 +341,13 @@ impl Core {
             group.members.clear();
         }
         let mut wake = Vec::new();
-        for member in self.members.values_mut() {
+        for (id, member) in &mut self.members {
             member.ended.get_or_insert_with(|| error.clone());
+            step.tell(*id, Told::Over);
             for closer in member.closers.drain(..) {
                 let unacked = member.unacked.clone();
                 step.after(move |_| _ = closer.send(unacked));
             }
-            wake.extend(member.waker.take());
         }
         for reader in self.readers.values_mut() {
             reader.ended.get_or_insert_with(|| error.clone());
@@ -366,7 +367,14 @@ impl Core {
         .on(self.rules.backend);
         let mut wake = Vec::new();
         for member in self.members.values_mut() {
+            for id in member.owned.values() {
+                if let Some(share) = self.shares.get(id) {
+                    let gone = crate::Event::Gone(share.owned(), crate::GoneReason::Lost);
+                    member.told.push_back(Told::Event(gone));
+                }
+            }
             member.ended.get_or_insert_with(|| error.clone());
+            (member.leaving, member.over) = (true, true);
             member.closers.clear();
             wake.extend(member.waker.take());
         }

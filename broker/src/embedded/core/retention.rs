@@ -31,6 +31,7 @@ impl Core {
     ) -> Result<()> {
         self.writable()?;
         let chosen = self.chosen(topic, partition)?;
+        super::search::of_one(before, chosen.end - chosen.start)?;
         let life = self.life(topic)?;
         let lows = chosen
             .map(|partition| Ok((partition, self.resolve(life, partition, before)?)))

@@ -64,6 +64,17 @@ impl Core {
     }
 }
 
+/// Refuses a place in one partition where several are meant.
+pub(super) fn of_one(start: Start, partitions: u32) -> Result<()> {
+    if partitions > 1 && matches!(start, Start::At(_) | Start::After(_)) {
+        let context = format!(
+            "a position is a place in one partition, and {partitions} partitions are meant; name one"
+        );
+        return Err(Error::new(ErrorKind::Invalid, context));
+    }
+    Ok(())
+}
+
 pub(super) fn other_life(topic: &Topic, position: Position) -> Error {
     Error::new(
         ErrorKind::Invalid,

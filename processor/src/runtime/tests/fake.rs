@@ -59,7 +59,7 @@ impl Fake {
     }
 
     pub(super) fn assign(&self, partition: u32, epoch: u64) {
-        let assignment = Assignment { of: owned(partition, epoch), resumed: None };
+        let assignment = Assignment { of: owned(partition, epoch), resumed: None, from: Position(0, 0) };
         self.tell(Ok(Event::Assigned(vec![assignment])));
     }
 
