@@ -3,10 +3,12 @@
 //! Not here: what is checked (`broker/src/conformance`).
 
 use bytes::Bytes;
+use prometheus::Registry;
 use ropeway_broker::{
     Answer, Clock, Embedded, EmbeddedSettings, Error, ErrorKind, MessageBroker, Position, Result, Timestamp,
     TokioClock, Topic,
     conformance::{Backend, Provides, Setup, Store},
+    wrap::{Fault, Meter},
 };
 use ropeway_store::{
     Direction, Durability, KeyValue, Keyspace, Limit, MemoryStore, Page, Result as Stored, WriteBatch,
@@ -25,6 +27,20 @@ use tokio::runtime::{Builder, Runtime};
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Backend>> {
     vec![Arc::new(Memory), Arc::new(Outlived), Arc::new(Directory)]
+}
+
+/// The wrappers of this build around a correct broker: each is to keep the whole contract.
+#[must_use]
+pub fn wrapped() -> Vec<Arc<dyn Backend>> {
+    let metered = |inner| {
+        let meter = Meter::around(inner, &Registry::new());
+        meter.map(|meter| meter as Arc<dyn MessageBroker>)
+    };
+    let faulty = |inner| Ok(Fault::around(inner) as Arc<dyn MessageBroker>);
+    vec![
+        Arc::new(Wrapped { name: "metered", wrap: metered }),
+        Arc::new(Wrapped { name: "fault", wrap: faulty }),
+    ]
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,6 +107,68 @@ impl Backend for Outlived {
 
     fn store(&self, setup: Setup) -> Result<Box<dyn Store>> {
         Ok(Box::new(MemoryPlace::new(setup)))
+    }
+}
+
+/// [`Outlived`] inside a wrapper.
+#[derive(Debug)]
+struct Wrapped {
+    name: &'static str,
+    wrap: Wrap,
+}
+
+type Wrap = fn(Arc<dyn MessageBroker>) -> Result<Arc<dyn MessageBroker>>;
+
+impl Backend for Wrapped {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn provides(&self) -> Provides {
+        Outlived.provides()
+    }
+
+    fn runtime(&self) -> io::Result<Runtime> {
+        Outlived.runtime()
+    }
+
+    fn slack(&self) -> Duration {
+        Outlived.slack()
+    }
+
+    fn store(&self, setup: Setup) -> Result<Box<dyn Store>> {
+        Ok(Box::new(WrappedPlace { place: MemoryPlace::new(setup), wrap: self.wrap }))
+    }
+}
+
+#[derive(Debug)]
+struct WrappedPlace {
+    place: MemoryPlace,
+    wrap: Wrap,
+}
+
+impl Store for WrappedPlace {
+    fn open(&self) -> Answer<Result<Arc<dyn MessageBroker>>> {
+        let (opened, wrap) = (self.place.open(), self.wrap);
+        Box::pin(async move { wrap(opened.await?) })
+    }
+
+    fn crash(&self, broker: Arc<dyn MessageBroker>) -> Answer<()> {
+        self.place.crash(broker)
+    }
+
+    fn plant_unreadable(
+        &self,
+        broker: &Arc<dyn MessageBroker>,
+        topic: &Topic,
+        partition: u32,
+        raw: &[u8],
+    ) -> Answer<Result<Position>> {
+        self.place.plant_unreadable(broker, topic, partition, raw)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.place.now()
     }
 }
 

@@ -8,3 +8,6 @@ mod meter;
 
 pub use fault::{Fault, Injection, Operation, Revoke, Times};
 pub use meter::Meter;
+
+#[cfg(test)]
+mod tests;
