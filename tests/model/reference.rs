@@ -136,6 +136,15 @@ impl Reference {
         delivered.filter(|(_, id)| !self.records[*id].acked).collect()
     }
 
+    /// Whether one more of a partition must come. Where several are owned, one of each is kept for those that have none in flight.
+    fn has_room(&self, slot: usize, partition: u32) -> bool {
+        let owned = self.turns.values().filter(|turn| turn.slot == slot && !turn.given_up).count();
+        let in_flight = self.in_flight(slot);
+        let kept = if owned > 1 { owned } else { 0 };
+        let has_some = in_flight.iter().any(|(of, _)| *of == partition);
+        in_flight.len() + kept < BOUND || (!has_some && in_flight.len() < BOUND)
+    }
+
     pub(crate) fn acked(&mut self, ids: impl IntoIterator<Item = Id>) {
         ids.into_iter().for_each(|id| self.records[id].acked = true);
     }
@@ -188,7 +197,7 @@ impl Reference {
             if turn.given_up {
                 return Some(format!("p{partition} is to go from {}", turn.slot));
             }
-            if turn.paused || self.in_flight(turn.slot).len() >= BOUND {
+            if turn.paused || !self.has_room(turn.slot, partition) {
                 continue;
             }
             let missing = self.records.iter().enumerate().find(|(id, record)| {

@@ -112,7 +112,9 @@ async fn lag_in_time_is_the_age_of_the_oldest_that_is_not_done(stage: &Stage) {
     stage.number(&topic, 0, 1..2).await;
     tokio::time::sleep(Duration::from_millis(250)).await;
     stage.number(&topic, 0, 2..3).await;
-    let (seen, most) = (lag_time().await, stage.now().since(before));
+    let seen = lag_time().await;
+    // The broker's clock may be some milliseconds off.
+    let most = stage.now().since(before) + Duration::from_millis(50);
     let right = seen.is_none_or(|lag| lag >= Duration::from_millis(240) && lag <= most);
     promised(right, "lag in time is the age of the oldest that is not done", || {
         format!("{seen:?} where it is between 250 ms and {most:?}")

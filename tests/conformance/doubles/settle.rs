@@ -61,7 +61,7 @@ pub(crate) fn doubles() -> Vec<Double> {
             losing(Moment::Drop, 2)
         }),
         double("an_ack_takes_effect_within_the_interval", "lets acks wait for a flush", || {
-            joining(|subscription| subscription.ack_interval = Duration::from_secs(86_400))
+            joining(|subscription| subscription.ack_interval = Duration::from_secs(60))
         }),
         double("flush_answers_when_acks_took_effect", "answers a flush before it is done", || keeps_acks(2)),
         double("what_was_flushed_survives_a_crash", "answers a flush it never does", || no_flush(3)),
