@@ -28,6 +28,8 @@ fn check(backend: &dyn Backend, load: &Load, flaw: Flaw) -> Result<(), TestError
         cases: load.programs * factor,
         failure_persistence: None,
         max_shrink_iters: 2000,
+        // A program that hangs takes its time.
+        max_shrink_time: 60_000,
         ..Config::default()
     };
     let seed = [u8::try_from(factor % 251).unwrap_or(0); 32];

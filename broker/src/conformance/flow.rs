@@ -6,7 +6,7 @@ use super::{
     promise::{Ought, promised, same},
     stage::{PATIENCE, QUIET, Stage, at, text, within},
     suite::group,
-    watch::{Got, Watched},
+    watch::{self, Got, Watched},
 };
 use crate::{Bound, Event, Message, Owned, Subscription, Topic};
 use std::{
@@ -22,6 +22,7 @@ group! { "flow":
     "B1" one_message_larger_than_the_bound_is_delivered_alone;
     "B1" the_bound_holds_over_all_partitions;
     "B2" a_partition_takes_no_more_than_its_share;
+    "" what_goes_makes_room_for_what_stays;
     "B2" a_topic_that_is_not_settled_does_not_stall_another;
     "B3" a_paused_partition_delivers_nothing_and_goes_on_where_it_was;
     "B3" a_pause_keeps_membership_epoch_and_what_is_in_flight;
@@ -155,6 +156,26 @@ async fn a_topic_that_is_not_settled_does_not_stall_another(stage: &Stage) {
             acked = got.len();
         }
     }
+}
+
+async fn what_goes_makes_room_for_what_stays(stage: &Stage) {
+    let topic = stage.topic(2).await;
+    for partition in 0..2 {
+        stage.number(&topic, partition, 0..30).await;
+    }
+    let subscription = bounded(stage, &topic, 12, 1 << 20);
+    let mut members = vec![stage.join(subscription.clone()).await];
+    members[0].own(2).await;
+    members[0].idle(QUIET).await;
+    members.push(stage.join(subscription).await);
+    let promise = "what goes makes room for what stays, up to the bound, although nothing was acked";
+    let kept = |member: &Watched| -> usize {
+        let owned = member.owned();
+        member.got().filter(|got| owned.contains(&got.of)).count()
+    };
+    watch::until(&mut members, promise, |m| m.iter().all(|m| m.owned().len() == 1 && kept(m) >= 12)).await;
+    watch::idle(&mut members, QUIET).await;
+    same(promise, members.iter().map(kept).collect::<Vec<_>>(), vec![12, 12]);
 }
 
 async fn a_paused_partition_delivers_nothing_and_goes_on_where_it_was(stage: &Stage) {

@@ -53,6 +53,11 @@ pub(crate) fn doubles() -> Vec<Double> {
                 }
             })
         }),
+        double(
+            "what_goes_makes_room_for_what_stays",
+            "forgets the room that a hand-over makes",
+            forgets_room,
+        ),
         double("a_topic_that_is_not_settled_does_not_stall_another", "stalls one topic for another", stalls),
         double(
             "a_paused_partition_delivers_nothing_and_goes_on_where_it_was",
@@ -95,6 +100,20 @@ fn stalls() -> Hooks {
                 if stalled && subscription.in_flight.messages == 200 {
                     batch.deliveries.clear();
                 }
+            })
+        })),
+        ..Hooks::default()
+    }
+}
+
+fn forgets_room() -> Hooks {
+    Hooks {
+        consume: Some(Box::new(|side| {
+            let bound = side.subscription.in_flight.messages;
+            let mut handed_over = false;
+            each_event(move |event| {
+                handed_over |= bound == 12 && matches!(event, Event::Gone(..));
+                if handed_over && matches!(event, Event::Batch(_)) { Vec::new() } else { vec![event] }
             })
         })),
         ..Hooks::default()

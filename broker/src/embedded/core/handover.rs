@@ -142,8 +142,19 @@ impl Core {
         if let Some(part) = part {
             part.shares.retain(|other| *other != id);
         }
+        self.offer_room(owner);
         self.tell_event(step, owner, Event::Gone(owned, why));
         unacked
+    }
+
+    /// What went from a member makes room for its partitions that wait for some.
+    fn offer_room(&mut self, id: MemberId) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        for waiting in std::mem::take(&mut member.waiting) {
+            if let Some(share) = self.shares.get_mut(&waiting) {
+                member.queue(waiting, share);
+            }
+        }
     }
 
     /// The owner hands a partition over.
