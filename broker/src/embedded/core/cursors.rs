@@ -86,22 +86,30 @@ impl Core {
         if share.flight.total.messages == 0 && member.leaving {
             settled.drained = Some(id);
         }
-        let waiting = std::mem::take(&mut member.waiting);
-        let mut woken = was_full && !member.ready.is_empty();
-        for other in waiting {
-            let Some(share) = self.shares.get_mut(&other) else { continue };
-            let room = member.room(share);
-            if share.next_size > 0 && !room.clone().take(share.next_size) || room.is_empty() {
-                member.waiting.push(other);
-            } else {
-                member.queue(other, share);
-                woken = true;
-            }
-        }
-        if woken {
+        let ready = was_full && !member.ready.is_empty();
+        let woken = self.make_room(member_id) || ready;
+        if woken && let Some(member) = self.members.get_mut(&member_id) {
             settled.waker = member.waker.take();
         }
         settled
+    }
+
+    /// Less is in flight: partitions that waited for room are looked at again. Answers whether one has it.
+    pub(super) fn make_room(&mut self, member: MemberId) -> bool {
+        let Some(member) = self.members.get_mut(&member) else { return false };
+        let mut found = false;
+        for id in std::mem::take(&mut member.waiting) {
+            let Some(share) = self.shares.get_mut(&id) else { continue };
+            let room = member.room(share);
+            if room.is_empty() || (share.next_size > 0 && !room.clone().take(share.next_size)) {
+                member.waiting.push(id);
+            } else {
+                share.waiting = false;
+                member.queue(id, share);
+                found = true;
+            }
+        }
+        found
     }
 
     fn note_dirty(&mut self, member_id: MemberId, id: ShareId, now: Timestamp) {

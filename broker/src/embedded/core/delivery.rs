@@ -172,7 +172,10 @@ impl Core {
                     member.ready.push_front(share_id);
                     return None;
                 }
-                member.waiting.push(share_id);
+                if !share.waiting {
+                    share.waiting = true;
+                    member.waiting.push(share_id);
+                }
                 continue;
             }
             let mut plan = Plan::new(topic.life, topic.log, share.partition, share.next..part.end);

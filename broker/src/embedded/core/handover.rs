@@ -62,7 +62,8 @@ impl Core {
         share.since = step.now;
         share.caught = Some(end);
         share.last_owner = if member.is_static { member.name.clone() } else { share.home.clone() };
-        (share.live, share.revoking, share.paused, share.queued) = (false, false, false, false);
+        (share.live, share.revoking, share.paused) = (false, false, false);
+        (share.queued, share.waiting) = (false, false);
         share.next_size = 0;
         member.owned.insert((topic, partition), id);
         step.cursors.insert(id);
@@ -120,7 +121,8 @@ impl Core {
             share.target = None;
         }
         let in_flight = std::mem::take(&mut share.flight).total;
-        (share.live, share.revoking, share.paused, share.queued) = (false, false, false, false);
+        (share.live, share.revoking, share.paused) = (false, false, false);
+        (share.queued, share.waiting) = (false, false);
         step.cursors.insert(id);
         self.timers.clear(Timer::Drain(id));
         if let Some(member) = self.members.get_mut(&owner) {
@@ -142,19 +144,9 @@ impl Core {
         if let Some(part) = part {
             part.shares.retain(|other| *other != id);
         }
-        self.offer_room(owner);
+        self.make_room(owner);
         self.tell_event(step, owner, Event::Gone(owned, why));
         unacked
-    }
-
-    /// What went from a member makes room for its partitions that wait for some.
-    fn offer_room(&mut self, id: MemberId) {
-        let Some(member) = self.members.get_mut(&id) else { return };
-        for waiting in std::mem::take(&mut member.waiting) {
-            if let Some(share) = self.shares.get_mut(&waiting) {
-                member.queue(waiting, share);
-            }
-        }
     }
 
     /// The owner hands a partition over.

@@ -43,7 +43,7 @@ pub(super) struct Member {
     pub(super) told: VecDeque<Told>,
     /// Partitions that have something to return, each once.
     pub(super) ready: VecDeque<ShareId>,
-    /// Partitions that have something, but no room.
+    /// Partitions that have something, but no room, each once.
     pub(super) waiting: Vec<ShareId>,
     /// Partitions whose acks are not stored yet.
     pub(super) dirty: Vec<ShareId>,
@@ -117,6 +117,8 @@ pub(super) struct Share {
     pub(super) revoking: bool,
     pub(super) paused: bool,
     pub(super) queued: bool,
+    /// Whether it has something, but no room.
+    pub(super) waiting: bool,
     pub(super) dirty: bool,
 }
 
@@ -143,6 +145,7 @@ impl Share {
             revoking: false,
             paused: false,
             queued: false,
+            waiting: false,
             dirty: false,
         }
     }

@@ -25,6 +25,9 @@ mod timers;
 mod topic;
 mod topics;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use append::{Verdict, stored_as};
 pub(super) use cursors::Settled;
 pub(super) use delivery::{Next, Plan};
@@ -282,7 +285,8 @@ impl Core {
         for id in &part.shares {
             let Some(share) = self.shares.get_mut(id) else { continue };
             let Some(member) = share.owner.and_then(|owner| self.members.get_mut(&owner)) else { continue };
-            if share.flows() {
+            // One that has no room is looked at when there is some, unless there is a gap to be told.
+            if share.flows() && (!share.waiting || share.next < part.low) {
                 member.queue(*id, share);
                 wake.extend(member.waker.take());
             }

@@ -308,6 +308,8 @@ async fn after_a_failed_commit_nothing_is_written_and_what_was_committed_is_read
     let outcomes = broker.publish(&(&orders).into(), vec![text("lost?")]).await;
     let Published::Unknown(failed) = &outcomes.0[0] else { panic!("{outcomes:?}") };
     assert_eq!(failed.message.payload.as_deref(), Some(&b"lost?"[..]));
+    let statistics = broker.statistics();
+    assert_eq!((statistics.published, statistics.unknown), (1, 1));
     let mut cause = std::error::Error::source(&failed.error);
     while let Some(deeper) = cause.and_then(|error| error.source()) {
         cause = Some(deeper);
