@@ -157,9 +157,9 @@ async fn delayed_messages_are_counted(stage: &Stage) {
     let first = put_later(stage, &topic, later(1, far)).await;
     put_later(stage, &topic, later(2, far)).await;
     put_later(stage, &topic, later(3, stage.now() + Duration::from_millis(300))).await;
-    let mut member = stage.join_new(&topic).await;
+    // Nobody consumes: a report is right all the same.
     let mut ask = async || {
-        member.idle(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
         delayed(stage, &topic).await
     };
     eventually(promise, &mut ask, |count| *count == Some(2)).await;

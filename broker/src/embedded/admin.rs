@@ -20,6 +20,7 @@ impl Admin for Embedded {
     }
 
     async fn describe_topic(&self, topic: &Topic) -> Result<TopicInfo> {
+        self.engine().catch_up();
         let described = self.engine().core().describe_topic(topic);
         described.map_err(self.during(format!("describe topic {topic:?}")))
     }
@@ -57,6 +58,7 @@ impl Admin for Embedded {
     }
 
     async fn describe_group(&self, group: &Group) -> Result<GroupInfo> {
+        self.engine().catch_up();
         let now = self.engine().now();
         let described = self.engine().core().describe_group(group, now);
         described.map_err(self.during(format!("describe group {group:?}")))

@@ -129,6 +129,13 @@ impl Engine {
         self.queue.nudge();
     }
 
+    /// Does what is due where nobody else keeps the time, so that a report is up to date.
+    pub(super) fn catch_up(&self) {
+        if self.inline {
+            self.pump();
+        }
+    }
+
     /// Runs steps until nothing is left to do now.
     pub(super) fn pump(&self) {
         while self.step() {}
