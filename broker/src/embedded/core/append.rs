@@ -4,7 +4,7 @@
 
 use super::{Core, Life, MemberId, Step, store_error, timers::Timer};
 use crate::{
-    Acked, Durability, Error, ErrorKind, Message, MessageId, Owned, Position, Result, Target, Timestamp,
+    Durability, Error, ErrorKind, Message, MessageId, Owned, Position, Result, Target, Timestamp,
     embedded::{
         record::Arena,
         state::{forget_key, log_key, parse_forget_key, seen_key},
@@ -263,11 +263,8 @@ impl Core {
     /// Checks the acks of a forward, without doing them.
     fn check_acks(&self, member: MemberId, of: &Owned, done: &[Position]) -> Result<super::ShareId> {
         let id = self.owned_share(member, of)?;
-        let window = self.shares.get(&id).and_then(|share| share.window.as_ref());
-        match done.iter().find(|p| window.is_none_or(|w| w.would_ack(**p) == Acked::NeverDelivered)) {
-            None => Ok(id),
-            Some(position) => Err(super::cursors::never_delivered(of, *position)),
-        }
+        self.check_delivered(id, of, done)?;
+        Ok(id)
     }
 }
 

@@ -44,10 +44,7 @@ impl Core {
         now: Timestamp,
     ) -> Result<Settled> {
         let id = self.owned_share(member, of)?;
-        let share = self.shares.get(&id).and_then(|share| share.window.as_ref()).ok_or_else(|| fenced(of))?;
-        if let Some(wrong) = done.iter().find(|p| share.would_ack(**p) == Acked::NeverDelivered) {
-            return Err(never_delivered(of, *wrong));
-        }
+        self.check_delivered(id, of, done)?;
         let mut settled = self.settle(member, id, done);
         if self.rules.possible != crate::Durability::Volatile {
             self.note_dirty(member, id, now);
@@ -59,6 +56,17 @@ impl Core {
             }
         }
         Ok(settled)
+    }
+
+    /// Checks acks without doing them: all of it was delivered in this epoch.
+    pub(super) fn check_delivered(&self, id: ShareId, of: &Owned, done: &[Position]) -> Result<()> {
+        let share = self.shares.get(&id).ok_or_else(|| fenced(of))?;
+        let window = share.window.as_ref().ok_or_else(|| fenced(of))?;
+        let known = |position: &Position| {
+            (position.0 == share.life && share.flight.holds(position.1))
+                || window.would_ack(*position) != Acked::NeverDelivered
+        };
+        done.iter().find(|position| !known(position)).map_or(Ok(()), |wrong| Err(never_delivered(of, *wrong)))
     }
 
     /// Does acks that were checked.
@@ -175,7 +183,7 @@ fn fenced(of: &Owned) -> Error {
     )
 }
 
-pub(super) fn never_delivered(of: &Owned, position: Position) -> Error {
+fn never_delivered(of: &Owned, position: Position) -> Error {
     Error::new(
         ErrorKind::Invalid,
         format!(

@@ -195,10 +195,23 @@ impl Flight {
         self.total.bytes += size;
     }
 
+    /// Whether a message is in flight.
+    pub(super) fn holds(&self, offset: u64) -> bool {
+        self.find(offset).is_some_and(|at| self.open.get(at).is_some_and(|(_, size)| size.is_some()))
+    }
+
+    /// Offsets mostly follow each other, so that the place can be computed.
+    fn find(&self, offset: u64) -> Option<usize> {
+        let guess = usize::try_from(offset.checked_sub(self.open.front()?.0)?).ok()?;
+        match self.open.get(guess) {
+            Some((found, _)) if *found == offset => Some(guess),
+            _ => self.open.binary_search_by_key(&offset, |(offset, _)| *offset).ok(),
+        }
+    }
+
     /// Notes that a message that was in flight is done; answers its size.
     pub(super) fn hand_in(&mut self, offset: u64) -> usize {
-        let found = self.open.binary_search_by_key(&offset, |(offset, _)| *offset);
-        let size = found.ok().and_then(|at| self.open.get_mut(at)?.1.take()).unwrap_or(0);
+        let size = self.find(offset).and_then(|at| self.open.get_mut(at)?.1.take()).unwrap_or(0);
         while self.open.front().is_some_and(|(_, size)| size.is_none()) {
             self.open.pop_front();
         }
