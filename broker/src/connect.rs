@@ -58,10 +58,11 @@ fn unknown_scheme(scheme: &str) -> Error {
             format!("this version of Ropeway has no {scheme} backend yet; this build has: {backends}"),
         );
     }
-    let near = nearest(scheme, BACKENDS).map(|near| format!("; did you mean `{near}:`?")).unwrap_or_default();
+    let near =
+        nearest(scheme, BACKENDS).map(|near| format!(" (did you mean `{near}:`?)")).unwrap_or_default();
     Error::new(
         ErrorKind::Invalid,
-        format!("there is no backend `{scheme}:`{near} This build has: {backends}"),
+        format!("there is no backend `{scheme}:`{near}; this build has: {backends}"),
     )
 }
 
@@ -193,6 +194,8 @@ mod tests {
         let error = connect("kafka://h:9092").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("memory"), "{error}");
+        let host = connect("embedded://host/data").await.unwrap_err();
+        assert_eq!(host.kind(), ErrorKind::Invalid, "{host}");
         assert!(connect("memry:").await.unwrap_err().to_string().contains("did you mean `memory:`"));
     }
 }

@@ -246,6 +246,29 @@ mod directory {
         assert!(matches!(open(dir.path()), Err(Error::Corrupt { .. })));
     }
 
+    /// What a process leaves behind that was killed while it made the store, before and after the format was written.
+    #[test]
+    fn a_store_that_was_not_made_to_the_end_is_made_anew() {
+        for has_format in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join("db.new")).unwrap();
+            fs::write(dir.path().join("db.new/0.jnl"), "").unwrap();
+            if has_format {
+                fs::write(dir.path().join("format"), "ropeway-store 1\n").unwrap();
+            }
+            for _ in 0..2 {
+                drop(open(dir.path()).unwrap());
+            }
+            assert!(!dir.path().join("db.new").exists());
+            fs::remove_dir_all(dir.path().join("db")).unwrap();
+            let error = open(dir.path()).unwrap_err();
+            assert!(
+                matches!(error, Error::Corrupt { .. }),
+                "a store that was there is not made anew: {error}"
+            );
+        }
+    }
+
     #[test]
     fn a_directory_that_cannot_be_made_is_an_error_with_its_name() {
         let dir = tempfile::tempdir().unwrap();

@@ -148,7 +148,9 @@ impl Engine {
         let mut step = Step::new(self.now(), stored_as(self.rules.durability));
         let (poisoned, over) = {
             let mut core = self.core();
-            if commands.is_empty() && core.next_due().is_none_or(|due| due > step.now) {
+            // After close nothing is due any more: what is left to do is done when the store is opened next.
+            let is_due = core.open().is_ok() && core.next_due().is_some_and(|due| due <= step.now);
+            if commands.is_empty() && !is_due {
                 return false;
             }
             core.tick(&mut step);
@@ -166,7 +168,7 @@ impl Engine {
                 Some(error) => core.poison(&mut step, error),
                 None => core.apply(&mut step),
             };
-            more = core.next_due().is_some_and(|due| due <= step.now) || !self.queue.is_empty();
+            more = !over && (core.next_due().is_some_and(|due| due <= step.now) || !self.queue.is_empty());
             wake
         };
         if over && let Err(error) = self.store.close() {

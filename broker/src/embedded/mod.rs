@@ -59,6 +59,12 @@ pub(crate) async fn open_directory(url: &BrokerUrl) -> Result<Arc<dyn MessageBro
             "`embedded:` needs a directory, such as `embedded:./data`",
         ));
     }
+    if url.path.starts_with("//") {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "`embedded:` takes a directory and no host, such as `embedded:./data` or `embedded:/var/lib/data`",
+        ));
+    }
     let path = url.path.clone();
     let opened = tokio::task::spawn_blocking(move || Embedded::open(path, settings)).await;
     Ok(opened.map_err(|error| {

@@ -17,6 +17,8 @@ const FORMAT_PREFIX: &str = "ropeway-store ";
 pub(super) struct Directory {
     path: PathBuf,
     lock: File,
+    /// The database is still to be made.
+    is_new: bool,
 }
 
 impl Directory {
@@ -44,9 +46,26 @@ impl Directory {
             }
         }
         write_owner(&mut lock).map_err(failed("write the lock file"))?;
-        let directory = Self { path: path.to_owned(), lock };
-        directory.check_format()?;
+        let mut directory = Self { path: path.to_owned(), lock, is_new: false };
+        directory.is_new = directory.check_format()?;
         Ok(directory)
+    }
+
+    /// Has the database made where there is none: aside, and renamed when it is whole, so that a process that is killed meanwhile leaves nothing
+    /// that cannot be opened.
+    pub(super) fn make(&self, database: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        if !self.is_new {
+            return Ok(());
+        }
+        let failed = |doing: &'static str| move |error| of_io(error, doing, &self.path);
+        let aside = self.aside();
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(failed("remove an unfinished database"))?;
+        }
+        database(&aside)?;
+        self.write_format().map_err(failed("write the format file"))?;
+        fs::rename(&aside, self.database()).map_err(failed("put the database in its place"))?;
+        self.sync().map_err(failed("sync the directory"))
     }
 
     /// Where the database lies.
@@ -54,12 +73,30 @@ impl Directory {
         self.path.join("db")
     }
 
-    fn check_format(&self) -> Result<()> {
+    /// Where the database is made.
+    fn aside(&self) -> PathBuf {
+        self.path.join("db.new")
+    }
+
+    fn format(&self) -> PathBuf {
+        self.path.join("format")
+    }
+
+    /// Checks the format; answers whether the database is still to be made.
+    fn check_format(&self) -> Result<bool> {
         let failed = |doing: &'static str| move |error| of_io(error, doing, &self.path);
-        let file = self.path.join("format");
+        let file = self.format();
+        let is_there = self.database().exists();
         match fs::read_to_string(&file) {
             Ok(text) => match text.trim().strip_prefix(FORMAT_PREFIX) {
-                Some(found) if found == FORMAT.to_string() => Ok(()),
+                Some(found) if found == FORMAT.to_string() => {
+                    // The format is written just before the database is put in its place.
+                    if !is_there && !self.aside().exists() {
+                        let what = format!("{} is missing", self.database().display());
+                        return Err(Error::Corrupt { what });
+                    }
+                    Ok(!is_there)
+                }
                 Some(found) => Err(Error::Version {
                     path: self.path.clone(),
                     found: found.chars().take(20).collect(),
@@ -68,22 +105,26 @@ impl Directory {
                 None => Err(Error::Corrupt { what: format!("{} does not name a format", file.display()) }),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if self.database().exists() {
+                if is_there {
                     return Err(Error::Corrupt { what: format!("{} is missing", file.display()) });
                 }
-                self.write_format(&file).map_err(failed("write the format file"))
+                Ok(true)
             }
             Err(error) => Err(failed("read the format file")(error)),
         }
     }
 
     /// Written aside and renamed, so that it is there whole or not at all.
-    fn write_format(&self, file: &Path) -> std::io::Result<()> {
+    fn write_format(&self) -> std::io::Result<()> {
         let aside = self.path.join("format.new");
         let mut out = File::create(&aside)?;
         writeln!(out, "{FORMAT_PREFIX}{FORMAT}")?;
         out.sync_all()?;
-        fs::rename(&aside, file)?;
+        fs::rename(&aside, self.format())?;
+        self.sync()
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
         if cfg!(unix) {
             File::open(&self.path)?.sync_all()?;
         }

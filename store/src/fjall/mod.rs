@@ -72,12 +72,16 @@ impl FjallStore {
     /// `Locked` names the process that has it open; `Version` where another format is in it; `Corrupt`; those of the file system.
     pub fn open(path: &Path, settings: &FjallSettings) -> Result<Self> {
         let directory = Directory::own(path)?;
-        let database = Database::builder(directory.database())
-            .cache_size(settings.cache_bytes)
-            .max_journaling_size(settings.journal_bytes.max(64 * 1024 * 1024))
-            .worker_threads(settings.workers.max(1))
-            .open()
-            .map_err(|error| of_fjall(error, "open the store", path))?;
+        let open = |database: &Path| {
+            Database::builder(database)
+                .cache_size(settings.cache_bytes)
+                .max_journaling_size(settings.journal_bytes.max(64 * 1024 * 1024))
+                .worker_threads(settings.workers.max(1))
+                .open()
+                .map_err(|error| of_fjall(error, "open the store", path))
+        };
+        directory.make(|aside| open(aside).map(drop))?;
+        let database = open(&directory.database())?;
         let open = Open { names: HashMap::new(), trees: Vec::new(), database, _directory: directory };
         Ok(Self {
             path: path.to_owned(),
