@@ -11,11 +11,12 @@ use std::fmt::Debug;
 /// Calls block: on a disk, reads take microseconds where the block is cached, and a synced commit takes what the disk takes.
 /// All calls may be made from any thread; commits are applied in the order in which they are called.
 pub trait KeyValue: Debug + Send + Sync + 'static {
-    /// Opens a keyspace, and makes it where there is none. Once this answers, it is there after a restart.
+    /// Opens a keyspace, and makes it where there is none. Once this answers, it is there after a restart. What it is for counts when it
+    /// is made.
     ///
     /// # Errors
     /// Those of the file system; `Closed`.
-    fn open_keyspace(&self, name: &str) -> Result<Keyspace>;
+    fn open_keyspace(&self, name: &str, purpose: Purpose) -> Result<Keyspace>;
 
     /// Removes a keyspace with all it holds, at a cost that does not depend on how much that is.
     ///
@@ -57,6 +58,18 @@ pub trait KeyValue: Debug + Send + Sync + 'static {
     /// `Key` are the exceptions: nothing was applied, and later commits work.
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<()>;
 
+    /// Moves what of a keyspace is in memory to its place on the disk, so that it costs no memory any more. Takes as long as the disk does.
+    ///
+    /// # Errors
+    /// `Dropped`, `Closed`; those of the file system.
+    fn flush(&self, keyspace: Keyspace) -> Result<()>;
+
+    /// How much room all of it takes, and how much there is.
+    ///
+    /// # Errors
+    /// `Closed`; those of the file system.
+    fn usage(&self) -> Result<Usage>;
+
     /// Ends it: what was committed is written out, and the directory is free for another. Twice is once.
     ///
     /// # Errors
@@ -70,6 +83,24 @@ const MAX_KEY: usize = 65_535;
 /// A keyspace of an open store: valid until it is dropped or the store is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Keyspace(pub(crate) u32);
+
+/// What a keyspace is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Records that are read one by one, changed and removed.
+    State,
+    /// Records that are written once, read in order, and removed together with the keyspace.
+    Log,
+}
+
+/// How much room a store takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes it takes, in memory or on the disk.
+    pub bytes: u64,
+    /// Bytes that the file system it lies on has left; `None` where it lies on none.
+    pub free: Option<u64>,
+}
 
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,8 @@
 //! The key-value store in memory: gone with the process.
 
 use crate::{
-    Direction, Durability, Error, KeyValue, Keyspace, Limit, Page, Result, WriteBatch, key_value::Collector,
+    Direction, Durability, Error, KeyValue, Keyspace, Limit, Page, Purpose, Result, Usage, WriteBatch,
+    key_value::Collector,
 };
 use bytes::Bytes;
 use std::{
@@ -21,11 +22,18 @@ struct State {
     closed: bool,
     next: u32,
     names: BTreeMap<String, Keyspace>,
-    maps: HashMap<Keyspace, BTreeMap<Bytes, Bytes>>,
+    maps: HashMap<Keyspace, Map>,
+}
+
+#[derive(Debug, Default)]
+struct Map {
+    entries: BTreeMap<Bytes, Bytes>,
+    /// Bytes of keys and values.
+    bytes: u64,
 }
 
 impl State {
-    fn map(&self, keyspace: Keyspace) -> Result<&BTreeMap<Bytes, Bytes>> {
+    fn map(&self, keyspace: Keyspace) -> Result<&Map> {
         if self.closed {
             return Err(Error::Closed);
         }
@@ -52,7 +60,7 @@ impl MemoryStore {
 }
 
 impl KeyValue for MemoryStore {
-    fn open_keyspace(&self, name: &str) -> Result<Keyspace> {
+    fn open_keyspace(&self, name: &str, _purpose: Purpose) -> Result<Keyspace> {
         let mut state = self.state_mut()?;
         if let Some(keyspace) = state.names.get(name) {
             return Ok(*keyspace);
@@ -60,7 +68,7 @@ impl KeyValue for MemoryStore {
         let keyspace = Keyspace(state.next);
         state.next += 1;
         state.names.insert(name.to_owned(), keyspace);
-        state.maps.insert(keyspace, BTreeMap::new());
+        state.maps.insert(keyspace, Map::default());
         Ok(keyspace)
     }
 
@@ -79,7 +87,7 @@ impl KeyValue for MemoryStore {
     }
 
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        Ok(self.state().map(keyspace)?.get(key).cloned())
+        Ok(self.state().map(keyspace)?.entries.get(key).cloned())
     }
 
     fn scan(
@@ -96,8 +104,9 @@ impl KeyValue for MemoryStore {
         if to.is_some_and(|to| to <= from) {
             return Ok(found.finish());
         }
-        let range =
-            map.range::<[u8], _>((Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded)));
+        let range = map
+            .entries
+            .range::<[u8], _>((Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded)));
         let mut take = |(key, value): (&Bytes, &Bytes)| found.take(key.clone(), value.clone());
         match direction {
             Direction::Forward => _ = range.map(&mut take).find(|taken| !taken),
@@ -127,6 +136,18 @@ impl KeyValue for MemoryStore {
         Ok(())
     }
 
+    fn flush(&self, keyspace: Keyspace) -> Result<()> {
+        self.state().map(keyspace).map(drop)
+    }
+
+    fn usage(&self) -> Result<Usage> {
+        let state = self.state();
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        Ok(Usage { bytes: state.maps.values().map(|map| map.bytes).sum(), free: None })
+    }
+
     fn close(&self) -> Result<()> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         *state = State { closed: true, ..State::default() };
@@ -134,9 +155,16 @@ impl KeyValue for MemoryStore {
     }
 }
 
-fn apply(map: &mut BTreeMap<Bytes, Bytes>, key: Bytes, value: Option<Bytes>) {
-    match value {
-        Some(value) => _ = map.insert(key, value),
-        None => _ = map.remove(&key),
+fn apply(map: &mut Map, key: Bytes, value: Option<Bytes>) {
+    let size = key.len() as u64;
+    let old = match value {
+        Some(value) => {
+            map.bytes += size + value.len() as u64;
+            map.entries.insert(key, value)
+        }
+        None => map.entries.remove(&key),
+    };
+    if let Some(old) = old {
+        map.bytes -= size + old.len() as u64;
     }
 }

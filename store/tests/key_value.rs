@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use ropeway_store::{
     Direction::{Backward, Forward},
-    Durability, Error, KeyValue, Keyspace, Limit, MemoryStore, WriteBatch,
+    Durability, Error, KeyValue, Keyspace, Limit, MemoryStore, Purpose, WriteBatch,
 };
 use std::collections::BTreeMap;
 
@@ -36,6 +36,8 @@ on_every_store!(
     a_dropped_keyspace_is_refused_and_its_name_starts_anew,
     a_batch_with_a_dropped_keyspace_does_nothing,
     a_closed_store_refuses_everything,
+    what_is_flushed_is_still_there,
+    a_store_tells_how_much_room_it_takes,
     random_programs_agree_with_a_map,
 );
 
@@ -50,9 +52,9 @@ fn keys(page: &ropeway_store::Page) -> Vec<&str> {
 }
 
 fn a_batch_is_applied_in_order_over_several_keyspaces(store: &dyn KeyValue) {
-    let a = store.open_keyspace("a").unwrap();
-    let b = store.open_keyspace("b").unwrap();
-    assert_eq!(store.open_keyspace("a").unwrap(), a);
+    let a = store.open_keyspace("a", Purpose::State).unwrap();
+    let b = store.open_keyspace("b", Purpose::State).unwrap();
+    assert_eq!(store.open_keyspace("a", Purpose::State).unwrap(), a);
     assert_eq!(store.keyspaces().unwrap(), ["a", "b"]);
     let mut batch = WriteBatch::new();
     batch.put(a, "k", "1");
@@ -68,7 +70,7 @@ fn a_batch_is_applied_in_order_over_several_keyspaces(store: &dyn KeyValue) {
 }
 
 fn a_key_that_is_empty_or_too_long_is_refused(store: &dyn KeyValue) {
-    let space = store.open_keyspace("s").unwrap();
+    let space = store.open_keyspace("s", Purpose::State).unwrap();
     for len in [0, 65_536] {
         let mut batch = WriteBatch::new();
         batch.put(space, "k", "v");
@@ -80,7 +82,7 @@ fn a_key_that_is_empty_or_too_long_is_refused(store: &dyn KeyValue) {
 }
 
 fn a_scan_is_ordered_both_ways_and_keeps_its_limits(store: &dyn KeyValue) {
-    let space = store.open_keyspace("s").unwrap();
+    let space = store.open_keyspace("s", Purpose::State).unwrap();
     for key in ["b", "a", "d", "c", "e"] {
         put(store, space, key, "0123456789");
     }
@@ -99,21 +101,21 @@ fn a_scan_is_ordered_both_ways_and_keeps_its_limits(store: &dyn KeyValue) {
 }
 
 fn a_dropped_keyspace_is_refused_and_its_name_starts_anew(store: &dyn KeyValue) {
-    let old = store.open_keyspace("s").unwrap();
+    let old = store.open_keyspace("s", Purpose::State).unwrap();
     put(store, old, "k", "v");
     store.drop_keyspace(old).unwrap();
     assert!(matches!(store.drop_keyspace(old), Err(Error::Dropped)));
     assert!(matches!(store.get(old, b"k"), Err(Error::Dropped)));
     assert!(matches!(store.scan(old, b"", None, Forward, ALL), Err(Error::Dropped)));
     assert!(store.keyspaces().unwrap().is_empty());
-    let new = store.open_keyspace("s").unwrap();
+    let new = store.open_keyspace("s", Purpose::State).unwrap();
     assert_ne!(new, old);
     assert_eq!(store.get(new, b"k").unwrap(), None);
 }
 
 fn a_batch_with_a_dropped_keyspace_does_nothing(store: &dyn KeyValue) {
-    let kept = store.open_keyspace("kept").unwrap();
-    let dropped = store.open_keyspace("dropped").unwrap();
+    let kept = store.open_keyspace("kept", Purpose::State).unwrap();
+    let dropped = store.open_keyspace("dropped", Purpose::State).unwrap();
     store.drop_keyspace(dropped).unwrap();
     let mut batch = WriteBatch::new();
     batch.put(kept, "k", "v");
@@ -123,13 +125,35 @@ fn a_batch_with_a_dropped_keyspace_does_nothing(store: &dyn KeyValue) {
     put(store, kept, "k", "later commits work");
 }
 
+fn what_is_flushed_is_still_there(store: &dyn KeyValue) {
+    for purpose in [Purpose::State, Purpose::Log] {
+        let space = store.open_keyspace(&format!("{purpose:?}"), purpose).unwrap();
+        put(store, space, "k", "1");
+        store.flush(space).unwrap();
+        store.flush(space).unwrap();
+        put(store, space, "l", "2");
+        let page = store.scan(space, b"", None, Forward, ALL).unwrap();
+        assert_eq!(keys(&page), ["k", "l"]);
+    }
+}
+
+fn a_store_tells_how_much_room_it_takes(store: &dyn KeyValue) {
+    let space = store.open_keyspace("s", Purpose::Log).unwrap();
+    let before = store.usage().unwrap().bytes;
+    let mut batch = WriteBatch::new();
+    batch.put(space, "k", vec![7; 3_000_000]);
+    store.commit(batch, Durability::PowerLoss).unwrap();
+    assert!(store.usage().unwrap().bytes >= before + 3_000_000);
+    assert_ne!(store.usage().unwrap().free, Some(0));
+}
+
 fn a_closed_store_refuses_everything(store: &dyn KeyValue) {
-    let space = store.open_keyspace("s").unwrap();
+    let space = store.open_keyspace("s", Purpose::State).unwrap();
     store.close().unwrap();
     store.close().unwrap();
     assert!(matches!(store.get(space, b"k"), Err(Error::Closed)));
     assert!(matches!(store.scan(space, b"", None, Forward, ALL), Err(Error::Closed)));
-    assert!(matches!(store.open_keyspace("s"), Err(Error::Closed)));
+    assert!(matches!(store.open_keyspace("s", Purpose::State), Err(Error::Closed)));
     assert!(matches!(store.keyspaces(), Err(Error::Closed)));
     assert!(matches!(store.drop_keyspace(space), Err(Error::Closed)));
     let mut batch = WriteBatch::new();
@@ -139,7 +163,7 @@ fn a_closed_store_refuses_everything(store: &dyn KeyValue) {
 
 /// Against a plain map, with a small generator of its own so that each run is the same.
 fn random_programs_agree_with_a_map(store: &dyn KeyValue) {
-    let space = store.open_keyspace("s").unwrap();
+    let space = store.open_keyspace("s", Purpose::State).unwrap();
     let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     let mut seed = 42u64;
     let mut random = |below: u64| {
@@ -185,15 +209,15 @@ mod directory {
     fn what_was_committed_is_there_after_a_restart_and_what_was_dropped_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path()).unwrap();
-        let kept = store.open_keyspace("kept").unwrap();
-        let dropped = store.open_keyspace("dropped").unwrap();
+        let kept = store.open_keyspace("kept", Purpose::State).unwrap();
+        let dropped = store.open_keyspace("dropped", Purpose::State).unwrap();
         put(&store, kept, "k", "v");
         put(&store, dropped, "k", "v");
         store.drop_keyspace(dropped).unwrap();
         drop(store);
         let store = open(dir.path()).unwrap();
         assert_eq!(store.keyspaces().unwrap(), ["kept"]);
-        let kept = store.open_keyspace("kept").unwrap();
+        let kept = store.open_keyspace("kept", Purpose::State).unwrap();
         assert_eq!(store.get(kept, b"k").unwrap(), Some(Bytes::from("v")));
     }
 

@@ -11,7 +11,8 @@ use ropeway_broker::{
     wrap::{Fault, Meter},
 };
 use ropeway_store::{
-    Direction, Durability, KeyValue, Keyspace, Limit, MemoryStore, Page, Result as Stored, WriteBatch,
+    Direction, Durability, KeyValue, Keyspace, Limit, MemoryStore, Page, Purpose, Result as Stored, Usage,
+    WriteBatch,
 };
 use std::{
     fmt::Debug,
@@ -243,8 +244,8 @@ impl Store for MemoryPlace {
 struct Outliving(Arc<MemoryStore>);
 
 impl KeyValue for Outliving {
-    fn open_keyspace(&self, name: &str) -> Stored<Keyspace> {
-        self.0.open_keyspace(name)
+    fn open_keyspace(&self, name: &str, purpose: Purpose) -> Stored<Keyspace> {
+        self.0.open_keyspace(name, purpose)
     }
 
     fn drop_keyspace(&self, keyspace: Keyspace) -> Stored<()> {
@@ -270,6 +271,14 @@ impl KeyValue for Outliving {
         self.0.scan(keyspace, from, to, direction, limit)
     }
 
+    fn flush(&self, keyspace: Keyspace) -> Stored<()> {
+        self.0.flush(keyspace)
+    }
+
+    fn usage(&self) -> Stored<Usage> {
+        self.0.usage()
+    }
+
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Stored<()> {
         self.0.commit(batch, durability)
     }
@@ -284,7 +293,8 @@ fn copy_store(from: &MemoryStore) -> Stored<MemoryStore> {
     let to = MemoryStore::new();
     let everything = Limit { items: usize::MAX, bytes: usize::MAX };
     for name in from.keyspaces()? {
-        let (source, target) = (from.open_keyspace(&name)?, to.open_keyspace(&name)?);
+        let (source, target) =
+            (from.open_keyspace(&name, Purpose::State)?, to.open_keyspace(&name, Purpose::State)?);
         let mut batch = WriteBatch::new();
         for (key, value) in from.scan(source, &[], None, Direction::Forward, everything)?.items {
             batch.put(target, key, value);

@@ -7,7 +7,8 @@
 mod directory;
 
 use crate::{
-    Direction, Durability, Error, KeyValue, Keyspace, Limit, Page, Result, WriteBatch, key_value::Collector,
+    Direction, Durability, Error, KeyValue, Keyspace, Limit, Page, Purpose, Result, Usage, WriteBatch,
+    key_value::Collector,
 };
 use ::fjall::{Database, Keyspace as Tree, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use bytes::Bytes;
@@ -111,7 +112,7 @@ impl Open {
 }
 
 impl KeyValue for FjallStore {
-    fn open_keyspace(&self, name: &str) -> Result<Keyspace> {
+    fn open_keyspace(&self, name: &str, _purpose: Purpose) -> Result<Keyspace> {
         let mut open = self.write();
         let open = open.as_mut().ok_or(Error::Closed)?;
         if let Some(keyspace) = open.names.get(name) {
@@ -203,6 +204,19 @@ impl KeyValue for FjallStore {
         })
     }
 
+    fn flush(&self, keyspace: Keyspace) -> Result<()> {
+        // Taken out of the lock: this waits for the disk.
+        let tree = self.read().as_ref().ok_or(Error::Closed)?.tree(keyspace)?.clone();
+        tree.rotate_memtable_and_wait().map_err(self.failed("write a keyspace out"))
+    }
+
+    fn usage(&self) -> Result<Usage> {
+        let open = self.read();
+        let bytes = open.as_ref().ok_or(Error::Closed)?.database.disk_space();
+        let bytes = bytes.map_err(self.failed("measure the store"))?;
+        Ok(Usage { bytes, free: free_bytes(&self.path)? })
+    }
+
     fn close(&self) -> Result<()> {
         let Some(open) = self.write().take() else { return Ok(()) };
         let persisted = if self.poisoned.load(Ordering::Acquire) {
@@ -220,6 +234,18 @@ impl Drop for FjallStore {
         // Who wants to know how closing went calls `close`.
         _ = self.close();
     }
+}
+
+#[cfg(unix)]
+fn free_bytes(path: &Path) -> Result<Option<u64>> {
+    let about = rustix::fs::statvfs(path);
+    let about = about.map_err(|error| of_io(error.into(), "measure the disk", path))?;
+    Ok(Some(about.f_bavail.saturating_mul(about.f_frsize)))
+}
+
+#[cfg(not(unix))]
+const fn free_bytes(_: &Path) -> Result<Option<u64>> {
+    Ok(None)
 }
 
 fn of_fjall(error: ::fjall::Error, doing: &str, path: &Path) -> Error {

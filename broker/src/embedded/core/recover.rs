@@ -18,7 +18,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use ropeway_store::{Direction, Durability, KeyValue, Keyspace, Limit, WriteBatch, prefix_end};
+use ropeway_store::{Direction, Durability, KeyValue, Keyspace, Limit, Purpose, WriteBatch, prefix_end};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -75,7 +75,7 @@ impl Core {
             let topic = name.and_then(|name| Topic::new(name).ok()).ok_or_else(|| damaged(&key))?;
             let record = TopicRecord::decode(&value).map_err(|error| at(error, &key))?;
             let life = record.life;
-            let log = self.store.open_keyspace(&state::log_name(life)).map_err(store_error)?;
+            let log = self.store.open_keyspace(&state::log_name(life), Purpose::Log).map_err(store_error)?;
             if record.delayed > 0 {
                 self.timers.set(Timer::Delay(life), now);
             }
@@ -173,7 +173,7 @@ impl Core {
         let lives: HashSet<u64> = self.topics.keys().copied().collect();
         for name in self.store.keyspaces().map_err(store_error)? {
             if state::log_life(&name).is_some_and(|life| !lives.contains(&life)) {
-                let log = self.store.open_keyspace(&name).map_err(store_error)?;
+                let log = self.store.open_keyspace(&name, Purpose::Log).map_err(store_error)?;
                 self.store.drop_keyspace(log).map_err(store_error)?;
             }
         }
@@ -197,7 +197,7 @@ impl Core {
 }
 
 fn open_spaces(store: &dyn KeyValue, rules: &Rules) -> Result<Spaces> {
-    let open = |name: &str| store.open_keyspace(name).map_err(store_error);
+    let open = |name: &str| store.open_keyspace(name, Purpose::State).map_err(store_error);
     let dedup = if rules.dedup.is_some() {
         Some(open(DEDUP)?)
     } else {

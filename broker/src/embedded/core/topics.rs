@@ -10,6 +10,7 @@ use crate::{
     embedded::state::{LAST_LIFE, encode_number, log_name, partition_key, sweep_key, topic_key},
 };
 use bytes::Bytes;
+use ropeway_store::Purpose;
 use std::collections::BTreeSet;
 
 /// The most partitions of a topic.
@@ -35,7 +36,7 @@ impl Core {
         }
         let clock = u64::try_from(step.now.as_millis()).unwrap_or(0);
         let life = clock.max(self.last_life + 1);
-        let log = self.store.open_keyspace(&log_name(life)).map_err(store_error)?;
+        let log = self.store.open_keyspace(&log_name(life), Purpose::Log).map_err(store_error)?;
         self.last_life = life;
         step.batch.put(self.spaces.state, Bytes::from_static(LAST_LIFE), encode_number(life));
         let partitions = (0..spec.partitions).map(|_| PartitionState::default()).collect();

@@ -6,8 +6,8 @@ use crate::{
     Message, MessageBroker, Published, ReaderExt, Start, Target, Timestamp,
 };
 use ropeway_store::{
-    Direction, Error as StoreError, KeyValue, Keyspace, Limit, MemoryStore, Page, Result as StoreResult,
-    WriteBatch,
+    Direction, Error as StoreError, KeyValue, Keyspace, Limit, MemoryStore, Page, Purpose,
+    Result as StoreResult, Usage, WriteBatch,
 };
 use std::{
     path::Path,
@@ -260,8 +260,8 @@ struct Failing {
 }
 
 impl KeyValue for Failing {
-    fn open_keyspace(&self, name: &str) -> StoreResult<Keyspace> {
-        self.inner.open_keyspace(name)
+    fn open_keyspace(&self, name: &str, purpose: Purpose) -> StoreResult<Keyspace> {
+        self.inner.open_keyspace(name, purpose)
     }
     fn drop_keyspace(&self, keyspace: Keyspace) -> StoreResult<()> {
         self.inner.drop_keyspace(keyspace)
@@ -281,6 +281,12 @@ impl KeyValue for Failing {
         limit: Limit,
     ) -> StoreResult<Page> {
         self.inner.scan(keyspace, from, to, direction, limit)
+    }
+    fn flush(&self, keyspace: Keyspace) -> StoreResult<()> {
+        self.inner.flush(keyspace)
+    }
+    fn usage(&self) -> StoreResult<Usage> {
+        self.inner.usage()
     }
     fn commit(&self, batch: WriteBatch, durability: ropeway_store::Durability) -> StoreResult<()> {
         if self.fails.load(SeqCst) {
