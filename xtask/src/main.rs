@@ -1,11 +1,12 @@
 //! Commands for those who work on Ropeway: `cargo xtask VERB`.
 //!
-//! What lives here: picking the verb. Not here: what a verb does (`check.rs`, `test.rs`), the list of verbs (`verbs.rs`), reading
+//! What lives here: picking the verb. Not here: what a verb does (`check.rs`, `test.rs`, `instructions.rs`), the list of verbs (`verbs.rs`), reading
 //! what test programs print (`tally.rs`). Users of Ropeway need none of it.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
 mod check;
+mod instructions;
 mod tally;
 mod test;
 mod verbs;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = words.collect();
     match (verb.as_deref(), rest.as_slice()) {
         (Some("test"), arguments) => test::run(arguments),
+        (Some("instructions"), cells) => instructions::run(cells),
         (Some("check"), []) => check::run(),
         (Some("check"), [first, ..]) => usage(&format!("check takes no arguments, and got \"{first}\"")),
         (None | Some("help" | "-h" | "--help"), _) => {
@@ -40,9 +42,10 @@ fn usage(what: &str) -> ExitCode {
 fn help() -> String {
     let mut text = String::from("cargo xtask VERB\n\n");
     for (name, meaning) in verbs::VERBS {
-        text += &format!("  {name:<6} {meaning}\n");
+        text += &format!("  {name:<12} {meaning}\n");
     }
     text += "\nWhat follows `test` is handed to `cargo test`: cargo xtask test -p ropeway-broker\n";
+    text += "What follows `instructions` are the cells to measure; without, all are.\n";
     text
 }
 
