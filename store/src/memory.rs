@@ -1,4 +1,6 @@
 //! The key-value store in memory: gone with the process.
+//!
+//! Not here: the contract (`key_value.rs`), the store on disk (`fjall/`).
 
 use crate::{
     Direction, Durability, Error, KeyValue, Keyspace, Limit, Page, Purpose, Result, Usage, WriteBatch,
