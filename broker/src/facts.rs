@@ -44,6 +44,9 @@ pub struct Statistics {
     pub not_written: u64,
     /// Messages given back as perhaps written.
     pub unknown: u64,
+    /// Writes to the disk or the memory that were made as one, such as the messages of several publishers and acks together; 0 where the
+    /// backend cannot tell.
+    pub commits: u64,
     /// Messages handed to consumers.
     pub delivered: u64,
     /// Messages handed to readers.

@@ -160,10 +160,12 @@ impl Engine {
             core.finish(&mut step);
             (core.poisoned().cloned(), core.open().is_err())
         };
+        let writes = !step.batch.is_empty();
         let failed = self.commit(&mut step, poisoned.as_ref());
         let more;
         let wake = {
             let mut core = self.core();
+            core.statistics_mut().commits += u64::from(writes && failed.is_none());
             let wake = match &failed {
                 Some(error) => core.poison(&mut step, error),
                 None => core.apply(&mut step),

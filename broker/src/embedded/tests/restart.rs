@@ -301,6 +301,18 @@ impl KeyValue for Failing {
 }
 
 #[tokio::test]
+async fn a_batch_is_one_commit_and_what_is_refused_is_none() {
+    let broker = memory();
+    let orders = make(&broker, "orders", 1).await;
+    let commits = || broker.statistics().commits;
+    let before = commits();
+    publish(&broker, &orders, 0, &["a", "b", "c"]).await;
+    assert_eq!(commits(), before + 1);
+    let _ = broker.publish(&topic("none").into(), vec![text("d")]).await;
+    assert_eq!(commits(), before + 1);
+}
+
+#[tokio::test]
 async fn after_a_failed_commit_nothing_is_written_and_what_was_committed_is_read() {
     let store = Arc::new(Failing::default());
     let settings = EmbeddedSettings::default;
