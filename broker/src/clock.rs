@@ -1,51 +1,97 @@
 //! The clock of the bus. The only place in this crate that asks the machine what time it is.
+//! Not here: how the embedded broker carries its time across restarts (`embedded/time.rs`).
 
 use crate::Timestamp;
 use std::{
     fmt::Debug,
-    sync::{Mutex, PoisonError},
+    sync::{
+        OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
-/// Tells the time of day.
+/// Tells the time, in two ways: what people and other machines mean by a time, and how much of it has passed.
+///
+/// Somebody sets the machine's clock back or forward: the time of day jumps with it, steady time does not. So a time that somebody named
+/// (deliver-at, start at) is compared to the time of day, and a time span (a deadline, an age, a window) is measured in steady time.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// Now. Never earlier than what it answered before.
+    /// The time of day. It jumps, back too, where the machine's clock is set.
     fn now(&self) -> Timestamp;
+
+    /// How much time has passed since [`Self::origin`]. It never goes back, no setting of the machine's clock moves it, and it goes on
+    /// while the machine sleeps, where the operating system can tell.
+    fn steady(&self) -> Duration;
+
+    /// What steady time counts from. Where two clocks answer the same (those of two processes, say), their steady times can be compared.
+    fn origin(&self) -> u128;
 }
 
-/// The machine's clock, made monotonic: where it is set back, time goes on at the pace of the monotonic clock.
-#[derive(Debug, Default)]
+/// The machine's clock. Steady time counts from the machine's start on Linux, and from the start of this process elsewhere.
+///
+/// In a test that pauses tokio's time and moves it ahead, both times run ahead with it.
+#[derive(Debug)]
 pub struct SystemClock {
-    last: Mutex<Option<(Timestamp, Instant)>>,
+    start: Duration,
+    at: Instant,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        // In this order, so that as much or more has passed by the machine's clock than by tokio's.
+        let start = passed();
+        Self { start, at: Instant::now() }
+    }
+}
+
+impl SystemClock {
+    /// How much tokio's time is ahead, and the machine's steady time.
+    fn ahead(&self) -> (Duration, Duration) {
+        let virtually = self.at.elapsed();
+        let passed = passed();
+        (virtually.saturating_sub(passed.saturating_sub(self.start)), passed)
+    }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let wall = wall();
-        let instant = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (then, at) = last.unwrap_or((wall, instant));
-        let passed = Duration::from_millis(instant.saturating_duration_since(at).as_millis() as u64);
-        let now = wall.max(then + passed);
-        // Only whole milliseconds are taken off, so that asking often does not slow the clock down.
-        *last = Some((now, at + passed));
-        now
+        wall() + self.ahead().0
+    }
+
+    fn steady(&self) -> Duration {
+        let (ahead, passed) = self.ahead();
+        passed + ahead
+    }
+
+    fn origin(&self) -> u128 {
+        static ORIGIN: OnceLock<u128> = OnceLock::new();
+        *ORIGIN.get_or_init(|| boot().unwrap_or_else(|| Uuid::new_v4().as_u128()))
     }
 }
 
-/// A clock that follows tokio's, which a test can pause and move.
+/// A clock that follows tokio's, which a test can pause and move. Its time of day can be set.
 #[derive(Debug)]
 pub struct TokioClock {
-    start: Timestamp,
+    /// What is added to the time that has passed, in milliseconds.
+    shift: AtomicI64,
     at: Instant,
+    origin: u128,
 }
 
 impl TokioClock {
     /// A clock that shows `start` now.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
-        Self { start, at: Instant::now() }
+        let shift = AtomicI64::new(start.as_millis());
+        Self { shift, at: Instant::now(), origin: Uuid::new_v4().as_u128() }
+    }
+
+    /// Sets the time of day, back or forward. Steady time goes on as if nothing had happened.
+    pub fn set(&self, now: Timestamp) {
+        let passed = i64::try_from(self.at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.shift.store(now.as_millis().saturating_sub(passed), Ordering::SeqCst);
     }
 }
 
@@ -57,33 +103,91 @@ impl Default for TokioClock {
 
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
-        self.start + self.at.elapsed()
+        Timestamp::from_millis(self.shift.load(Ordering::SeqCst)) + self.at.elapsed()
+    }
+
+    fn steady(&self) -> Duration {
+        self.at.elapsed()
+    }
+
+    fn origin(&self) -> u128 {
+        self.origin
     }
 }
 
+/// The machine's time of day; below zero where its clock shows a time before 1970.
 pub(crate) fn wall() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    let now = SystemTime::now();
+    let millis = |since: Duration| i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millis(match now.duration_since(UNIX_EPOCH) {
+        Ok(since) => millis(since),
+        Err(before) => -millis(before.duration()),
+    })
+}
+
+/// How much time has passed since what [`boot`] names, else since the first call.
+#[cfg(target_os = "linux")]
+fn passed() -> Duration {
+    // Unlike `Instant`, it counts the time for which the machine was suspended.
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+/// How much time has passed since what [`boot`] names, else since the first call.
+#[cfg(not(target_os = "linux"))]
+fn passed() -> Duration {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    START.get_or_init(std::time::Instant::now).elapsed()
+}
+
+/// Which start of the machine steady time counts from, where it counts from that.
+#[cfg(target_os = "linux")]
+fn boot() -> Option<u128> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(Uuid::try_parse(id.trim()).ok()?.as_u128())
+}
+
+/// Which start of the machine steady time counts from, where it counts from that.
+#[cfg(not(target_os = "linux"))]
+const fn boot() -> Option<u128> {
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_clock_that_was_set_back_goes_on_at_full_speed_however_often_it_is_asked() {
+    #[tokio::test(start_paused = true)]
+    async fn the_machines_clock_runs_ahead_with_a_paused_time_that_is_moved() {
         let clock = SystemClock::default();
-        let ahead = wall() + Duration::from_secs(3600);
-        *clock.last.lock().unwrap() = Some((ahead, Instant::now()));
-        let start = Instant::now();
-        let mut now = clock.now();
-        while start.elapsed() < Duration::from_millis(100) {
-            let next = clock.now();
-            assert!(next >= now);
-            now = next;
+        let (now, steady) = (clock.now(), clock.steady());
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        // What had passed really by the first look counts once.
+        let least = Duration::from_secs(3000);
+        assert!(clock.now().since(now) >= least);
+        assert!(clock.steady() >= steady + least);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_of_day_that_is_set_leaves_steady_time_alone() {
+        let clock = TokioClock::starting_at(Timestamp::from_millis(5_000_000));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let steady = clock.steady();
+        for to in [1_000_000, 9_000_000, -5] {
+            clock.set(Timestamp::from_millis(to));
+            assert_eq!((clock.now(), clock.steady()), (Timestamp::from_millis(to), steady));
         }
-        let end = clock.now();
-        assert!(end >= ahead + Duration::from_millis(99), "{}", end.since(ahead).as_millis());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(clock.now(), Timestamp::from_millis(995));
+    }
+
+    #[test]
+    fn two_clocks_of_this_machine_count_from_the_same() {
+        let (one, other) = (SystemClock::default(), SystemClock::default());
+        assert_eq!(one.origin(), other.origin());
+        let (first, second, third) = (one.steady(), other.steady(), one.steady());
+        assert!(first <= second && second <= third, "{first:?} {second:?} {third:?}");
     }
 }

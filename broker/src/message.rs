@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     ops::{Add, Sub},
+    panic::AssertUnwindSafe,
     str::FromStr,
+    sync::Mutex,
     time::Duration,
 };
-use uuid::Uuid;
+use uuid::{ContextV7, Uuid};
 
 /// The end of the year 9999.
 const LAST_MILLIS: i64 = 253_402_300_799_999;
@@ -28,7 +30,15 @@ impl MessageId {
     /// A new one, ordered by time of making within this process.
     #[must_use]
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        static LAST: Mutex<AssertUnwindSafe<ContextV7>> = Mutex::new(AssertUnwindSafe(ContextV7::new()));
+        Self::made_at(&LAST, crate::clock::wall())
+    }
+
+    /// Where the clock shows a time before 1970, which the form cannot hold, ids are those of its first millisecond.
+    fn made_at(last: &Mutex<AssertUnwindSafe<ContextV7>>, now: Timestamp) -> Self {
+        let since = now.since(Timestamp::from_millis(0));
+        let at = uuid::Timestamp::from_unix(last, since.as_secs(), since.subsec_nanos());
+        Self(Uuid::new_v7(at))
     }
 
     /// The one that follows from `parts`: the same parts give the same id, on every machine.
@@ -405,6 +415,17 @@ mod tests {
         assert_eq!(Epoch::after(None, now), Epoch(1000));
         assert_eq!(Epoch::after(Some(Epoch(5)), now), Epoch(1000));
         assert_eq!(Epoch::after(Some(Epoch(2000)), now), Epoch(2001));
+    }
+
+    #[test]
+    fn ids_are_made_in_order_whatever_the_clock_shows() {
+        let last = Mutex::new(AssertUnwindSafe(ContextV7::new()));
+        let mut before = MessageId::from_u128(0);
+        for millis in [-5, 0, 0, 1_700_000_000_000, 1_700_000_000_000, 1_600_000_000_000, -1, i64::MAX] {
+            let next = MessageId::made_at(&last, Timestamp::from_millis(millis));
+            assert!(next > before || millis == i64::MAX, "{millis}");
+            before = next;
+        }
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Admin for Embedded {
 
     async fn describe_group(&self, group: &Group) -> Result<GroupInfo> {
         self.engine().catch_up();
-        let now = self.engine().now();
+        let now = self.engine().time_of_day();
         let described = self.engine().core().describe_group(group, now);
         described.map_err(self.during(format!("describe group {group:?}")))
     }

@@ -14,6 +14,8 @@ use crate::{
     Result, Statistics, Subscription, Target,
 };
 #[cfg(feature = "embedded")]
+use crate::{Error, ErrorKind, Timestamp};
+#[cfg(feature = "embedded")]
 use ropeway_store::{FjallSettings, FjallStore};
 use ropeway_store::{KeyValue, MemoryStore};
 use std::{sync::Arc, time::Duration};
@@ -45,9 +47,10 @@ impl Embedded {
     ///
     /// # Errors
     /// `Conflict` names the process that has the directory open; `Unsupported` for a format of another version; `Corrupt`; `Unavailable`
-    /// where the file system refuses.
+    /// where the file system refuses, or the machine's clock shows a time before 1970, which the files cannot hold.
     #[cfg(feature = "embedded")]
     pub fn open(dir: impl AsRef<std::path::Path>, settings: EmbeddedSettings) -> Result<Arc<Self>> {
+        check_clock(crate::clock::wall())?;
         let store =
             FjallStore::open(dir.as_ref(), &FjallSettings::default()).map_err(super::core::store_error)?;
         Self::on_store(Arc::new(store), settings, Durability::PowerLoss, false)
@@ -106,6 +109,15 @@ impl Embedded {
         let topic = topic.clone();
         self.engine().call(move |core, step| core.plant(step, &topic, partition, bytes))
     }
+}
+
+#[cfg(feature = "embedded")]
+fn check_clock(now: Timestamp) -> Result<()> {
+    if now >= Timestamp::from_millis(0) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unavailable, "the machine's clock shows a time before 1970; set it")
+        .on("embedded"))
 }
 
 impl MessageBroker for Embedded {
@@ -176,5 +188,18 @@ impl MessageBroker for Embedded {
         Box::pin(async move {
             _ = tokio::time::timeout(deadline, answer).await;
         })
+    }
+}
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_1970_is_refused_by_name() {
+        assert!(check_clock(Timestamp::from_millis(0)).is_ok());
+        let error = check_clock(Timestamp::from_millis(-1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("1970"), "{error}");
     }
 }

@@ -51,7 +51,7 @@ impl Consumer for GroupConsumer {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         let engine = self.lease.engine.clone();
         for _ in 0..ROUNDS {
-            let now = engine.now();
+            let now = engine.steady();
             let next = engine.core().poll_member(self.member, cx.waker(), now);
             match next {
                 Next::Event(event) => return Poll::Ready(Ok(event)),
@@ -95,13 +95,13 @@ impl Alarm {
         if !engine.inline {
             return Poll::Pending;
         }
-        let Some(due) = engine.core().arm() else { return Poll::Pending };
-        let now = engine.now();
-        if due <= now {
+        let due = engine.core().arm();
+        let Some(left) = due.left(&engine.now()) else { return Poll::Pending };
+        if left.is_zero() {
             engine.pump();
             return Poll::Ready(());
         }
-        let at = Instant::now() + due.since(now).min(Duration::from_secs(86_400));
+        let at = Instant::now() + left.min(Duration::from_secs(86_400));
         let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if sleep.deadline() != at {
             sleep.as_mut().reset(at);

@@ -24,7 +24,7 @@ impl GroupControl {
         Self { engine, member, deadline }
     }
 
-    fn set_in_motion(&self, settled: Settled, woken_by: Option<crate::Timestamp>) {
+    fn set_in_motion(&self, settled: Settled, woken_by: Option<super::time::Steady>) {
         if let Some(share) = settled.drained {
             _ = self.engine.submit(Cost::default(), move |core, step| core.drained(step, share));
         }
@@ -37,10 +37,10 @@ impl GroupControl {
 
 impl Control for GroupControl {
     fn ack(&self, of: &Owned, done: &[Position]) -> Result<()> {
-        let now = self.engine.now();
+        let now = self.engine.steady();
         let (before, settled) = {
             let mut core = self.engine.core();
-            (core.next_due(), core.ack(self.member, of, done, now))
+            (core.due().steady, core.ack(self.member, of, done, now))
         };
         self.set_in_motion(settled?, before);
         Ok(())

@@ -4,10 +4,11 @@
 //! `embedded:` has one thread for it, so that while one commit waits for the disk the commands of the next gather.
 
 use super::{
-    core::{Core, Rules, Step, closed, store_error},
+    core::{Core, Rules, Step, closed, store_error, stored_as},
     queue::{Cost, Queue, Refused, Run},
+    time::{Mark, Pace, Steady},
 };
-use crate::{Answer, Clock, Error, ErrorKind, Result, Timestamp, embedded::core::stored_as};
+use crate::{Answer, Clock, Error, ErrorKind, Result, Timestamp};
 use ropeway_store::KeyValue;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,7 +21,7 @@ use tokio::sync::oneshot;
 pub(super) struct Engine {
     core: Mutex<Core>,
     store: Arc<dyn KeyValue>,
-    clock: Arc<dyn Clock>,
+    pace: Pace,
     queue: Queue,
     /// Held by who runs a step.
     turn: Mutex<()>,
@@ -37,11 +38,15 @@ impl Engine {
         most: Cost,
         inline: bool,
     ) -> Result<Self> {
-        let core = Core::recover(store.clone(), rules.clone(), clock.now())?;
+        let mut pace = None;
+        let core = Core::recover(store.clone(), rules.clone(), |stored| {
+            pace.insert(Pace::resume(clock.clone(), stored)).now()
+        })?;
+        let pace = pace.unwrap_or_else(|| Pace::resume(clock, None));
         Ok(Self {
             core: Mutex::new(core),
             store,
-            clock,
+            pace,
             queue: Queue::new(most),
             turn: Mutex::new(()),
             inline,
@@ -58,8 +63,18 @@ impl Engine {
         &*self.store
     }
 
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
+    /// The time, by both clocks.
+    pub(super) fn now(&self) -> Mark {
+        self.pace.now()
+    }
+
+    /// What deadlines go by.
+    pub(super) fn steady(&self) -> Steady {
+        self.pace.steady()
+    }
+
+    pub(super) fn time_of_day(&self) -> Timestamp {
+        self.pace.time_of_day()
     }
 
     /// The error of every call after close.
@@ -145,11 +160,12 @@ impl Engine {
     fn step(&self) -> bool {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let commands = self.queue.take();
-        let mut step = Step::new(self.now(), stored_as(self.rules.durability));
+        let now = self.now();
+        let mut step = Step::new(now, stored_as(self.rules.durability));
         let (poisoned, over) = {
             let mut core = self.core();
             // After close nothing is due any more: what is left to do is done when the store is opened next.
-            let is_due = core.open().is_ok() && core.next_due().is_some_and(|due| due <= step.now);
+            let is_due = core.open().is_ok() && core.due().is_over(&now);
             if commands.is_empty() && !is_due {
                 return false;
             }
@@ -170,7 +186,7 @@ impl Engine {
                 Some(error) => core.poison(&mut step, error),
                 None => core.apply(&mut step),
             };
-            more = !over && (core.next_due().is_some_and(|due| due <= step.now) || !self.queue.is_empty());
+            more = !over && (core.due().is_over(&now) || !self.queue.is_empty());
             wake
         };
         if over && let Err(error) = self.store.close() {
@@ -216,8 +232,8 @@ impl Engine {
             if self.core().open().is_err() {
                 return;
             }
-            let due = self.core().next_due();
-            self.queue.wait(due, self.now());
+            let left = self.core().due().left(&self.now());
+            self.queue.wait(left);
         }
     }
 }

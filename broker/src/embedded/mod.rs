@@ -9,6 +9,8 @@
 //! | `dedup_count` | `1000000` | how many ids are remembered at the most |
 //! | `queue_messages`, `queue_bytes` | `65536`, `64MiB` | what may wait to be written; more is answered *not written* (`Throttled`) |
 //!
+//! What a clock that is set back or forward does and does not change is told in `time.rs`.
+//!
 //! `core/` decides, and is pure; `engine.rs` runs it; `broker.rs`, `admin.rs`, `consumer.rs`, `control.rs` and `reader.rs` are the contract on
 //! top; `record.rs` and `state.rs` are what is stored. Not here: the store itself (`ropeway-store`), what all backends share.
 
@@ -24,6 +26,7 @@ mod reader;
 mod record;
 mod settings;
 mod state;
+mod time;
 
 #[cfg(test)]
 mod tests;

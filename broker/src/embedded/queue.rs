@@ -23,7 +23,7 @@ pub(super) struct Cost {
 const STEP_BYTES: usize = 4 * 1024 * 1024;
 /// The most commands of one step.
 const STEP_COMMANDS: usize = 16_384;
-/// The longest wait: a clock that jumps is noticed within it.
+/// The longest wait for what is due later: time for which the machine slept is noticed within it.
 #[cfg(feature = "embedded")]
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -150,12 +150,12 @@ impl Queue {
         taken
     }
 
-    /// Waits until there is a command, something is due, or that has changed.
+    /// Waits until there is a command, something is due (in `left`), or that has changed.
     #[cfg(feature = "embedded")]
-    pub(super) fn wait(&self, due: Option<crate::Timestamp>, now: crate::Timestamp) {
+    pub(super) fn wait(&self, left: Option<std::time::Duration>) {
         let mut state = self.state();
         if state.commands.is_empty() && !state.nudged {
-            let time = due.map_or(LONGEST, |due| due.since(now).min(LONGEST));
+            let time = left.map_or(LONGEST, |left| left.min(LONGEST));
             if !time.is_zero() {
                 state = self
                     .changed

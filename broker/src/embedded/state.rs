@@ -5,7 +5,9 @@
 //! Not here: messages (`record.rs`).
 
 use crate::{
-    Epoch, Error, ErrorKind, Group, MessageId, Position, Result, Retention, Timestamp, Topic, varint,
+    Epoch, Error, ErrorKind, Group, MessageId, Position, Result, Retention, Timestamp, Topic,
+    embedded::time::{Mark, Steady},
+    varint,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use std::time::Duration;
@@ -23,6 +25,7 @@ pub(super) const PARTITIONS: &[u8] = b"P";
 pub(super) const GROUPS: &[u8] = b"G";
 pub(super) const CURSORS: &[u8] = b"C";
 pub(super) const SWEEPS: &[u8] = b"X";
+pub(super) const MARK: &[u8] = b"M";
 
 /// The keyspace of the messages of a life.
 pub(super) fn log_name(life: u64) -> String {
@@ -131,13 +134,15 @@ pub(super) fn seen_key(life: u64, id: MessageId) -> Bytes {
 }
 
 /// When ids are forgotten, in that order: its value is the [`seen_key`].
-pub(super) fn forget_key(at: Timestamp, seen: &[u8]) -> Bytes {
+pub(super) fn forget_key(at: Steady, seen: &[u8]) -> Bytes {
+    let at = Timestamp::from_millis(i64::try_from(at.as_millis()).unwrap_or(i64::MAX));
     [&b"t"[..], &sortable(at), seen].concat().into()
 }
 
 /// When, in a [`forget_key`].
-pub(super) fn parse_forget_key(key: &[u8]) -> Option<Timestamp> {
-    from_sortable(key.get(1..9)?)
+pub(super) fn parse_forget_key(key: &[u8]) -> Option<Steady> {
+    let at = from_sortable(key.get(1..9)?)?;
+    Some(Steady::from_millis(u64::try_from(at.as_millis()).unwrap_or(0)))
 }
 
 /// A topic.
@@ -266,6 +271,27 @@ pub(super) fn decode_number(bytes: &[u8]) -> Result<u64> {
     read(bytes, "number", |from| from.number())
 }
 
+/// What time it is.
+pub(super) fn encode_mark(mark: &Mark) -> Bytes {
+    let mut out = Writer::new();
+    out.number(mark.steady.as_millis());
+    out.number(mark.time_of_day.as_millis() as u64);
+    out.bytes(&mark.origin.to_be_bytes());
+    out.number(u64::try_from(mark.passed.as_millis()).unwrap_or(u64::MAX));
+    out.finish()
+}
+
+pub(super) fn decode_mark(bytes: &[u8]) -> Result<Mark> {
+    read(bytes, "time", |from| {
+        Some(Mark {
+            steady: Steady::from_millis(from.number()?),
+            time_of_day: Timestamp::from_millis(from.number()? as i64),
+            origin: u128::from_be_bytes(from.bytes()?.try_into().ok()?),
+            passed: Duration::from_millis(from.number()?),
+        })
+    })
+}
+
 struct Writer(BytesMut);
 
 impl Writer {
@@ -359,11 +385,13 @@ mod tests {
             let partition = PartitionRecord { low, next, freed: low / 2, last: Timestamp::from_millis(b as i64), bytes: a };
             prop_assert_eq!(PartitionRecord::decode(&partition.encode()).unwrap(), partition);
             prop_assert_eq!(decode_number(&encode_number(a)).unwrap(), a);
+            let mark = Mark { steady: Steady::from_millis(a), time_of_day: Timestamp::from_millis(b as i64), origin: a.into(), passed: Duration::from_millis(b) };
+            prop_assert_eq!(decode_mark(&encode_mark(&mark)).unwrap(), mark);
         }
 
         #[test]
         fn hostile_records_and_keys_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = (TopicRecord::decode(&bytes), PartitionRecord::decode(&bytes), CursorRecord::decode(&bytes), decode_number(&bytes));
+            let _ = (TopicRecord::decode(&bytes), PartitionRecord::decode(&bytes), CursorRecord::decode(&bytes), decode_number(&bytes), decode_mark(&bytes));
             let _ = (parse_cursor_key(&bytes), parse_partition_key(&bytes), parse_due_key(&bytes), parse_id_key(&bytes), log_offset(&bytes));
         }
 

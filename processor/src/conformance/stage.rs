@@ -268,6 +268,14 @@ impl Clock for StoreClock {
     fn now(&self) -> Timestamp {
         self.0.now()
     }
+
+    fn steady(&self) -> Duration {
+        self.0.now().since(Timestamp::from_millis(0))
+    }
+
+    fn origin(&self) -> u128 {
+        0
+    }
 }
 
 /// A message of that key whose payload is the number.

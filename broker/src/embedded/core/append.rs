@@ -161,7 +161,7 @@ impl Core {
         };
         let position = if repeat {
             None
-        } else if let Some(due) = message.deliver_at.filter(|due| *due > step.now) {
+        } else if let Some(due) = message.deliver_at.filter(|due| *due > step.time_of_day) {
             self.delay(step, life, partition, due, message);
             None
         } else {
@@ -182,7 +182,7 @@ impl Core {
         let (log, retention) = (topic.log, &topic.retention);
         let part = topic.partitions.get_mut(partition as usize)?;
         // Times of a partition never go back, so that they can be searched.
-        part.last = part.last.max(step.now);
+        part.last = part.last.max(step.time_of_day);
         let record = record(&mut self.arena, part.last);
         let offset = part.next;
         let key = self.arena.bytes(12, |out| out.put_slice(&log_key(partition, offset)));
@@ -191,7 +191,7 @@ impl Core {
         if let Some(age) = retention.age
             && !self.timers.is_set(Timer::Retention(life))
         {
-            self.timers.set(Timer::Retention(life), part.last + age);
+            self.timers.set(Timer::Retention(life), step.now + age);
         }
         if retention.bytes.is_some_and(|most| part.bytes > most) {
             self.timers.set_by(Timer::Retention(life), step.now + super::retention::PACE);

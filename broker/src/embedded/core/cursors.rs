@@ -4,7 +4,7 @@
 //! step that stores the cursor anyway.
 
 use super::{Core, MemberId, ShareId, Step, timers::Timer};
-use crate::{Acked, Error, ErrorKind, Owned, Position, Result, Timestamp};
+use crate::{Acked, Error, ErrorKind, Owned, Position, Result, embedded::time::Steady};
 use std::task::Waker;
 
 /// What acks set in motion.
@@ -12,7 +12,7 @@ use std::task::Waker;
 pub(in crate::embedded) struct Settled {
     waker: Option<Waker>,
     /// When they are to be stored, where that is the next thing that is due.
-    pub(in crate::embedded) due: Option<Timestamp>,
+    pub(in crate::embedded) due: Option<Steady>,
     /// The partition has nothing in flight, and its owner is closing: see [`Core::drained`].
     pub(in crate::embedded) drained: Option<ShareId>,
 }
@@ -41,7 +41,7 @@ impl Core {
         member: MemberId,
         of: &Owned,
         done: &[Position],
-        now: Timestamp,
+        now: Steady,
     ) -> Result<Settled> {
         let id = self.owned_share(member, of)?;
         self.check_delivered(id, of, done)?;
@@ -50,7 +50,7 @@ impl Core {
             self.note_dirty(member, id, now);
             settled.due = self.timers.next();
             // Where consumers keep the time, this one has to look at it again.
-            if settled.due < self.armed || self.armed.is_none() {
+            if settled.due < self.armed.steady || self.armed.steady.is_none() {
                 let waker = self.members.get_mut(&member).and_then(|member| member.waker.take());
                 settled.waker = settled.waker.or(waker);
             }
@@ -120,7 +120,7 @@ impl Core {
         found
     }
 
-    fn note_dirty(&mut self, member_id: MemberId, id: ShareId, now: Timestamp) {
+    fn note_dirty(&mut self, member_id: MemberId, id: ShareId, now: Steady) {
         let (Some(member), Some(share)) = (self.members.get_mut(&member_id), self.shares.get_mut(&id)) else {
             return;
         };

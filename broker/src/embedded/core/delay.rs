@@ -1,5 +1,7 @@
 //! Messages that are not to be delivered yet: stored by due time, moved to their partition when that has come, taken back by id.
 //!
+//! A message is due when the machine's clock shows its time, so never early by that: set forward, it brings what is due then; set back, it makes
+//! what is still here wait.
 //! In memory there is only when the next one of each topic is due. Moving appends and removes in one commit, so a message is never in
 //! both places or in none.
 
@@ -41,7 +43,7 @@ impl Core {
         let place = due_key(life, due, seq);
         step.batch.put(self.spaces.schedule, id_key(life, message.id, seq), place.clone());
         step.batch.put(self.spaces.schedule, place, value);
-        self.timers.set_by(Timer::Delay(life), due);
+        self.delays.set_by(life, due);
     }
 
     /// Moves what is due to its partition.
@@ -54,11 +56,11 @@ impl Core {
             .store
             .scan(schedule, &from, to.as_deref(), Direction::Forward, PIECE)
             .map_err(store_error)?;
-        let mut next = page.more.then_some(step.now);
+        let mut next = page.more.then_some(step.time_of_day);
         let mut floor = floor;
         for (key, value) in page.items {
             let Some((due, seq)) = parse_due_key(&key) else { continue };
-            if due > step.now {
+            if due > step.time_of_day {
                 next = Some(due);
                 break;
             }
@@ -70,7 +72,7 @@ impl Core {
             topic.delay_floor = floor;
         }
         if let Some(next) = next {
-            self.timers.set_by(Timer::Delay(life), next);
+            self.delays.set_by(life, next);
         }
         Ok(())
     }
@@ -107,7 +109,7 @@ impl Core {
         for (key, place) in page.items {
             // One that is decided upon in this very step is gone from the state, and still in the store.
             let due = parse_due_key(&place).map(|(due, _)| due);
-            if parse_id_key(&key).is_none() || due.is_none_or(|due| due <= step.now) {
+            if parse_id_key(&key).is_none() || due.is_none_or(|due| due <= step.time_of_day) {
                 continue;
             }
             if !step.cancelled.insert(place.clone()) {

@@ -10,10 +10,11 @@ use super::{
     store_error,
 };
 use crate::{
-    Batch, Delivery, Error, ErrorKind, Event, GapReason, GoneReason, Message, Position, Result, Timestamp,
+    Batch, Delivery, Error, ErrorKind, Event, GapReason, GoneReason, Message, Position, Result,
     embedded::{
         record,
         state::{log_key, log_offset},
+        time::Steady,
     },
 };
 use bytes::Bytes;
@@ -98,7 +99,7 @@ impl Found {
 
 impl Core {
     /// What a member is returned next.
-    pub(in crate::embedded) fn poll_member(&mut self, id: MemberId, waker: &Waker, now: Timestamp) -> Next {
+    pub(in crate::embedded) fn poll_member(&mut self, id: MemberId, waker: &Waker, now: Steady) -> Next {
         loop {
             let Some(member) = self.members.get_mut(&id) else {
                 return Next::End(super::closed(self.rules.backend));

@@ -9,7 +9,10 @@ use super::{
     store_error,
     timers::Timer,
 };
-use crate::{AckWindow, Assignment, Epoch, Error, ErrorKind, Event, GoneReason, Owned, Position, Timestamp};
+use crate::{
+    AckWindow, Assignment, Epoch, Error, ErrorKind, Event, GoneReason, Owned, Position,
+    embedded::time::Steady,
+};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -54,7 +57,7 @@ impl Core {
             Some(old) => reopen(&old),
         };
         let stored = share.epoch.max((self.last_epoch > 0).then_some(Epoch(self.last_epoch)));
-        share.epoch = Some(Epoch::after(stored, step.now));
+        share.epoch = Some(Epoch::after(stored, step.time_of_day));
         share.life = life;
         share.next = window.position().1;
         share.window = Some(window);
@@ -97,7 +100,7 @@ impl Core {
         &mut self,
         list: Vec<(ShareId, Owned)>,
         drain: Duration,
-        now: Timestamp,
+        now: Steady,
     ) -> Option<Event> {
         let mut partitions = Vec::with_capacity(list.len());
         for (id, owned) in list {
@@ -185,7 +188,7 @@ impl Core {
         &mut self,
         step: &mut Step,
         id: MemberId,
-        deadline: Timestamp,
+        deadline: Steady,
         reply: oneshot::Sender<Unacked>,
     ) {
         let Some(member) = self.members.get_mut(&id).filter(|member| member.ended.is_none()) else {
@@ -281,7 +284,7 @@ impl Core {
         use crate::embedded::state::{HEALTH, encode_number};
         self.writable()?;
         self.store.get(self.spaces.state, HEALTH).map_err(store_error)?;
-        let now = u64::try_from(step.now.as_millis()).unwrap_or(0);
+        let now = u64::try_from(step.time_of_day.as_millis()).unwrap_or(0);
         step.batch.put(self.spaces.state, bytes::Bytes::from_static(HEALTH), encode_number(now));
         Ok(())
     }

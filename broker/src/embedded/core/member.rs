@@ -5,7 +5,8 @@
 use super::{MemberId, ShareId};
 use crate::{
     AckWindow, Assignment, Bound, Epoch, Error, Event, Group, InFlight, Owned, Position, Room, Start, Topic,
-    balance::TopicPartition, embedded::state::CursorRecord,
+    balance::TopicPartition,
+    embedded::{state::CursorRecord, time::Steady},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -23,7 +24,7 @@ pub(super) struct GroupState {
     pub(super) members: BTreeMap<String, MemberId>,
     pub(super) shares: BTreeMap<TopicPartition, ShareId>,
     /// When it last had a member, as far as that is stored.
-    pub(super) last_seen: crate::Timestamp,
+    pub(super) last_seen: Steady,
 }
 
 /// A member of a group.
@@ -102,7 +103,7 @@ pub(super) struct Share {
     pub(super) home: String,
     pub(super) owner: Option<MemberId>,
     /// Since when it is owned.
-    pub(super) since: crate::Timestamp,
+    pub(super) since: Steady,
     /// Who will own it when the owner has given it up.
     pub(super) target: Option<String>,
     /// The offset that is read next.
@@ -135,7 +136,7 @@ impl Share {
             last_owner: String::new(),
             home: String::new(),
             owner: None,
-            since: crate::Timestamp::default(),
+            since: Steady::default(),
             target: None,
             next: 0,
             caught: None,

@@ -6,7 +6,7 @@
 //!
 //! Topics are in `topics.rs`, appending and deduplication in `append.rs`, delay in `delay.rs`, who owns what in `groups.rs` and `handover.rs`, acks
 //! in `cursors.rs`, what consumers get in `delivery.rs` and readers in `following.rs`, what is removed in `retention.rs`, reports in `describe.rs`,
-//! loading in `recover.rs`.
+//! loading in `recover.rs`, what is due when in `timers.rs`.
 
 mod append;
 mod cursors;
@@ -32,12 +32,15 @@ pub(super) use append::{Verdict, stored_as};
 pub(super) use cursors::Settled;
 pub(super) use delivery::{Next, Plan};
 pub(super) use step::Step;
+pub(super) use timers::Due;
 
 use super::{
     record::Arena,
     state::{self, group_key, partition_key, topic_key},
+    time::Steady,
 };
 use crate::{Durability, Error, ErrorKind, Group, Result, Statistics, Timestamp, Topic};
+use bytes::Bytes;
 use member::{GroupState, Member, ReaderState, Share, Told};
 use ropeway_store::{KeyValue, Keyspace};
 use std::{
@@ -58,6 +61,10 @@ pub(super) type Life = u64;
 const MAX_MAP: usize = 1024 * 1024;
 /// How exactly it is stored when a group last had a member.
 const SEEN_STEP: Duration = Duration::from_secs(3600);
+/// How exactly it is stored what time it is; only with what is stored anyway.
+const MARK_STEP: Duration = Duration::from_secs(1);
+/// When background work is tried again that failed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What does not change while the broker is open.
 #[derive(Clone, Debug)]
@@ -92,7 +99,12 @@ pub(super) struct Core {
     shares: HashMap<ShareId, Share>,
     members: HashMap<MemberId, Member>,
     readers: HashMap<ReaderId, ReaderState>,
-    timers: Timers,
+    /// What is due when in steady time.
+    timers: Timers<Steady, Timer>,
+    /// When the next delayed message of each topic is due.
+    delays: Timers<Timestamp, Life>,
+    /// When the time was stored last.
+    marked: Option<Steady>,
     last_life: u64,
     /// The highest epoch of a group that was deleted.
     last_epoch: u64,
@@ -103,18 +115,18 @@ pub(super) struct Core {
     poisoned: Option<Error>,
     closed: bool,
     /// The due time that waiting consumers know of, where they keep the timers.
-    armed: Option<Timestamp>,
+    armed: Due,
 }
 
 impl Core {
     /// When [`Self::tick`] has something to do.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.timers.next()
+    pub(super) fn due(&self) -> Due {
+        Due { steady: self.timers.next(), time_of_day: self.delays.next() }
     }
 
     /// Notes that somebody waits for the next due time.
-    pub(super) fn arm(&mut self) -> Option<Timestamp> {
-        self.armed = self.timers.next();
+    pub(super) fn arm(&mut self) -> Due {
+        self.armed = self.due();
         self.armed
     }
 
@@ -171,13 +183,22 @@ impl Core {
     /// Does what is due, a bounded piece of it.
     pub(super) fn tick(&mut self, step: &mut Step) {
         // A piece that left something to do sets its timer to now: it is the next step's.
+        let mut lives = Vec::new();
+        while let Some(life) = self.delays.pop(step.time_of_day) {
+            lives.push(life);
+        }
+        for life in lives {
+            if let Err(error) = self.move_due(step, life) {
+                tracing::error!(%error, "delayed messages cannot be moved; it is tried again");
+                self.delays.set(life, step.time_of_day + AGAIN);
+            }
+        }
         let mut done = Vec::new();
         while let Some(timer) = self.timers.pop(step.now) {
             done.push(timer);
         }
         for timer in done {
             let result = match timer {
-                Timer::Delay(life) => self.move_due(step, life),
                 Timer::Drain(share) => {
                     self.drain_over(step, share);
                     Ok(())
@@ -197,7 +218,7 @@ impl Core {
             };
             if let Err(error) = result {
                 tracing::error!(%error, ?timer, "background work of the embedded broker failed; it is tried again");
-                self.timers.set(timer, step.now + Duration::from_secs(1));
+                self.timers.set(timer, step.now + AGAIN);
             }
         }
     }
@@ -235,6 +256,21 @@ impl Core {
                 write_seen(step, self.spaces.state, &group, state);
             }
         }
+        self.mark(step);
+    }
+
+    /// Stores what time it is, so that steady time goes on from here when the broker is opened next.
+    fn mark(&mut self, step: &mut Step) {
+        let stale = self.marked.is_none_or(|marked| step.now.since(marked) >= MARK_STEP);
+        let wanted = self.closed || (stale && !step.batch.is_empty());
+        if wanted && self.rules.possible != Durability::Volatile && self.poisoned.is_none() {
+            self.marked = Some(step.now);
+            step.batch.put(
+                self.spaces.state,
+                Bytes::from_static(state::MARK),
+                state::encode_mark(&step.mark),
+            );
+        }
     }
 
     /// Makes visible what was committed; answers whom to wake.
@@ -247,9 +283,7 @@ impl Core {
         for (member, told) in std::mem::take(&mut step.told) {
             self.tell(member, told, &mut wake);
         }
-        if self.armed != self.timers.next()
-            && self.timers.next().is_some_and(|next| self.armed.is_none_or(|armed| next < armed))
-        {
+        if self.due().is_before(&self.armed) {
             wake.extend(self.members.values_mut().filter_map(|member| member.waker.take()));
             wake.extend(self.readers.values_mut().filter_map(|reader| reader.waker.take()));
         }
@@ -400,8 +434,7 @@ impl Core {
 }
 
 fn write_seen(step: &mut Step, space: Keyspace, group: &Group, state: &GroupState) {
-    let at = u64::try_from(state.last_seen.as_millis()).unwrap_or(0);
-    step.batch.put(space, group_key(group), state::encode_number(at));
+    step.batch.put(space, group_key(group), state::encode_number(state.last_seen.as_millis()));
 }
 
 pub(super) fn closed(backend: &'static str) -> Error {

@@ -1,7 +1,7 @@
 //! From the store to the state, when the broker is opened.
 
 use super::{
-    Core, Rules, Spaces, Timers,
+    Core, Due, Rules, Spaces, Timers,
     member::{GroupState, Share},
     store_error,
     timers::Timer,
@@ -15,6 +15,7 @@ use crate::{
             self, CURSORS, CursorRecord, FORMAT, FORMAT_KEY, GROUPS, LAST_EPOCH, LAST_LIFE, PARTITIONS,
             PartitionRecord, SWEEPS, TOPICS, TopicRecord, decode_number, encode_number,
         },
+        time::{Mark, Steady},
     },
 };
 use bytes::Bytes;
@@ -27,11 +28,11 @@ use std::{
 const DEDUP: &str = "dedup";
 
 impl Core {
-    /// The state that a store holds; an empty store holds an empty one.
+    /// The state that a store holds; an empty store holds an empty one. `now` is told what time it was when that was last stored.
     pub(in crate::embedded) fn recover(
         store: Arc<dyn KeyValue>,
         rules: Rules,
-        now: Timestamp,
+        now: impl FnOnce(Option<Mark>) -> Mark,
     ) -> Result<Self> {
         let spaces = open_spaces(&*store, &rules)?;
         check_format(&*store, spaces.state)?;
@@ -39,6 +40,8 @@ impl Core {
             let stored = store.get(spaces.state, key).map_err(store_error)?;
             stored.map_or(Ok(0), |bytes| decode_number(&bytes))
         };
+        let stored = store.get(spaces.state, state::MARK).map_err(store_error)?;
+        let now = now(stored.map(|bytes| state::decode_mark(&bytes)).transpose()?);
         let mut core = Self {
             last_life: number(LAST_LIFE)?,
             last_epoch: number(LAST_EPOCH)?,
@@ -52,24 +55,26 @@ impl Core {
             members: HashMap::new(),
             readers: HashMap::new(),
             timers: Timers::default(),
+            delays: Timers::default(),
+            marked: None,
             last_id: 0,
             remembered: 0,
             statistics: Statistics::default(),
             poisoned: None,
             closed: false,
-            armed: None,
+            armed: Due::default(),
             store,
         };
-        core.load_topics(now)?;
-        core.load_partitions(now)?;
+        core.load_topics(&now)?;
+        core.load_partitions(now.steady)?;
         core.load_groups()?;
-        core.load_sweeps(now)?;
+        core.load_sweeps(now.steady)?;
         core.drop_orphans()?;
-        core.count_remembered(now)?;
+        core.count_remembered(now.steady)?;
         Ok(core)
     }
 
-    fn load_topics(&mut self, now: Timestamp) -> Result<()> {
+    fn load_topics(&mut self, now: &Mark) -> Result<()> {
         for (key, value) in entries(&*self.store, self.spaces.state, TOPICS)? {
             let name = key.strip_prefix(TOPICS).and_then(|name| std::str::from_utf8(name).ok());
             let topic = name.and_then(|name| Topic::new(name).ok()).ok_or_else(|| damaged(&key))?;
@@ -77,10 +82,10 @@ impl Core {
             let life = record.life;
             let log = self.store.open_keyspace(&state::log_name(life), Purpose::Log).map_err(store_error)?;
             if record.delayed > 0 {
-                self.timers.set(Timer::Delay(life), now);
+                self.delays.set(life, now.time_of_day);
             }
             if record.retention.age.is_some() || record.retention.bytes.is_some() {
-                self.timers.set(Timer::Retention(life), now);
+                self.timers.set(Timer::Retention(life), now.steady);
             }
             let partitions = (0..record.partitions).map(|_| PartitionState::default()).collect();
             self.names.insert(topic.clone(), life);
@@ -102,7 +107,7 @@ impl Core {
         Ok(())
     }
 
-    fn load_partitions(&mut self, now: Timestamp) -> Result<()> {
+    fn load_partitions(&mut self, now: Steady) -> Result<()> {
         let mut loaded: HashMap<u64, u32> = HashMap::new();
         for (key, value) in entries(&*self.store, self.spaces.state, PARTITIONS)? {
             let (life, partition) = state::parse_partition_key(&key).ok_or_else(|| damaged(&key))?;
@@ -136,7 +141,7 @@ impl Core {
             let name = key.strip_prefix(GROUPS).and_then(|name| std::str::from_utf8(name).ok());
             let group = name.and_then(|name| Group::new(name).ok()).ok_or_else(|| damaged(&key))?;
             let last_seen = decode_number(&value).map_err(|error| at(error, &key))?;
-            let last_seen = Timestamp::from_millis(i64::try_from(last_seen).unwrap_or(i64::MAX));
+            let last_seen = Steady::from_millis(last_seen);
             self.groups.insert(group, GroupState { last_seen, ..GroupState::default() });
         }
         for (key, value) in entries(&*self.store, self.spaces.state, CURSORS)? {
@@ -160,7 +165,7 @@ impl Core {
         Ok(())
     }
 
-    fn load_sweeps(&mut self, now: Timestamp) -> Result<()> {
+    fn load_sweeps(&mut self, now: Steady) -> Result<()> {
         for (key, value) in entries(&*self.store, self.spaces.state, SWEEPS)? {
             let life = decode_number(&value).map_err(|error| at(error, &key))?;
             self.timers.set(Timer::Sweep(life), now);
@@ -180,7 +185,7 @@ impl Core {
         Ok(())
     }
 
-    fn count_remembered(&mut self, now: Timestamp) -> Result<()> {
+    fn count_remembered(&mut self, now: Steady) -> Result<()> {
         if let Some(space) = self.spaces.dedup {
             let mut count = 0;
             each(&*self.store, space, b"t", |_, _| {

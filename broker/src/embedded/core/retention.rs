@@ -9,6 +9,7 @@ use crate::{
     embedded::{
         record::appended,
         state::{log_key, log_offset},
+        time::Steady,
     },
 };
 use bytes::Bytes;
@@ -83,7 +84,7 @@ impl Core {
     pub(super) fn retain(&mut self, step: &mut Step, life: Life) -> Result<()> {
         let Some(topic) = self.topics.get(&life) else { return Ok(()) };
         let (age, most) = (topic.retention.age, topic.retention.bytes);
-        let mut next: Option<Timestamp> = None;
+        let mut next: Option<Steady> = None;
         for partition in 0..topic.count() {
             if let Some(due) = self.retain_partition(step, life, partition, age, most)? {
                 next = Some(next.map_or(due, |next| next.min(due)));
@@ -103,7 +104,7 @@ impl Core {
         partition: u32,
         age: Option<Duration>,
         most: Option<u64>,
-    ) -> Result<Option<Timestamp>> {
+    ) -> Result<Option<Steady>> {
         let Some(topic) = self.topics.get(&life) else { return Ok(None) };
         let (log, name) = (topic.log, topic.topic.clone());
         let Some(part) = topic.partition(partition) else { return Ok(None) };
@@ -135,10 +136,10 @@ impl Core {
         for ((key, value), taken) in page.items.into_iter().zip(times) {
             let offset = log_offset(&key).unwrap_or(low);
             let due = age.map(|age| taken + age);
-            let old = due.is_some_and(|due| due <= step.now);
+            let old = due.is_some_and(|due| due <= step.time_of_day);
             let much = over(bytes) && offset < last;
             if !old && !much {
-                again = due.map(|due| due.max(step.now + PACE));
+                again = due.map(|due| step.now + due.since(step.time_of_day).max(PACE));
                 break;
             }
             if offset >= limit {
@@ -162,7 +163,7 @@ impl Core {
     }
 
     /// The first offset that a live group has not finished.
-    fn kept_for_groups(&self, now: Timestamp, topic: &Topic, life: Life, partition: u32) -> u64 {
+    fn kept_for_groups(&self, now: Steady, topic: &Topic, life: Life, partition: u32) -> u64 {
         let key = (topic.clone(), partition);
         self.groups
             .values()

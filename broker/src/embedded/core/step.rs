@@ -1,7 +1,10 @@
 //! One step: what a number of commands decided, to be committed at once and then made visible.
 
 use super::{Life, MemberId, ShareId, member::Told};
-use crate::{Error, MessageId, Timestamp};
+use crate::{
+    Error, MessageId, Timestamp,
+    embedded::time::{Mark, Steady},
+};
 use bytes::Bytes;
 use ropeway_store::{Durability, WriteBatch};
 use std::collections::{BTreeSet, HashSet};
@@ -11,8 +14,12 @@ pub(in crate::embedded) type After = Box<dyn FnOnce(Option<&Error>) + Send>;
 
 /// What is decided and not yet committed.
 pub(in crate::embedded) struct Step {
-    /// When it is decided.
-    pub(in crate::embedded) now: Timestamp,
+    /// When it is decided: what deadlines, ages and windows go by.
+    pub(in crate::embedded) now: Steady,
+    /// When it is decided, by the machine's clock: what delays go by and messages are stamped with.
+    pub(in crate::embedded) time_of_day: Timestamp,
+    /// Both, as they are stored.
+    pub(super) mark: Mark,
     /// What will be written.
     pub(in crate::embedded) batch: WriteBatch,
     /// What the commit must survive.
@@ -39,9 +46,11 @@ pub(in crate::embedded) struct Step {
 }
 
 impl Step {
-    pub(in crate::embedded) fn new(now: Timestamp, durability: Durability) -> Self {
+    pub(in crate::embedded) fn new(mark: Mark, durability: Durability) -> Self {
         Self {
-            now,
+            now: mark.steady,
+            time_of_day: mark.time_of_day,
+            mark,
             batch: WriteBatch::new(),
             durability,
             touched: Vec::new(),

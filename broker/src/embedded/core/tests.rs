@@ -6,6 +6,7 @@ use super::{Core, MemberId, Next, Rules, Step, Verdict};
 use crate::{
     Bound, Durability, ErrorKind, Event, GoneReason, Group, Message, Owned, Position, Subscription, Target,
     Timestamp, Topic, TopicSpec,
+    embedded::time::{Mark, Steady},
 };
 use ropeway_store::{KeyValue, MemoryStore};
 use std::{sync::Arc, task::Waker, time::Duration};
@@ -13,7 +14,7 @@ use std::{sync::Arc, task::Waker, time::Duration};
 struct Bench {
     core: Core,
     store: Arc<MemoryStore>,
-    now: Timestamp,
+    now: Mark,
 }
 
 fn topic() -> Topic {
@@ -38,8 +39,12 @@ fn rules() -> Rules {
 impl Bench {
     fn new(partitions: u32) -> Self {
         let store = Arc::new(MemoryStore::new());
-        let now = Timestamp::from_millis(1_000_000);
-        let core = Core::recover(store.clone(), rules(), now).unwrap();
+        let now = Mark {
+            steady: Steady::from_millis(1_000_000),
+            time_of_day: Timestamp::from_millis(1_000_000),
+            ..Mark::default()
+        };
+        let core = Core::recover(store.clone(), rules(), |_| now).unwrap();
         let mut bench = Self { core, store, now };
         bench
             .step(|core, step| core.create_topic(step, &topic(), &TopicSpec::partitions(partitions)))
@@ -49,8 +54,13 @@ impl Bench {
 
     /// The same state as a process finds it that opens the store now.
     fn reopened(self) -> Self {
-        let core = Core::recover(self.store.clone(), rules(), self.now).unwrap();
+        let core = Core::recover(self.store.clone(), rules(), |_| self.now).unwrap();
         Self { core, ..self }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.steady = self.now.steady + time;
+        self.now.time_of_day = self.now.time_of_day + time;
     }
 
     fn step<T>(&mut self, decide: impl FnOnce(&mut Core, &mut Step) -> T) -> T {
@@ -83,7 +93,7 @@ impl Bench {
 
     fn poll(&mut self, member: MemberId) -> Option<Event> {
         loop {
-            match self.core.poll_member(member, Waker::noop(), self.now) {
+            match self.core.poll_member(member, Waker::noop(), self.now.steady) {
                 Next::Event(event) => return Some(event),
                 Next::End(error) => panic!("{error}"),
                 Next::Wait => return None,
@@ -153,7 +163,7 @@ fn a_partition_without_room_waits_once_however_much_is_published() {
     let state = &bench.core.members[&member];
     assert_eq!((state.waiting.len(), state.ready.len()), (1, 0));
     let (of, position) = first[0].clone();
-    bench.core.ack(member, &of, &[position], bench.now).unwrap();
+    bench.core.ack(member, &of, &[position], bench.now.steady).unwrap();
     assert_eq!(bench.drain(member).1.len(), 1);
 }
 
@@ -185,7 +195,7 @@ fn a_forward_of_which_one_message_is_refused_writes_nothing() {
     for verdict in &verdicts {
         assert!(matches!(verdict, Verdict::Refused(error) if error.kind() == ErrorKind::TooLarge));
     }
-    let info = bench.core.describe_group(&Group::new("g").unwrap(), bench.now).unwrap();
+    let info = bench.core.describe_group(&Group::new("g").unwrap(), bench.now.time_of_day).unwrap();
     assert_eq!((info.partitions[0].end.1, info.partitions[0].unfinished), (1, Some(1)));
     let old = Owned { epoch: crate::Epoch(of.epoch.0 - 1), ..of };
     let verdicts = bench.step(|core, step| core.forward(step, member, &old, &[position], &out[..1]));
@@ -198,12 +208,12 @@ fn the_time_to_drain_runs_from_when_it_was_told() {
     let first = bench.join(|s| s.drain = Duration::from_secs(10));
     bench.drain(first);
     bench.join(|_| ());
-    bench.now = bench.now + Duration::from_secs(9);
+    bench.pass(Duration::from_secs(9));
     assert!(matches!(bench.poll(first), Some(Event::Revoking { .. })));
-    bench.now = bench.now + Duration::from_millis(9_999);
+    bench.pass(Duration::from_millis(9_999));
     bench.step(|_, _| ());
     assert!(bench.poll(first).is_none());
-    bench.now = bench.now + Duration::from_millis(1);
+    bench.pass(Duration::from_millis(1));
     bench.step(|_, _| ());
     assert!(matches!(bench.poll(first), Some(Event::Gone(_, GoneReason::DrainOver))));
 }
@@ -214,7 +224,7 @@ fn epochs_lives_and_append_times_grow_though_the_clock_is_set_back() {
     bench.publish(0, &[1]);
     let member = bench.join(|_| ());
     let (owned, got) = bench.drain(member);
-    bench.now = bench.now - Duration::from_secs(3600);
+    bench.now.time_of_day = bench.now.time_of_day - Duration::from_secs(3600);
     let mut bench = bench.reopened();
     bench.publish(0, &[1]);
     let member = bench.join(|_| ());

@@ -34,7 +34,7 @@ impl Core {
                 "the embedded broker does not compact topics; keep messages by age or bytes",
             ));
         }
-        let clock = u64::try_from(step.now.as_millis()).unwrap_or(0);
+        let clock = u64::try_from(step.time_of_day.as_millis()).unwrap_or(0);
         let life = clock.max(self.last_life + 1);
         let log = self.store.open_keyspace(&log_name(life), Purpose::Log).map_err(store_error)?;
         self.last_life = life;
@@ -121,7 +121,8 @@ impl Core {
         step.topics.remove(&life);
         step.touched.retain(|(other, _)| *other != life);
         step.batch.put(self.spaces.state, sweep_key(life), encode_number(life));
-        for timer in [Timer::Delay(life), Timer::Retention(life), Timer::Free(life)] {
+        self.delays.clear(life);
+        for timer in [Timer::Retention(life), Timer::Free(life)] {
             self.timers.clear(timer);
         }
         self.timers.set(Timer::Sweep(life), step.now);

@@ -1,31 +1,15 @@
 //! What a directory keeps: positions, holes, delays, epochs, remembered ids; who may open it; and what happens when a commit fails.
 
-use super::support::*;
+use super::{disk::Disk, support::*};
 use crate::{
-    Clock, ConsumerExt, Durability, Embedded, EmbeddedSettings, ErrorKind, Event, GoneReason, Health,
-    Message, MessageBroker, Published, ReaderExt, Start, Target, Timestamp,
-};
-use ropeway_store::{
-    Direction, Error as StoreError, KeyValue, Keyspace, Limit, MemoryStore, Page, Purpose,
-    Result as StoreResult, Usage, WriteBatch,
+    ConsumerExt, Durability, Embedded, EmbeddedSettings, ErrorKind, Event, GoneReason, Health, Message,
+    MessageBroker, Published, ReaderExt, Start, Target, Timestamp,
 };
 use std::{
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
-
-#[derive(Debug, Default)]
-struct HandClock(AtomicI64);
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(SeqCst))
-    }
-}
 
 fn open(dir: &Path) -> Arc<Embedded> {
     Embedded::open(dir, EmbeddedSettings::default()).unwrap()
@@ -80,7 +64,7 @@ async fn acks_are_stored_within_the_interval_without_a_word() {
     consumer.control().ack(&of, &positions[..1]).unwrap();
     // The flush finds nothing to store once the interval has done it.
     let stored = async {
-        while broker.engine().core().next_due().is_some() {
+        while broker.engine().core().due().steady.is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -132,7 +116,7 @@ async fn a_static_member_gets_back_after_a_restart_what_it_had() {
 #[tokio::test]
 async fn delays_and_remembered_ids_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let clock = Arc::new(HandClock(AtomicI64::new(1_000_000)));
+    let clock = HandClock::starting_at(1_000_000);
     let settings = EmbeddedSettings {
         clock: clock.clone(),
         dedup_window: Some(Duration::from_secs(60)),
@@ -155,7 +139,7 @@ async fn delays_and_remembered_ids_survive_a_restart() {
     let mut reader = broker.read().await.unwrap();
     reader.follow(&orders, None, Start::Earliest).await.unwrap();
     assert!(matches!(next_read(&mut *reader).await, Event::CaughtUp(_)));
-    clock.0.store(1_010_000, SeqCst);
+    clock.set(1_010_000);
     let Event::Batch(batch) = next_read(&mut *reader).await else { panic!() };
     assert_eq!(texts(&contents(&batch)), ["two"]);
     assert_eq!(batch.deliveries[0].message, two);
@@ -252,54 +236,6 @@ async fn durability_is_what_was_asked_for_or_refused() {
     assert_eq!(refused.failed().unwrap().error.kind(), ErrorKind::Unsupported);
 }
 
-/// A store whose commits fail when it is told to.
-#[derive(Debug, Default)]
-struct Failing {
-    inner: MemoryStore,
-    fails: AtomicBool,
-}
-
-impl KeyValue for Failing {
-    fn open_keyspace(&self, name: &str, purpose: Purpose) -> StoreResult<Keyspace> {
-        self.inner.open_keyspace(name, purpose)
-    }
-    fn drop_keyspace(&self, keyspace: Keyspace) -> StoreResult<()> {
-        self.inner.drop_keyspace(keyspace)
-    }
-    fn keyspaces(&self) -> StoreResult<Vec<String>> {
-        self.inner.keyspaces()
-    }
-    fn get(&self, keyspace: Keyspace, key: &[u8]) -> StoreResult<Option<bytes::Bytes>> {
-        self.inner.get(keyspace, key)
-    }
-    fn scan(
-        &self,
-        keyspace: Keyspace,
-        from: &[u8],
-        to: Option<&[u8]>,
-        direction: Direction,
-        limit: Limit,
-    ) -> StoreResult<Page> {
-        self.inner.scan(keyspace, from, to, direction, limit)
-    }
-    fn flush(&self, keyspace: Keyspace) -> StoreResult<()> {
-        self.inner.flush(keyspace)
-    }
-    fn usage(&self) -> StoreResult<Usage> {
-        self.inner.usage()
-    }
-    fn commit(&self, batch: WriteBatch, durability: ropeway_store::Durability) -> StoreResult<()> {
-        if self.fails.load(SeqCst) {
-            let source = std::io::Error::other("the disk is on fire");
-            return Err(StoreError::Io { doing: "commit".into(), source });
-        }
-        self.inner.commit(batch, durability)
-    }
-    fn close(&self) -> StoreResult<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_batch_is_one_commit_and_what_is_refused_is_none() {
     let broker = memory();
@@ -314,7 +250,7 @@ async fn a_batch_is_one_commit_and_what_is_refused_is_none() {
 
 #[tokio::test]
 async fn after_a_failed_commit_nothing_is_written_and_what_was_committed_is_read() {
-    let store = Arc::new(Failing::default());
+    let store = Arc::new(Disk::default());
     let settings = EmbeddedSettings::default;
     let broker = Embedded::on_store(store.clone(), settings(), Durability::PowerLoss, false).unwrap();
     let orders = make(&broker, "orders", 1).await;
@@ -322,7 +258,7 @@ async fn after_a_failed_commit_nothing_is_written_and_what_was_committed_is_read
     let mut consumer = subscribe(&broker, |_| (), "g", &[&orders]).await;
     assigned(&mut *consumer).await;
     let (of, _) = batch(&mut *consumer).await;
-    store.fails.store(true, SeqCst);
+    store.commits_fail.store(true, SeqCst);
     let outcomes = broker.publish(&(&orders).into(), vec![text("lost?")]).await;
     let Published::Unknown(failed) = &outcomes.0[0] else { panic!("{outcomes:?}") };
     assert_eq!(failed.message.payload.as_deref(), Some(&b"lost?"[..]));
@@ -334,7 +270,7 @@ async fn after_a_failed_commit_nothing_is_written_and_what_was_committed_is_read
     }
     assert!(cause.unwrap().to_string().contains("on fire"), "{cause:?}");
     // From now on the disk would work again; nobody can know what it holds, so nothing is written.
-    store.fails.store(false, SeqCst);
+    store.commits_fail.store(false, SeqCst);
     let outcomes = broker.publish(&(&orders).into(), vec![text("later")]).await;
     let Published::NotWritten(failed) = &outcomes.0[0] else { panic!("{outcomes:?}") };
     assert!(failed.error.to_string().contains("open it again"), "{}", failed.error);

@@ -1,13 +1,65 @@
 //! What these tests share: names, brokers, and waiting for an event.
 
 use crate::{
-    Assignment, Consumer, ConsumerExt, Embedded, EmbeddedSettings, Event, Group, Message, MessageBroker,
-    Owned, Position, Reader, ReaderExt, Subscription, Target, Timestamp, TokioClock, Topic, TopicSpec,
+    Assignment, Clock, Consumer, ConsumerExt, Embedded, EmbeddedSettings, Event, Group, Message,
+    MessageBroker, Owned, Position, Reader, ReaderExt, Subscription, Target, Timestamp, TokioClock, Topic,
+    TopicSpec,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 /// A patience that only a broken broker exhausts.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A clock that stands still until a test moves it.
+#[derive(Debug)]
+pub(super) struct HandClock {
+    time_of_day: AtomicI64,
+    passed: AtomicU64,
+    origin: u128,
+}
+
+impl HandClock {
+    pub(super) fn starting_at(millis: i64) -> Arc<Self> {
+        Self::booted(millis, 1)
+    }
+
+    /// The clock of a machine that was started again; another number is another start.
+    pub(super) fn booted(millis: i64, origin: u128) -> Arc<Self> {
+        Arc::new(Self { time_of_day: AtomicI64::new(millis), passed: AtomicU64::new(0), origin })
+    }
+
+    /// Sets the time of day.
+    pub(super) fn set(&self, millis: i64) {
+        self.time_of_day.store(millis, SeqCst);
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap();
+        self.passed.fetch_add(millis, SeqCst);
+        self.time_of_day.fetch_add(i64::try_from(millis).unwrap(), SeqCst);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.time_of_day.load(SeqCst))
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_millis(self.passed.load(SeqCst))
+    }
+
+    fn origin(&self) -> u128 {
+        self.origin
+    }
+}
 
 pub(super) fn topic(name: &str) -> Topic {
     Topic::new(name).unwrap()
