@@ -2,12 +2,12 @@
 //!
 //! Not here: the event itself (`event.rs`), who cancels (`runtime/`).
 
-use crate::{Event, event::Place};
+use crate::{Event, event::Place, layer::Reins};
 use ropeway_broker::{
     Epoch, Error, ErrorKind, Failed, Headers, Message, MessageBroker, MessageBrokerExt, MessageBuilder,
     PublishFailed, Receipt, Target, wire,
 };
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 /// What goes with one attempt of one handler: its number, the token that ends it, the way to publish what follows from it.
@@ -19,7 +19,9 @@ pub struct Context(Arc<Inner>);
 struct Inner {
     event: Event,
     attempt: u32,
-    cancel: CancellationToken,
+    reins: Arc<Reins>,
+    /// Below that of the reins, since an attempt that takes too long is cancelled alone. Made when somebody asks for it.
+    cancel: OnceLock<CancellationToken>,
     broker: Option<Arc<dyn MessageBroker>>,
 }
 
@@ -27,10 +29,10 @@ impl Context {
     pub(crate) fn new(
         event: Event,
         attempt: u32,
-        cancel: CancellationToken,
+        reins: Arc<Reins>,
         broker: Option<Arc<dyn MessageBroker>>,
     ) -> Self {
-        Self(Arc::new(Inner { event, attempt, cancel, broker }))
+        Self(Arc::new(Inner { event, attempt, reins, cancel: OnceLock::new(), broker }))
     }
 
     /// The event that is handled.
@@ -56,18 +58,18 @@ impl Context {
     /// What it returns then is neither retried nor dead-lettered, and burns no attempt; only `Done` counts, where the partition is still held.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancel.is_cancelled()
+        self.0.cancel.get().unwrap_or(&self.0.reins.cancel).is_cancelled()
     }
 
     /// Waits until [`Self::is_cancelled`].
     pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
-        self.0.cancel.cancelled()
+        self.cancellation().cancelled()
     }
 
     /// The token behind [`Self::is_cancelled`], to hand on.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.0.cancel
+        self.0.cancel.get_or_init(|| self.0.reins.cancel.child_token())
     }
 
     /// What ties all messages of one business transaction together: the event's correlation id, or its own id where it starts one.
@@ -161,7 +163,7 @@ mod tests {
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn context(message: MessageBuilder) -> Context {
-        Context::new(message.build().into(), 1, CancellationToken::new(), None)
+        Context::new(message.build().into(), 1, Arc::default(), None)
     }
 
     #[test]
@@ -174,7 +176,7 @@ mod tests {
         assert_eq!(second.headers.get_str(wire::TRACEPARENT), Some(PARENT));
         assert_eq!(second.headers.get_str(wire::TRACESTATE), Some("a=b"));
         let id = second.id.to_string();
-        let second = Context::new(second.into(), 1, CancellationToken::new(), None);
+        let second = Context::new(second.into(), 1, Arc::default(), None);
         let third = second.derive(Message::builder()).build();
         assert_eq!(third.headers.get_str(wire::CORRELATION_ID), Some(&*first.event().id().to_string()));
         assert_eq!(third.headers.get_str(wire::CAUSATION_ID), Some(&*id));

@@ -7,10 +7,15 @@ use crate::Undecodable;
 use bytes::Bytes;
 use ropeway_broker::{Epoch, Headers, Message, MessageId, Position, Timestamp, Topic};
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// A message and where it lies. Cloning is cheap.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct Event(Arc<Placed>);
+
+// Shared, since an event is held by its lane, its context and its handler at the same time.
+#[derive(Clone, Debug)]
+struct Placed {
     message: Message,
     place: Option<Place>,
 }
@@ -31,74 +36,74 @@ pub struct Place {
 impl Event {
     /// An event that lies on the bus.
     #[must_use]
-    pub const fn placed(message: Message, place: Place) -> Self {
-        Self { message, place: Some(place) }
+    pub fn placed(message: Message, place: Place) -> Self {
+        Self(Arc::new(Placed { message, place: Some(place) }))
     }
 
     /// The message.
     #[must_use]
-    pub const fn message(&self) -> &Message {
-        &self.message
+    pub fn message(&self) -> &Message {
+        &self.0.message
     }
 
     /// The message, taken out.
     #[must_use]
     pub fn into_message(self) -> Message {
-        self.message
+        Arc::unwrap_or_clone(self.0).message
     }
 
     /// Where it lies; `None` for one that did not come over the bus.
     #[must_use]
-    pub const fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
+    pub fn place(&self) -> Option<&Place> {
+        self.0.place.as_ref()
     }
 
     /// The topic it came from, where it came over the bus.
     #[must_use]
     pub fn topic(&self) -> Option<&Topic> {
-        self.place.as_ref().map(|place| &place.topic)
+        self.place().map(|place| &place.topic)
     }
 
     /// Its type, where it says one.
     #[must_use]
     pub fn event_type(&self) -> Option<&str> {
-        self.message.event_type()
+        self.0.message.event_type()
     }
 
     /// The id of the message.
     #[must_use]
-    pub const fn id(&self) -> MessageId {
-        self.message.id
+    pub fn id(&self) -> MessageId {
+        self.0.message.id
     }
 
     /// The key.
     #[must_use]
-    pub const fn key(&self) -> Option<&Bytes> {
-        self.message.key.as_ref()
+    pub fn key(&self) -> Option<&Bytes> {
+        self.0.message.key.as_ref()
     }
 
     /// The key as text, where it is text.
     #[must_use]
     pub fn key_str(&self) -> Option<&str> {
-        self.message.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
+        self.0.message.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
     }
 
     /// The headers.
     #[must_use]
-    pub const fn headers(&self) -> &Headers {
-        &self.message.headers
+    pub fn headers(&self) -> &Headers {
+        &self.0.message.headers
     }
 
     /// The payload; `None` is a tombstone.
     #[must_use]
-    pub const fn payload(&self) -> Option<&Bytes> {
-        self.message.payload.as_ref()
+    pub fn payload(&self) -> Option<&Bytes> {
+        self.0.message.payload.as_ref()
     }
 
     /// When the producer made it.
     #[must_use]
-    pub const fn timestamp(&self) -> Timestamp {
-        self.message.timestamp
+    pub fn timestamp(&self) -> Timestamp {
+        self.0.message.timestamp
     }
 
     /// The payload as JSON. A tombstone is decoded as `null`.
@@ -106,7 +111,7 @@ impl Event {
     /// # Errors
     /// What does not fit and where in the document.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
-        let payload = self.message.payload.as_deref().unwrap_or(b"null");
+        let payload = self.0.message.payload.as_deref().unwrap_or(b"null");
         let mut json = serde_json::Deserializer::from_slice(payload);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
@@ -125,7 +130,7 @@ impl Event {
 impl From<Message> for Event {
     /// An event that did not come over the bus.
     fn from(message: Message) -> Self {
-        Self { message, place: None }
+        Self(Arc::new(Placed { message, place: None }))
     }
 }
 

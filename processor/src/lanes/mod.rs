@@ -4,10 +4,14 @@
 //! waits for its next attempt, or is ready to run, and everything behind it waits. Lanes are exact: two keys never share one, so a slow
 //! key never delays another. Work without key has a lane of its own. Ready lanes take turns, first come, first served.
 //!
+//! Some of what is behind a head may be sent out with it ([`Lanes::follow`]), to be run in that order without asking again; what of it was
+//! not started can be taken back ([`Lanes::take_back`]).
+//!
 //! Costs: a hash look-up to push and to finish, all else constant; a retry costs the logarithm of how many wait for one; [`Lanes::forget`]
 //! looks at everything. About 100 bytes for each piece of work and 60 for each live key, beside the work itself.
 //!
-//! Invariants: at most one of a key is out; work of a key goes out in the order it came in; a ticket is given back exactly once.
+//! Invariants: work of a key goes out in the order it came in, and is given back in that order; what is out of a key lies before all else
+//! of it; a ticket is given back exactly once.
 //! Not here: how much may run at a time and running it (`pool/`), how long to wait before a retry (`retry.rs`).
 
 #[cfg(test)]
@@ -54,7 +58,10 @@ struct Lane<K> {
     key: Option<K>,
     head: usize,
     tail: usize,
-    out: bool,
+    /// How many are out, from the head on.
+    out: usize,
+    /// The last of them; the head where none is.
+    last_out: usize,
 }
 
 /// Work that was given back and is over.
@@ -92,7 +99,8 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
                 index
             }
             None => {
-                let index = self.lanes.insert(Lane { key: key.clone(), head: at, tail: at, out: false });
+                let index =
+                    self.lanes.insert(Lane { key: key.clone(), head: at, tail: at, out: 0, last_out: at });
                 if let Some(key) = key {
                     self.by_key.insert(key, index);
                 }
@@ -113,9 +121,35 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
             self.ready.push_back(lane);
         }
         let lane = self.lanes.get_mut(self.ready.pop_front()?)?;
-        lane.out = true;
+        lane.out = 1;
+        lane.last_out = lane.head;
         self.out += 1;
         Some(Ticket(lane.head))
+    }
+
+    /// Takes out what is behind the last of its lane that is out. It must not be started before that is over, nor where that failed.
+    pub(crate) fn follow(&mut self, ticket: &Ticket) -> Option<Ticket> {
+        let lane = self.lanes.get_mut(self.work.get(ticket.0)?.lane)?;
+        let behind = self.work.get(lane.last_out)?.behind?;
+        lane.out += 1;
+        lane.last_out = behind;
+        self.out += 1;
+        Some(Ticket(behind))
+    }
+
+    /// Takes the last of its lane that is out back in: it was not started. What was sent out last comes back first.
+    pub(crate) fn take_back(&mut self, ticket: Ticket) {
+        let Some(index) = self.work.get(ticket.0).map(|work| work.lane) else { return };
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.out = lane.out.saturating_sub(1);
+        self.out = self.out.saturating_sub(1);
+        lane.last_out = lane.head;
+        for _ in 1..lane.out {
+            lane.last_out = self.work.get(lane.last_out).and_then(|work| work.behind).unwrap_or(lane.head);
+        }
+        if lane.out == 0 {
+            self.ready.push_back(index);
+        }
     }
 
     /// The work that is out.
@@ -140,15 +174,18 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
         match (work.behind, self.lanes.get_mut(work.lane)) {
             (Some(behind), Some(lane)) => {
                 lane.head = behind;
-                lane.out = false;
-                self.ready.push_back(work.lane);
+                lane.out = lane.out.saturating_sub(1);
+                if lane.out == 0 {
+                    lane.last_out = behind;
+                    self.ready.push_back(work.lane);
+                }
             }
             _ => self.close_lane(work.lane),
         }
         Some(if work.forgotten { Finished::Late(work.value) } else { Finished::Current(work.value) })
     }
 
-    /// Lets it wait and run again at `due`; its key waits with it. One that was forgotten is finished instead.
+    /// Lets it wait and run again at `due`; its key waits with it. One that was forgotten is finished instead. Nothing behind it may be out.
     pub(crate) fn retry(&mut self, ticket: Ticket, due: Instant) -> Option<T> {
         if self.is_late(&ticket) {
             return match self.finish(ticket)? {
@@ -156,7 +193,7 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
             };
         }
         let lane = self.work.get(ticket.0)?.lane;
-        self.lanes.get_mut(lane)?.out = false;
+        self.lanes.get_mut(lane)?.out = 0;
         self.out = self.out.saturating_sub(1);
         self.retries += 1;
         self.waiting.push(Reverse((due, self.retries, lane)));
@@ -185,7 +222,7 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
         taken: &mut Vec<T>,
     ) {
         let Some(lane) = self.lanes.get(index) else { return };
-        let (out, head) = (lane.out, lane.head);
+        let (mut out, head) = (lane.out, lane.head);
         let mut kept: Option<usize> = None;
         let mut first = None;
         let mut at = Some(head);
@@ -194,7 +231,9 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
             let Some(work) = self.work.get_mut(current) else { break };
             at = work.behind;
             let named = which(&work.value);
-            if named && !(out && current == head) {
+            let is_out = out > 0;
+            out = out.saturating_sub(1);
+            if named && !is_out {
                 taken.push(self.work.remove(current).value);
                 head_changed |= current == head;
                 continue;
@@ -214,6 +253,9 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
         if let Some(lane) = self.lanes.get_mut(index) {
             lane.head = head;
             lane.tail = tail;
+            if lane.out == 0 {
+                lane.last_out = head;
+            }
         }
         // The new head waits for nothing.
         if head_changed && !self.ready.contains(&index) {

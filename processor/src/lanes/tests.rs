@@ -83,10 +83,34 @@ fn what_is_out_and_forgotten_still_holds_its_key_and_comes_back_late() {
     assert_eq!(lanes.finish(next), Some(Finished::Current("new")));
 }
 
+#[test]
+fn what_is_behind_goes_out_with_its_head_in_order_and_comes_back() {
+    let now = start();
+    let mut lanes = Lanes::new();
+    for (key, id) in [(1u8, 10), (1, 11), (2, 20), (1, 12), (1, 13)] {
+        lanes.push(Some(key), id);
+    }
+    let first = lanes.next(now).unwrap();
+    let [second, third] = [lanes.follow(&first).unwrap(), lanes.follow(&first).unwrap()];
+    assert_eq!([&first, &second, &third].map(|ticket| value(&lanes, ticket)), [10, 11, 12]);
+    assert_eq!(lanes.finish(first), Some(Finished::Current(10)));
+    let other = lanes.next(now).unwrap();
+    assert_eq!(value(&lanes, &other), 20);
+    assert!(lanes.next(now).is_none(), "its key is still out");
+    lanes.take_back(third);
+    assert_eq!(lanes.finish(second), Some(Finished::Current(11)));
+    let third = lanes.next(now).unwrap();
+    let fourth = lanes.follow(&third).unwrap();
+    assert_eq!((value(&lanes, &third), value(&lanes, &fourth)), (12, 13));
+    assert!(lanes.follow(&third).is_none());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Push(Option<u8>, u8),
     Next,
+    Follow(prop::sample::Index),
+    TakeBack(prop::sample::Index),
     Finish(prop::sample::Index),
     Retry(prop::sample::Index, u64),
     Pass(u64),
@@ -97,6 +121,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (proptest::option::weighted(0.9, 0u8..6), 0u8..3).prop_map(|(key, part)| Step::Push(key, part)),
         4 => Just(Step::Next),
+        3 => any::<prop::sample::Index>().prop_map(Step::Follow),
+        1 => any::<prop::sample::Index>().prop_map(Step::TakeBack),
         3 => any::<prop::sample::Index>().prop_map(Step::Finish),
         2 => (any::<prop::sample::Index>(), 0u64..50).prop_map(|(i, after)| Step::Retry(i, after)),
         1 => (1u64..40).prop_map(Step::Pass),
@@ -132,13 +158,22 @@ fn runnable(model: &[Entry], i: usize, now: Instant) -> bool {
         }
 }
 
+/// Takes the first that is out of one lane.
+fn pop(out: &mut Vec<VecDeque<Ticket>>, index: prop::sample::Index) -> Ticket {
+    let at = index.index(out.len());
+    let ticket = out[at].pop_front().unwrap();
+    out.retain(|lane| !lane.is_empty());
+    ticket
+}
+
 proptest! {
     #[test]
     fn agree_with_a_plain_list(steps in steps()) {
         let mut now = start();
         let mut lanes: Lanes<u8, (u64, u8)> = Lanes::new();
         let mut model: Vec<Entry> = Vec::new();
-        let mut out: Vec<Ticket> = Vec::new();
+        // What is out, by lane, in the order it went out.
+        let mut out: Vec<VecDeque<Ticket>> = Vec::new();
         let mut id = 0u64;
         for step in steps {
             match step {
@@ -156,11 +191,37 @@ proptest! {
                         let i = model.iter().position(|e| e.id == got).unwrap();
                         prop_assert!(runnable(&model, i, now), "{got} must not run now");
                         model[i].state = State::Out;
-                        out.push(ticket);
+                        out.push(VecDeque::from([ticket]));
                     }
                 }
+                Step::Follow(index) if !out.is_empty() => {
+                    let at = index.index(out.len());
+                    let lane = &mut out[at];
+                    let last = lanes.get(lane.back().unwrap()).unwrap().0;
+                    let i = model.iter().position(|e| e.id == last).unwrap();
+                    let behind = (i + 1..model.len()).find(|j| model[*j].key.is_some() && model[*j].key == model[i].key);
+                    let ticket = lanes.follow(lane.front().unwrap());
+                    prop_assert_eq!(ticket.as_ref().map(|ticket| lanes.get(ticket).unwrap().0), behind.map(|j| model[j].id));
+                    if let (Some(ticket), Some(j)) = (ticket, behind) {
+                        model[j].state = State::Out;
+                        lane.push_back(ticket);
+                    }
+                }
+                Step::TakeBack(index) if !out.is_empty() => {
+                    let at = index.index(out.len());
+                    let ticket = out[at].pop_back().unwrap();
+                    // What was forgotten and is out stays out.
+                    let i = model.iter().position(|e| e.id == lanes.get(&ticket).unwrap().0).unwrap();
+                    if model[i].late {
+                        out[at].push_back(ticket);
+                        continue;
+                    }
+                    lanes.take_back(ticket);
+                    model[i].state = State::Queued;
+                    out.retain(|lane| !lane.is_empty());
+                }
                 Step::Finish(index) if !out.is_empty() => {
-                    let ticket = out.swap_remove(index.index(out.len()));
+                    let ticket = pop(&mut out, index);
                     let finished = lanes.finish(ticket).unwrap();
                     let (Finished::Current((got, _)) | Finished::Late((got, _))) = finished;
                     let i = model.iter().position(|e| e.id == got).unwrap();
@@ -168,7 +229,10 @@ proptest! {
                     prop_assert_eq!(entry.late, matches!(finished, Finished::Late(_)));
                 }
                 Step::Retry(index, after) if !out.is_empty() => {
-                    let ticket = out.swap_remove(index.index(out.len()));
+                    let at = index.index(out.len());
+                    // Only where nothing behind it is out.
+                    if out[at].len() > 1 { continue; }
+                    let ticket = out.swap_remove(at).pop_front().unwrap();
                     let got = lanes.get(&ticket).unwrap().0;
                     let i = model.iter().position(|e| e.id == got).unwrap();
                     let due = now + Duration::from_millis(after);
@@ -190,17 +254,17 @@ proptest! {
                 _ => {}
             }
             prop_assert_eq!(lanes.len(), model.len());
-            prop_assert_eq!(lanes.out(), out.len());
+            prop_assert_eq!(lanes.out(), out.iter().map(VecDeque::len).sum::<usize>());
             let keys: std::collections::HashSet<_> = model.iter().filter_map(|e| e.key).collect();
             prop_assert_eq!(lanes.live(), keys.len() + model.iter().filter(|e| e.key.is_none()).count());
-            prop_assert_eq!(lanes.ready() + lanes.waiting() + lanes.out(), lanes.live(), "every lane is in one state");
+            prop_assert_eq!(lanes.ready() + lanes.waiting() + out.len(), lanes.live(), "every lane is in one state");
         }
         // Nothing is lost: all of it can be run to its end.
         let later = now + Duration::from_secs(3600);
         loop {
-            while let Some(ticket) = lanes.next(later) { out.push(ticket); }
-            let Some(ticket) = out.pop() else { break };
-            lanes.finish(ticket);
+            while let Some(ticket) = lanes.next(later) { out.push(VecDeque::from([ticket])); }
+            let Some(lane) = out.pop() else { break };
+            lane.into_iter().for_each(|ticket| _ = lanes.finish(ticket));
         }
         prop_assert_eq!((lanes.len(), lanes.live()), (0, 0));
     }

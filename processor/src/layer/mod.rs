@@ -19,7 +19,8 @@ use crate::{
 };
 use futures::FutureExt;
 use ropeway_broker::{Group, MessageBroker};
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How far an event is: which handler is next, and which attempt of it that is.
@@ -73,16 +74,17 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// Runs the handlers of an event from `progress` on, until one fails or all are through.
+    /// Runs the handlers of an event from `progress` on, until one fails or all are through. The first of them starts at `started`, now.
     pub(crate) async fn run(
         &self,
         plan: &[Arc<Route>],
         mut progress: Progress,
         event: &Event,
-        reins: &Reins,
+        reins: &Arc<Reins>,
+        mut started: Instant,
     ) -> Ran {
         while let Some(route) = plan.get(progress.at) {
-            let mut ended = self.attempt(route, progress.attempt, event, reins).await;
+            let mut ended = self.attempt(route, progress.attempt, event, reins, started).await;
             if let Ended::Failed(failure) = &mut ended {
                 failure.handler = Some(route.name.to_string());
             }
@@ -90,16 +92,35 @@ impl Runner {
                 return Ran { progress, ended };
             }
             progress = Progress { at: progress.at + 1, attempt: 1 };
+            if progress.at < plan.len() {
+                started = Instant::now();
+            }
         }
         Ran { progress, ended: Ended::Done }
     }
 
-    async fn attempt(&self, route: &Route, attempt: u32, event: &Event, reins: &Reins) -> Ended {
-        let cancel = reins.cancel.child_token();
-        let cx = Context::new(event.clone(), attempt, cancel.clone(), self.broker.clone());
-        let handled = async { route.handler.handle(event.clone(), cx).await };
-        let limited = catch_panic(unless_stopped(&reins.stop, within(self.timeout, &cancel, handled)));
-        trace::traced(self, route, attempt, event, pin!(limited.map(judge))).await
+    async fn attempt(
+        &self,
+        route: &Route,
+        attempt: u32,
+        event: &Event,
+        reins: &Arc<Reins>,
+        started: Instant,
+    ) -> Ended {
+        let limited = async {
+            if reins.stop.is_cancelled() {
+                return Err(Stopped);
+            }
+            let cx = Context::new(event.clone(), attempt, reins.clone(), self.broker.clone());
+            let mut handled = route.handler.handle(event.clone(), cx.clone());
+            // Most handlers that do not wait are over at the first look, and need neither a timer nor a place among those that wait.
+            if let Poll::Ready(handled) = poll_fn(|task| Poll::Ready(handled.as_mut().poll(task))).await {
+                return Ok(Ok(handled));
+            }
+            let cancel = || cx.cancellation().cancel();
+            unless_stopped(&reins.stop, within(self.timeout, started, cancel, handled)).await
+        };
+        trace::traced(self, route, (attempt, started), event, pin!(catch_panic(limited).map(judge))).await
     }
 }
 
@@ -132,9 +153,9 @@ mod tests {
     #[test]
     fn a_run_is_a_small_future() {
         let router = Router::new().on("e", raw(|_, _| async { Ok::<_, BoxError>(Verdict::Done) }));
-        let (runner, reins) = (Runner::default(), Reins::default());
+        let (runner, reins) = (Runner::default(), Arc::<Reins>::default());
         let event = Event::from(ropeway_broker::Message::builder().build());
-        let run = runner.run(router.routes(), Progress::start(), &event, &reins);
+        let run = runner.run(router.routes(), Progress::start(), &event, &reins, Instant::now());
         assert!(size_of_val(&run) < 1500, "{} bytes", size_of_val(&run));
     }
 }

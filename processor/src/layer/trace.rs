@@ -10,7 +10,7 @@ use tracing::{Instrument, debug_span};
 pub(crate) async fn traced(
     runner: &Runner,
     route: &Route,
-    attempt: u32,
+    (attempt, started): (u32, Instant),
     event: &Event,
     attempted: Pin<&mut (dyn Future<Output = Ended> + Send)>,
 ) -> Ended {
@@ -29,12 +29,13 @@ pub(crate) async fn traced(
         failure = tracing::field::Empty,
     );
     let metrics = runner.metrics.get(route.index);
-    let started = metrics.map(|metrics| {
+    let measured = metrics.map(|metrics| {
         metrics.in_flight.inc();
         // Taken back also where the attempt is dropped half-way.
-        (Instant::now(), metrics, InFlight(&metrics.in_flight))
+        (metrics, InFlight(&metrics.in_flight))
     });
-    let ended = attempted.instrument(span.clone()).await;
+    // Entering a span that nobody looks at costs as much as a small handler.
+    let ended = if span.is_disabled() { attempted.await } else { attempted.instrument(span.clone()).await };
     let class = match &ended {
         Ended::Failed(failure) => Some(failure.class),
         Ended::Done | Ended::Stopped => None,
@@ -42,10 +43,10 @@ pub(crate) async fn traced(
     if let Some(class) = class {
         span.record("failure", class.as_str());
     }
-    if let Some((at, metrics, _)) = started
+    if let Some((metrics, _)) = measured
         && !matches!(ended, Ended::Stopped)
     {
-        metrics.took(event.topic(), class, at.elapsed());
+        metrics.took(event.topic(), class, started.elapsed());
     }
     ended
 }

@@ -1,35 +1,36 @@
-//! Workers over lanes: at most so many at a time, at most one of a key.
+//! Workers over lanes: at most so many at a time, and of a key one at a time.
 //!
-//! Not here: what becomes of a result (the processor's `runtime/`, the pool's `worker_pool.rs`).
+//! Not here: the tasks that run it (`workers.rs`), what becomes of a result (the processor's `runtime/`, the pool's `worker_pool.rs`).
 
+use super::workers::{Done, Execute, Ran, Workers};
 use crate::{
     lanes::{Finished, Lanes, Ticket},
-    layer::catch_panic,
     metrics::{Level, PoolMetrics},
 };
-use futures::FutureExt;
-use std::{future::Future, hash::Hash};
-use tokio::{task::JoinSet, time::Instant};
+use std::{collections::VecDeque, hash::Hash};
+use tokio::time::Instant;
+
+/// The most of one lane that is given to a worker at once.
+const CHAIN: usize = 16;
 
 /// Work in lanes, and the tasks that run it. Dropping it drops all of them.
 #[derive(Debug)]
-pub(crate) struct Core<K, T, R> {
+pub(crate) struct Core<K, T, X: Execute> {
     lanes: Lanes<K, T>,
-    workers: JoinSet<(Ticket, Result<R, String>)>,
-    concurrency: usize,
+    workers: Workers<X>,
     queue: Level,
     busy: Level,
     _workers: Level,
 }
 
-impl<K: Hash + Eq + Clone, T, R: Send + 'static> Core<K, T, R> {
-    pub(crate) fn new(concurrency: usize, metrics: &PoolMetrics) -> Self {
+impl<K: Hash + Eq + Clone, T, X: Execute> Core<K, T, X> {
+    /// Must be called inside of a tokio runtime.
+    pub(crate) fn new(execute: X, concurrency: usize, metrics: &PoolMetrics) -> Self {
         let mut workers = Level::new(metrics.workers.clone());
         workers.set(concurrency);
         Self {
             lanes: Lanes::new(),
-            workers: JoinSet::new(),
-            concurrency,
+            workers: Workers::new(execute, concurrency),
             queue: Level::new(metrics.queue.clone()),
             busy: Level::new(metrics.busy.clone()),
             _workers: workers,
@@ -47,36 +48,71 @@ impl<K: Hash + Eq + Clone, T, R: Send + 'static> Core<K, T, R> {
     }
 
     /// Whether a worker is free.
-    pub(crate) fn has_room(&self) -> bool {
-        self.workers.len() < self.concurrency
+    pub(crate) const fn has_room(&self) -> bool {
+        self.workers.free() > 0
     }
 
-    /// Gives it to a worker.
-    pub(crate) fn run(&mut self, ticket: Ticket, work: impl Future<Output = R> + Send + 'static) {
-        // Nothing should get past the layers; if it does, the key must not be blocked for ever.
-        self.workers.spawn(catch_panic(work).map(move |result| (ticket, result)));
+    /// Gives it to a worker, once it is sent. Work behind it in its lane goes with it, as far as `prepare` makes jobs of it and while there
+    /// are workers for all other lanes that are ready, so that nobody's turn comes later.
+    pub(crate) fn run(
+        &mut self,
+        ticket: Ticket,
+        job: X::Job,
+        mut prepare: impl FnMut(&mut T) -> Option<X::Job>,
+    ) {
+        let mut behind = VecDeque::new();
+        while behind.len() + 1 < CHAIN && self.lanes.ready() + 1 < self.workers.free() {
+            let Some(follower) = self.lanes.follow(&ticket) else { break };
+            let Some(job) = self.lanes.get_mut(&follower).and_then(&mut prepare) else {
+                self.lanes.take_back(follower);
+                break;
+            };
+            behind.push_back((follower, job));
+        }
+        self.workers.give(ticket, job, behind);
+    }
+
+    /// Sends what was given to the workers. Where lanes wait for one, nothing more is run out of turn.
+    pub(crate) fn send(&mut self) {
+        if !self.has_room() && self.lanes.ready() > 0 && self.workers.has_followers() {
+            let followers = self.workers.recall_followers();
+            self.take_back(followers);
+        }
+        self.workers.send();
     }
 
     /// Waits for the next result; for ever where nothing runs. An `Err` is a panic. Cancel safe.
-    pub(crate) async fn finished(&mut self) -> (Ticket, Result<R, String>) {
-        loop {
-            match self.workers.join_next().await {
-                Some(Ok(finished)) => return finished,
-                // A task is aborted only with the runtime itself.
-                Some(Err(_)) => {}
-                None => return std::future::pending().await,
-            }
-        }
+    pub(crate) async fn finished(&mut self) -> Ran<X::Output> {
+        let done = self.workers.finished().await;
+        self.over(done)
     }
 
     /// The next result, if there is one.
-    pub(crate) fn try_finished(&mut self) -> Option<(Ticket, Result<R, String>)> {
-        self.workers.try_join_next()?.ok()
+    pub(crate) fn try_finished(&mut self) -> Option<Ran<X::Output>> {
+        let done = self.workers.try_finished(None)?;
+        Some(self.over(done))
+    }
+
+    fn over(&mut self, done: Done<X::Output>) -> Ran<X::Output> {
+        self.take_back(done.back);
+        (done.ticket, done.result)
+    }
+
+    fn take_back(&mut self, tickets: Vec<Ticket>) {
+        for ticket in tickets {
+            self.lanes.take_back(ticket);
+        }
+    }
+
+    /// Starts nothing more of what was sent.
+    pub(crate) fn hold(&mut self) {
+        let back = self.workers.recall();
+        self.take_back(back);
     }
 
     /// How many run.
-    pub(crate) fn running(&self) -> usize {
-        self.workers.len()
+    pub(crate) const fn running(&self) -> usize {
+        self.workers.running()
     }
 
     /// The lanes, to look at.
@@ -99,14 +135,15 @@ impl<K: Hash + Eq + Clone, T, R: Send + 'static> Core<K, T, R> {
         self.lanes.retry(ticket, due)
     }
 
-    /// Takes away all that `which` names and that is not out; with `late`, results of what is out do not count any more.
+    /// Takes away all that `which` names and that was not started; with `late`, results of what was do not count any more.
     pub(crate) fn forget(&mut self, late: bool, which: impl FnMut(&T) -> bool) -> Vec<T> {
+        self.hold();
         self.lanes.forget(late, which)
     }
 
     /// Brings the gauges up to date.
     pub(crate) fn show(&mut self) {
-        self.queue.set(self.lanes.len().saturating_sub(self.workers.len()));
-        self.busy.set(self.workers.len());
+        self.queue.set(self.lanes.len().saturating_sub(self.workers.running()));
+        self.busy.set(self.workers.running());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Not here: the handle and submitting (`worker_pool.rs`), workers and lanes (`core.rs`).
 
-use super::{core::Core, settings::PoolSettings};
+use super::{core::Core, settings::PoolSettings, workers::Execute};
 use crate::{
     BoxError, Failure, FailureClass,
     counter::Counter,
@@ -12,6 +12,7 @@ use crate::{
     retry::{After, Backoff},
 };
 use futures::future::BoxFuture;
+use prometheus::Histogram;
 use std::{
     hash::Hash,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -97,7 +98,7 @@ pub(super) struct Drain {
 pub(super) struct Driver<K> {
     pub(super) name: Arc<str>,
     pub(super) settings: PoolSettings,
-    pub(super) core: Core<K, Taken<K>, Result<(), Failure>>,
+    pub(super) core: Core<K, Taken<K>, Jobs>,
     pub(super) inbox: mpsc::Receiver<Taken<K>>,
     pub(super) drains: mpsc::Receiver<Drain>,
     pub(super) hook: Option<Hook<K>>,
@@ -125,8 +126,9 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
             self.start(now);
             self.show();
             if let Some(drain) = &draining {
-                if now >= drain.cancel_at {
+                if now >= drain.cancel_at && !self.reins.cancel.is_cancelled() {
                     self.reins.cancel.cancel();
+                    self.core.hold();
                 }
                 if now >= drain.stop_at {
                     self.reins.stop.cancel();
@@ -175,13 +177,10 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
         }
         while let Some(ticket) = self.core.next(now) {
             let Some(job) = self.core.get_mut(&ticket) else { continue };
-            if job.attempt == 1 {
-                self.metrics.wait.observe(now.duration_since(job.since).as_secs_f64());
-            }
-            let (run, number, reins, timeout) =
-                (job.run.clone(), job.attempt, self.reins.clone(), self.settings.attempt_timeout);
-            self.core.run(ticket, attempt(run, number, reins, timeout));
+            let next = job.next();
+            self.core.run(ticket, next, |job| Some(job.next()));
         }
+        self.core.send();
     }
 
     fn ran(&mut self, ticket: Ticket, result: Result<Result<(), Failure>, String>) {
@@ -279,18 +278,52 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
     }
 }
 
-/// One attempt of a job, inside the same layers as a handler's.
-async fn attempt(run: Run, number: u32, reins: Reins, timeout: Option<Duration>) -> Result<(), Failure> {
-    let cancel = reins.cancel.child_token();
-    let attempt = Attempt { number, cancellation: cancel.clone() };
-    let work = async { run(attempt).await };
-    match catch_panic(unless_stopped(&reins.stop, within(timeout, &cancel, work))).await {
-        Ok(Ok(Ok(result))) => result.map_err(|error| Failure::from_error(&error)),
-        Ok(Ok(Err(Elapsed(limit)))) => {
-            Err(Failure::new(FailureClass::Timeout, format!("the attempt took longer than {limit:?}")))
+impl<K> Taken<K> {
+    /// Its next attempt.
+    fn next(&self) -> Next {
+        Next { run: self.run.clone(), number: self.attempt, first: (self.attempt == 1).then_some(self.since) }
+    }
+}
+
+/// An attempt of a job, as a worker gets it.
+pub(super) struct Next {
+    run: Run,
+    number: u32,
+    /// Where it is the first one: since when it waits for it.
+    first: Option<Instant>,
+}
+
+/// How a pool's workers run jobs: inside the same layers as a handler's attempt.
+pub(super) struct Jobs {
+    pub(super) reins: Reins,
+    pub(super) timeout: Option<Duration>,
+    pub(super) wait: Histogram,
+}
+
+impl Execute for Jobs {
+    type Job = Next;
+    type Output = Result<(), Failure>;
+
+    async fn execute(&self, Next { run, number, first }: Next, now: Instant) -> Result<(), Failure> {
+        if let Some(since) = first {
+            self.wait.observe(now.duration_since(since).as_secs_f64());
         }
-        // The pool ends: nobody looks at this.
-        Ok(Err(Stopped)) => Err(Failure::new(FailureClass::Timeout, "the pool was stopped")),
-        Err(panic) => Err(Failure::new(FailureClass::Panic, panic)),
+        let cancel = self.reins.cancel.child_token();
+        let attempt = Attempt { number, cancellation: cancel.clone() };
+        let work = async { run(attempt).await };
+        let limited = within(self.timeout, now, || cancel.cancel(), work);
+        match catch_panic(unless_stopped(&self.reins.stop, limited)).await {
+            Ok(Ok(Ok(result))) => result.map_err(|error| Failure::from_error(&error)),
+            Ok(Ok(Err(Elapsed(limit)))) => {
+                Err(Failure::new(FailureClass::Timeout, format!("the attempt took longer than {limit:?}")))
+            }
+            // The pool ends: nobody looks at this.
+            Ok(Err(Stopped)) => Err(Failure::new(FailureClass::Timeout, "the pool was stopped")),
+            Err(panic) => Err(Failure::new(FailureClass::Panic, panic)),
+        }
+    }
+
+    fn goes_on(result: &Result<(), Failure>) -> bool {
+        result.is_ok()
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod core;
 mod driver;
 mod settings;
 mod worker_pool;
+pub(crate) mod workers;
 
 pub use driver::{Attempt, DrainReport, JobFailed};
 pub use settings::PoolSettings;

@@ -4,7 +4,7 @@
 
 use super::{
     core::Core,
-    driver::{Attempt, Counters, Drain, DrainReport, Driver, Hook, JobFailed, Run, Taken},
+    driver::{Attempt, Counters, Drain, DrainReport, Driver, Hook, JobFailed, Jobs, Run, Taken},
     settings::PoolSettings,
 };
 use crate::{BoxError, Metrics, layer::Reins, retry::Backoff};
@@ -232,9 +232,12 @@ impl<K: Hash + Eq + Clone + Send + 'static> WorkerPoolBuilder<K> {
         let counters = Arc::new(Counters::default());
         let cancel = CancellationToken::new();
         let room = Arc::new(Semaphore::new(self.settings.buffer));
+        let reins = Reins { cancel: cancel.clone(), stop: CancellationToken::new() };
+        let running =
+            Jobs { reins: reins.clone(), timeout: self.settings.attempt_timeout, wait: metrics.wait.clone() };
         let driver = Driver {
             name: self.name,
-            core: Core::new(self.settings.concurrency, &metrics),
+            core: Core::new(running, self.settings.concurrency, &metrics),
             inbox,
             drains: asked,
             hook: self.hook,
@@ -242,7 +245,7 @@ impl<K: Hash + Eq + Clone + Send + 'static> WorkerPoolBuilder<K> {
             metrics,
             backoff: Backoff::new(self.settings.seed),
             settings: self.settings,
-            reins: Reins { cancel: cancel.clone(), stop: CancellationToken::new() },
+            reins,
             _all: cancel.drop_guard(),
         };
         let task = tokio::spawn(driver.run()).abort_handle();

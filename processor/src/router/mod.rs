@@ -16,6 +16,7 @@ use bytes::Bytes;
 use pattern::Pattern;
 use ropeway_broker::{Error, ErrorKind, Message, Result};
 use std::{fmt, sync::Arc};
+use tokio::time::Instant;
 
 /// Sends events to the handlers that are registered for their type and topic.
 ///
@@ -144,7 +145,9 @@ impl Router {
                 Unknown::Reject => Err(Failure::unknown_type(event.event_type())),
             };
         }
-        match Runner::default().run(&plan, Progress::start(), &event, &Reins::default()).await.ended {
+        let reins = Arc::<Reins>::default();
+        let runner = Runner::default();
+        match runner.run(&plan, Progress::start(), &event, &reins, Instant::now()).await.ended {
             Ended::Failed(failure) => Err(failure),
             // Nobody holds the reins of this run, so nobody stops it.
             Ended::Done | Ended::Stopped => Ok(Processed::Done),

@@ -4,6 +4,7 @@
 
 use super::{
     Processor, driver::Driver, ending::Endings, letters::Letters, partitions::Partitions, snapshot::Counters,
+    work::Running,
 };
 use crate::{
     ProcessorSettings, RetryPolicy, Router,
@@ -139,6 +140,13 @@ impl ProcessorBuilder {
         let all = CancellationToken::new();
         let pool = metrics.of_pool(group.as_str());
         let of_group = metrics.of_group(&group, &topics);
+        let runner = Arc::new(runner);
+        let running = Running {
+            runner: runner.clone(),
+            clock: self.clock.clone(),
+            metrics: of_group.clone(),
+            waited: pool.wait.clone(),
+        };
         Driver {
             control: consumer.control(),
             broker: self.broker,
@@ -147,8 +155,8 @@ impl ProcessorBuilder {
             clock: self.clock,
             plans: Plans::new(self.router),
             letters,
-            runner: Arc::new(runner),
-            core: Core::new(self.settings.concurrency, &pool),
+            runner,
+            core: Core::new(running, self.settings.concurrency, &pool),
             partitions: Partitions::new(in_flight),
             endings: Endings::default(),
             burials: FuturesUnordered::new(),
@@ -157,7 +165,6 @@ impl ProcessorBuilder {
             counters,
             full: Level::new(of_group.full.clone()),
             held: Level::new(of_group.held.clone()),
-            waited: pool.wait,
             metrics: of_group,
             commands,
             drain: None,

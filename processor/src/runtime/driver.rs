@@ -9,7 +9,7 @@ use super::{
     letters::Letters,
     partitions::Partitions,
     snapshot::Counters,
-    work::{LaneKey, Work},
+    work::{LaneKey, Running, Work},
 };
 use crate::{
     ProcessorSettings,
@@ -45,15 +45,13 @@ pub(crate) struct Driver {
     pub(super) plans: Plans,
     pub(super) letters: Letters,
     pub(super) runner: Arc<Runner>,
-    pub(super) core: Core<LaneKey, Work, Ran>,
+    pub(super) core: Core<LaneKey, Work, Running>,
     pub(super) partitions: Partitions,
     pub(super) endings: Endings,
     pub(super) burials: FuturesUnordered<BoxFuture<'static, Written>>,
     pub(super) backoff: Backoff,
     pub(super) counters: Arc<Counters>,
     pub(super) metrics: GroupMetrics,
-    /// How long messages waited in their lanes.
-    pub(super) waited: prometheus::Histogram,
     pub(super) full: Level,
     pub(super) held: Level,
     pub(super) commands: mpsc::Receiver<Shutdown>,
@@ -104,8 +102,9 @@ impl Driver {
     /// Starts what may run now.
     fn start(&mut self, now: Instant) {
         while let Some(ticket) = self.core.next(now) {
-            self.begin(ticket, now);
+            self.begin(ticket);
         }
+        self.core.send();
     }
 
     /// Gives the acks that are owed.

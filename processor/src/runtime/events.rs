@@ -39,7 +39,7 @@ impl Driver {
             let owned = &assignment.of;
             info!(group = %self.group, topic = %owned.topic, partition = owned.partition, epoch = %owned.epoch, "partition assigned");
             let reins = Reins { cancel: self.token(), stop: CancellationToken::new() };
-            self.partitions.assigned(assignment, reins);
+            self.partitions.assigned(assignment, Arc::new(reins));
         }
     }
 

@@ -6,7 +6,7 @@
 use super::{
     driver::{Driver, Written},
     letters::LetterBox,
-    work::{Burial, Step, Work},
+    work::{Burial, Run, Step, Work},
 };
 use crate::{
     Failure, FailureClass, RetryPolicy, Unknown,
@@ -14,7 +14,7 @@ use crate::{
     lanes::{Finished, Ticket},
     layer::{Ended, Progress, Ran},
     retry::After,
-    router::Plan,
+    router::Plans,
 };
 use ropeway_broker::{Error, ErrorKind, Position, Published};
 use tokio::time::Instant;
@@ -22,32 +22,16 @@ use tracing::{debug, warn};
 
 impl Driver {
     /// Starts what a message needs next.
-    pub(super) fn begin(&mut self, ticket: Ticket, now: Instant) {
+    pub(super) fn begin(&mut self, ticket: Ticket) {
         let Some(work) = self.core.get_mut(&ticket) else { return };
-        match &work.step {
-            Step::New => {
-                let plan = self.plans.of(&work.turn.owned.topic, work.event.event_type());
-                if plan.is_empty() {
-                    return self.unknown(ticket);
-                }
-                let age = self.clock.now().since(work.event.timestamp());
-                self.metrics.age(&work.turn.owned.topic, age);
-                self.waited.observe(now.duration_since(work.since).as_secs_f64());
-                work.step = Step::Handle(plan.clone(), Progress::start());
-                self.handle(ticket, plan, Progress::start());
-            }
-            Step::Handle(plan, progress) => {
-                let (plan, progress) = (plan.clone(), *progress);
-                self.handle(ticket, plan, progress);
-            }
-            Step::Bury(_) => self.write(ticket),
+        if let Step::Bury(_) = &work.step {
+            return self.write(ticket);
         }
-    }
-
-    fn handle(&mut self, ticket: Ticket, plan: Plan, progress: Progress) {
-        let Some(work) = self.core.get_mut(&ticket) else { return };
-        let (event, reins, runner) = (work.event.clone(), work.turn.reins.clone(), self.runner.clone());
-        self.core.run(ticket, async move { runner.run(&plan, progress, &event, &reins).await });
+        let plans = &mut self.plans;
+        match run_of(plans, work) {
+            Some(run) => self.core.run(ticket, run, |work| run_of(plans, work)),
+            None => self.unknown(ticket),
+        }
     }
 
     fn unknown(&mut self, ticket: Ticket) {
@@ -265,4 +249,22 @@ impl Driver {
         // Its source was acked together with it.
         self.over(&work, None);
     }
+}
+
+/// The next run of a message through its handlers; `None` where no handler takes it, or where its dead letter is to be written.
+fn run_of(plans: &mut Plans, work: &mut Work) -> Option<Run> {
+    let (plan, progress, first) = match &work.step {
+        Step::New => {
+            let plan = plans.of(&work.turn.owned.topic, work.event.event_type());
+            if plan.is_empty() {
+                return None;
+            }
+            work.step = Step::Handle(plan.clone(), Progress::start());
+            (plan, Progress::start(), true)
+        }
+        Step::Handle(plan, progress) => (plan.clone(), *progress, false),
+        Step::Bury(_) => return None,
+    };
+    let first = first.then_some(work.since);
+    Some(Run { turn: work.turn.clone(), event: work.event.clone(), plan, progress, first })
 }

@@ -13,7 +13,7 @@ pub(crate) struct Turn {
     pub(crate) owned: Owned,
     /// The number of the partition in this processor: the same in every turn, so that keys keep their lanes.
     pub(crate) place: usize,
-    pub(crate) reins: Reins,
+    pub(crate) reins: Arc<Reins>,
 }
 
 /// The partitions a processor holds. Bounded by the partitions of the topics it subscribed to.
@@ -58,7 +58,7 @@ impl Partitions {
     }
 
     /// A partition was assigned; its handlers are held by `reins`.
-    pub(crate) fn assigned(&mut self, assignment: Assignment, reins: Reins) {
+    pub(crate) fn assigned(&mut self, assignment: Assignment, reins: Arc<Reins>) {
         let owned = assignment.of;
         let next = self.live.len();
         let place = *self.places.entry((owned.topic.clone(), owned.partition)).or_insert(next);

@@ -4,10 +4,16 @@
 
 use super::partitions::Turn;
 use crate::{
-    Event, Failure, FailureRecord, dead_letter::Letter, event::Place, layer::Progress, router::Plan,
+    Event, Failure, FailureRecord,
+    dead_letter::Letter,
+    event::Place,
+    layer::{Ended, Progress, Ran, Runner},
+    metrics::GroupMetrics,
+    pool::workers::Execute,
+    router::Plan,
 };
 use bytes::Bytes;
-use ropeway_broker::{Delivery, Group, Message, MessageId, Owned, Position, Timestamp};
+use ropeway_broker::{Clock, Delivery, Group, Message, MessageId, Owned, Position, Timestamp};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -26,6 +32,45 @@ pub(crate) struct Work {
     pub(crate) step: Step,
     /// When it failed first.
     pub(crate) first_failure: Option<Timestamp>,
+}
+
+/// A run of a message through its handlers, as a worker gets it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) turn: Arc<Turn>,
+    pub(crate) event: Event,
+    pub(crate) plan: Plan,
+    pub(crate) progress: Progress,
+    /// Where it is the first one: since when it waits for it.
+    pub(crate) first: Option<Instant>,
+}
+
+/// How a processor's workers run messages.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) runner: Arc<Runner>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: GroupMetrics,
+    /// How long messages waited in their lanes.
+    pub(crate) waited: prometheus::Histogram,
+}
+
+impl Execute for Running {
+    type Job = Run;
+    type Output = Ran;
+
+    async fn execute(&self, run: Run, now: Instant) -> Ran {
+        if let Some(since) = run.first {
+            let age = self.clock.now().since(run.event.timestamp());
+            self.metrics.age(&run.turn.owned.topic, age);
+            self.waited.observe(now.duration_since(since).as_secs_f64());
+        }
+        self.runner.run(&run.plan, run.progress, &run.event, &run.turn.reins, now).await
+    }
+
+    fn goes_on(ran: &Ran) -> bool {
+        matches!(ran.ended, Ended::Done)
+    }
 }
 
 /// What is to be done with a message next.

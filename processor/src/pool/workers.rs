@@ -1,0 +1,386 @@
+//! The tasks that run work: each takes what is next, runs it, gives the result back and goes on.
+//!
+//! A task of its own for each piece of work cost more than small work itself. Here tasks live on and share one queue, and what wakes them is
+//! paced: a worker that finds more than it takes wakes the next one, so that a hundred pieces that end at once cost a few wakes, and
+//! a hundred that wait are soon out on a hundred workers. Work of one lane may come as a chain, which one worker runs in order.
+//!
+//! Bounds: at most as many workers as were allowed; of those with nothing to do, [`IDLE`] are kept.
+//! Not here: which work may run (`lanes/`), what becomes of a result (the drivers).
+
+use crate::{lanes::Ticket, layer::catch_panic};
+use slab::Slab;
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::{runtime::Handle, task::JoinSet, time::Instant};
+
+/// How many workers with nothing to do are kept.
+const IDLE: usize = 64;
+/// A worker whose work took longer lets others of its thread run before it goes on, the driver above all.
+const LONG: Duration = Duration::from_micros(50);
+
+/// How work is run.
+pub(crate) trait Execute: Send + Sync + 'static {
+    /// What is run.
+    type Job: Send + 'static;
+    /// What comes of it.
+    type Output: Send + 'static;
+
+    /// Runs it, as of now. Dropping the future drops the work.
+    fn execute(&self, job: Self::Job, now: Instant) -> impl Future<Output = Self::Output> + Send;
+
+    /// Whether what is behind it in its lane may be run now.
+    fn goes_on(output: &Self::Output) -> bool;
+}
+
+/// Work that is over; an `Err` is a panic.
+pub(crate) type Ran<R> = (Ticket, Result<R, String>);
+
+/// The workers. Dropping them drops what they run.
+pub(crate) struct Workers<X: Execute> {
+    tasks: JoinSet<()>,
+    shared: Arc<Shared<X>>,
+    /// How many may run.
+    most: usize,
+    /// What was given to them and did not come back, chains as one.
+    out: usize,
+    /// Of that, what is behind the first of its chain.
+    followers: usize,
+    /// What was given and is not sent.
+    given: Vec<Queued<X::Job>>,
+    /// Results that were fetched and not looked at.
+    fetched: VecDeque<Done<X::Output>>,
+}
+
+impl<X: Execute> std::fmt::Debug for Workers<X> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workers").field("most", &self.most).field("out", &self.out).finish_non_exhaustive()
+    }
+}
+
+/// Pieces of work of one lane, in order.
+type Chain<J> = VecDeque<(Ticket, J)>;
+
+/// A chain that no worker has begun.
+struct Queued<J> {
+    ticket: Ticket,
+    job: J,
+    behind: Chain<J>,
+}
+
+/// Work that is over, with what is to be known of its chain.
+pub(super) struct Done<R> {
+    pub(super) ticket: Ticket,
+    pub(super) result: Result<R, String>,
+    /// What was behind it and was not started, since this failed; the last of it first.
+    pub(super) back: Vec<Ticket>,
+    /// Nothing of its chain is left.
+    pub(super) last: bool,
+}
+
+struct Shared<X: Execute> {
+    execute: X,
+    /// Threads that can run workers: more are never woken at once.
+    threads: usize,
+    state: Mutex<State<X::Job, X::Output>>,
+}
+
+struct State<J, R> {
+    queue: VecDeque<Queued<J>>,
+    workers: Slab<Worker<J>>,
+    /// Workers that wait for work, the last one first.
+    idle: Vec<usize>,
+    /// How many were woken and did not look yet.
+    woken: usize,
+    done: VecDeque<Done<R>>,
+    /// Who waits for what is done.
+    driver: Option<Waker>,
+}
+
+struct Worker<J> {
+    stance: Stance,
+    /// What it runs after what it runs now.
+    chain: Chain<J>,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stance {
+    Idle,
+    Woken,
+    Busy,
+}
+
+impl<X: Execute> Workers<X> {
+    /// None yet; at most `most`. Must be called inside of a tokio runtime.
+    pub(super) fn new(execute: X, most: usize) -> Self {
+        let state = State {
+            queue: VecDeque::new(),
+            workers: Slab::new(),
+            idle: Vec::new(),
+            woken: 0,
+            done: VecDeque::new(),
+            driver: None,
+        };
+        let threads = Handle::current().metrics().num_workers();
+        Self {
+            tasks: JoinSet::new(),
+            shared: Arc::new(Shared { execute, threads, state: Mutex::new(state) }),
+            most,
+            out: 0,
+            followers: 0,
+            given: Vec::new(),
+            fetched: VecDeque::new(),
+        }
+    }
+
+    /// How many run or are about to.
+    pub(super) const fn running(&self) -> usize {
+        self.out
+    }
+
+    /// How many more may run.
+    pub(super) const fn free(&self) -> usize {
+        self.most.saturating_sub(self.out)
+    }
+
+    /// Whether something is out that waits for others of its chain.
+    pub(super) const fn has_followers(&self) -> bool {
+        self.followers > 0
+    }
+
+    /// Gives work to a worker, as of the next [`Self::send`].
+    pub(super) fn give(&mut self, ticket: Ticket, job: X::Job, behind: Chain<X::Job>) {
+        self.out += 1;
+        self.followers += behind.len();
+        self.given.push(Queued { ticket, job, behind });
+    }
+
+    /// Sends what was given.
+    pub(super) fn send(&mut self) {
+        if self.given.is_empty() {
+            return;
+        }
+        let mut wake = Vec::new();
+        let mut born = Vec::new();
+        {
+            let mut state = self.shared.state();
+            state.queue.extend(self.given.drain(..));
+            while state.idle.len() + state.woken < state.queue.len() && state.workers.len() < self.most {
+                state.woken += 1;
+                born.push(state.workers.insert(Worker::new()));
+            }
+            while let Some(waker) = state.call(self.shared.threads) {
+                wake.push(waker);
+            }
+        }
+        for worker in born {
+            self.tasks.spawn(work(self.shared.clone(), worker));
+        }
+        wake.into_iter().for_each(Waker::wake);
+        // Those that were too many have ended.
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Waits for a result; for ever where nothing runs. Cancel safe.
+    pub(super) async fn finished(&mut self) -> Done<X::Output> {
+        poll_fn(|cx| match self.try_finished(Some(cx)) {
+            Some(done) => Poll::Ready(done),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    /// The next result, if there is one; where there is none, `cx` is woken by the next.
+    pub(super) fn try_finished(&mut self, cx: Option<&Context<'_>>) -> Option<Done<X::Output>> {
+        if self.fetched.is_empty() {
+            let mut state = self.shared.state();
+            std::mem::swap(&mut self.fetched, &mut state.done);
+            if self.fetched.is_empty()
+                && let Some(cx) = cx
+                && state.driver.as_ref().is_none_or(|known| !known.will_wake(cx.waker()))
+            {
+                state.driver = Some(cx.waker().clone());
+            }
+        }
+        let done = self.fetched.pop_front()?;
+        if done.last {
+            self.out = self.out.saturating_sub(1);
+        } else {
+            self.followers = self.followers.saturating_sub(1);
+        }
+        self.followers = self.followers.saturating_sub(done.back.len());
+        Some(done)
+    }
+
+    /// Takes back everything that was not started, the last of each chain first.
+    pub(super) fn recall(&mut self) -> Vec<Ticket> {
+        let mut back = self.recall_followers();
+        let mut queued = std::mem::take(&mut self.given);
+        queued.extend(self.shared.state().queue.drain(..));
+        self.out = self.out.saturating_sub(queued.len());
+        back.extend(queued.into_iter().map(|queued| queued.ticket));
+        back
+    }
+
+    /// Takes back what was not started and is behind the first of its chain, the last of each chain first.
+    pub(super) fn recall_followers(&mut self) -> Vec<Ticket> {
+        let mut chains: Vec<Chain<X::Job>> = Vec::new();
+        chains.extend(self.given.iter_mut().map(|queued| std::mem::take(&mut queued.behind)));
+        {
+            let mut state = self.shared.state();
+            chains.extend(state.queue.iter_mut().map(|queued| std::mem::take(&mut queued.behind)));
+            chains.extend(state.workers.iter_mut().map(|(_, worker)| std::mem::take(&mut worker.chain)));
+        }
+        // The jobs are dropped outside of the lock.
+        let back: Vec<Ticket> =
+            chains.into_iter().flat_map(|chain| chain.into_iter().rev()).map(|(ticket, _)| ticket).collect();
+        self.followers = self.followers.saturating_sub(back.len());
+        back
+    }
+}
+
+impl<X: Execute> Shared<X> {
+    // No call panics between two changes that belong together.
+    fn state(&self) -> MutexGuard<'_, State<X::Job, X::Output>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back what is over.
+    fn give_back(&self, me: usize, over: Ran<X::Output>) {
+        let (driver, dropped) = {
+            let mut state = self.state();
+            let dropped = state.give_back(me, over, X::goes_on);
+            (state.driver.take(), dropped)
+        };
+        // Outside of the lock: what is dropped or woken here may be anything.
+        drop(dropped);
+        driver.into_iter().for_each(Waker::wake);
+    }
+
+    /// What a worker does next, once it gave back what is over; `None`: it is one too many.
+    fn poll_next(
+        &self,
+        me: usize,
+        over: &mut Option<Ran<X::Output>>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<(Ticket, X::Job)>> {
+        let (next, driver, dropped, other);
+        {
+            let mut state = self.state();
+            state.looks(me);
+            dropped = over.take().map(|over| state.give_back(me, over, X::goes_on));
+            driver = dropped.as_ref().and_then(|_| state.driver.take());
+            next = match state.take(me) {
+                Some(work) => Poll::Ready(Some(work)),
+                None if state.rest(me, cx) => Poll::Pending,
+                None => Poll::Ready(None),
+            };
+            other = if next.is_ready() { state.call(self.threads) } else { None };
+        }
+        drop(dropped);
+        driver.into_iter().chain(other).for_each(Waker::wake);
+        next
+    }
+}
+
+impl<J, R> State<J, R> {
+    /// A worker that was woken, or was not, looks for work.
+    fn looks(&mut self, me: usize) {
+        let Some(worker) = self.workers.get_mut(me) else { return };
+        match std::mem::replace(&mut worker.stance, Stance::Busy) {
+            Stance::Woken => self.woken = self.woken.saturating_sub(1),
+            Stance::Idle => self.idle.retain(|idle| *idle != me),
+            Stance::Busy => {}
+        }
+    }
+
+    /// Takes a result, and the chain behind it back where it must not go on; answers with the work to be dropped.
+    fn give_back(&mut self, me: usize, (ticket, result): Ran<R>, goes_on: fn(&R) -> bool) -> Vec<J> {
+        let Some(worker) = self.workers.get_mut(me) else { return Vec::new() };
+        let (mut back, mut dropped) = (Vec::new(), Vec::new());
+        if !worker.chain.is_empty() && !result.as_ref().is_ok_and(goes_on) {
+            (back, dropped) = worker.chain.drain(..).rev().unzip();
+        }
+        self.done.push_back(Done { ticket, result, back, last: worker.chain.is_empty() });
+        dropped
+    }
+
+    /// What a worker does next: the rest of its chain, or the first of the queue.
+    fn take(&mut self, me: usize) -> Option<(Ticket, J)> {
+        let worker = self.workers.get_mut(me)?;
+        worker.chain.pop_front().or_else(|| {
+            let Queued { ticket, job, behind } = self.queue.pop_front()?;
+            worker.chain = behind;
+            Some((ticket, job))
+        })
+    }
+
+    /// Whether a worker without work is to wait; else it is one too many, and ends.
+    fn rest(&mut self, me: usize, cx: &Context<'_>) -> bool {
+        if self.idle.len() >= IDLE {
+            self.workers.try_remove(me);
+            return false;
+        }
+        if let Some(worker) = self.workers.get_mut(me) {
+            worker.stance = Stance::Idle;
+            if worker.waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+                worker.waker = Some(cx.waker().clone());
+            }
+            self.idle.push(me);
+        }
+        true
+    }
+
+    /// Another worker to be woken, where there is work for it and not enough of them are on their way.
+    fn call(&mut self, threads: usize) -> Option<Waker> {
+        if self.woken >= threads.min(self.queue.len()) {
+            return None;
+        }
+        let worker = self.workers.get_mut(self.idle.pop()?)?;
+        worker.stance = Stance::Woken;
+        self.woken += 1;
+        worker.waker.clone()
+    }
+}
+
+impl<J> Worker<J> {
+    /// One that is about to look for work.
+    const fn new() -> Self {
+        Self { stance: Stance::Woken, chain: Chain::new(), waker: None }
+    }
+}
+
+/// The life of a worker.
+async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize) {
+    let mut over = None;
+    let mut since = None;
+    loop {
+        let next = poll_fn(|cx| {
+            let next = shared.poll_next(me, &mut over, cx);
+            if next.is_pending() {
+                since = None;
+            }
+            next
+        });
+        let Some((ticket, job)) = next.await else { return };
+        let started = since.unwrap_or_else(Instant::now);
+        // Nothing should get past the layers of the job; if it does, its key must not be blocked for ever.
+        let result = catch_panic(pin!(shared.execute.execute(job, started))).await;
+        let now = Instant::now();
+        since = Some(now);
+        if now.duration_since(started) < LONG {
+            over = Some((ticket, result));
+            tokio::task::consume_budget().await;
+        } else {
+            shared.give_back(me, (ticket, result));
+            tokio::task::yield_now().await;
+            since = None;
+        }
+    }
+}
