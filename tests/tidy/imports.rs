@@ -9,11 +9,12 @@ use toml::Table;
 
 /// Folder, and the folders that its crate may import, in any kind of dependency.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("benches", &["broker", "processor"]),
     ("benches/instructions", &["broker", "processor"]),
     ("store", &[]),
     ("broker", &["store"]),
     ("processor", &["broker", "store"]),
-    ("cli", &["broker", "processor", "store"]),
+    ("cli", &["benches", "broker", "processor", "store"]),
     ("tests", &["broker", "processor", "store"]),
     ("xtask", &[]),
 ];
