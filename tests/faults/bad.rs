@@ -74,6 +74,11 @@ const BAD: &[(&str, Change, &str)] = &[
         "a:2 was acked, and neither handled nor dead-lettered",
     ),
     (
+        "a_delayed_message_that_vanished",
+        |e| e.lives[0].extend([Event::Invoke(id("d:1")), Event::Delayed(id("d:1"))]),
+        "d:1 was acked and is not in the log",
+    ),
+    (
         "a_written_message_in_doubt_that_nobody_handled",
         |e| remove(e, &["start b:2", "end b:2 done", "ack 2 b:2 a:2", "confirmed 2 2"]),
         "b:2 is in the log and no handler completed it",
@@ -182,6 +187,22 @@ fn passes_the_good_one() -> Result<(), Failed> {
     Ok(())
 }
 
+fn passes_delayed_ones_in_any_order() -> Result<(), Failed> {
+    let mut evidence = good();
+    for number in [2, 1] {
+        let id = Id { key: "d".into(), number };
+        evidence.lives[0].extend([Event::Invoke(id.clone()), Event::Delayed(id.clone())]);
+        evidence.lives[1]
+            .splice(1..1, [Event::Start(id.clone()), Event::End(id.clone(), Outcome::Done)])
+            .for_each(drop);
+        evidence.log.push((place(10 - number), id));
+    }
+    match check(&evidence).1 {
+        wrong if wrong.is_empty() => Ok(()),
+        wrong => Err(format!("{wrong:?}").into()),
+    }
+}
+
 fn open_work_is_counted() -> Result<(), Failed> {
     let mut life = good().lives.remove(0);
     let before = Open::at_the_end_of(&life);
@@ -211,6 +232,7 @@ fn lines_round_trip() -> Result<(), Failed> {
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("checker::passes_a_good_history", passes_the_good_one),
+        Trial::test("checker::passes_delayed_messages_in_any_order", passes_delayed_ones_in_any_order),
         Trial::test("checker::counts_what_was_open_at_a_kill", open_work_is_counted),
         Trial::test("checker::reads_what_was_written", lines_round_trip),
     ];

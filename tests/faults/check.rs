@@ -1,15 +1,19 @@
 //! Judges what is left after the kills: the histories of all lives, the log and the dead letters.
 //!
-//! Pure, O(n log n). Shares nothing with the engine but the names of things. Bad histories that it must flag are in `bad.rs`.
+//! Pure, O(n log n); for one group at a time. Shares nothing with the engine but the names of things. Bad histories that it must flag are in
+//! `bad.rs`.
 //!
 //! What holds:
-//! * every acked publish is in the log, once, where its ack said, and is handled or dead-lettered;
+//! * every acked publish is in the log, once, where its ack said (one that is delayed: somewhere), and is handled or dead-lettered;
 //! * what was refused, or never published, never appears anywhere;
-//! * first completions of a key come in the order of its numbers, and no two handlers of a key run at once;
+//! * first completions of a key come in the order of its numbers (but for delayed ones), and no two handlers of a key run at once;
 //! * a message completes twice only if a kill lies between, and not after its ack was confirmed;
 //! * the dead letters are exactly the rejected ones, each once.
 
-use crate::history::{Event, Id, Outcome, Place};
+use crate::{
+    history::{Event, Id, Outcome, Place},
+    traffic,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that is left.
@@ -84,7 +88,8 @@ pub(crate) fn check(evidence: &Evidence) -> (Counts, Vec<String>) {
 #[derive(Default)]
 struct Publishing {
     invoked: BTreeSet<Id>,
-    acked: BTreeMap<Id, Place>,
+    /// Where it lies; `None` where it was to be delivered later.
+    acked: BTreeMap<Id, Option<Place>>,
     refused: BTreeSet<Id>,
     wrong: Vec<String>,
 }
@@ -99,7 +104,10 @@ impl Publishing {
                 }
             }
             Event::Acked(id, place) => {
-                self.acked.insert(id.clone(), place.clone());
+                self.acked.insert(id.clone(), Some(place.clone()));
+            }
+            Event::Delayed(id) => {
+                self.acked.insert(id.clone(), None);
             }
             Event::Refused(id) => {
                 self.refused.insert(id.clone());
@@ -189,7 +197,7 @@ impl Handling {
             return;
         }
         let highest = self.highest.entry(id.key.clone()).or_insert(id.number);
-        if id.number < *highest {
+        if id.number < *highest && !traffic::is_delayed(id) {
             self.wrong.push(format!("{id} completed first after number {highest} of its key"));
         }
         *highest = id.number.max(*highest);
@@ -197,24 +205,28 @@ impl Handling {
 }
 
 /// The log against the acks. Answers what is in the log.
-fn check_log(acked: &BTreeMap<Id, Place>, log: &[(Place, Id)], wrong: &mut Vec<String>) -> BTreeSet<Id> {
+fn check_log(
+    acked: &BTreeMap<Id, Option<Place>>,
+    log: &[(Place, Id)],
+    wrong: &mut Vec<String>,
+) -> BTreeSet<Id> {
     let mut places: BTreeMap<&Id, &Place> = BTreeMap::new();
     let mut last: BTreeMap<&str, u64> = BTreeMap::new();
     for (place, id) in log {
         if places.insert(id, place).is_some() {
             wrong.push(format!("{id} is in the log twice"));
         }
-        if last.insert(&id.key, id.number).is_some_and(|last| last >= id.number) {
+        if last.insert(&id.key, id.number).is_some_and(|last| last >= id.number) && !traffic::is_delayed(id) {
             wrong.push(format!("{id} is in the log behind a larger number of its key"));
         }
     }
     for (id, place) in acked {
-        match places.get(id) {
-            None => wrong.push(format!("{id} was acked and is not in the log")),
-            Some(found) if *found != place => {
+        match (places.get(id), place) {
+            (None, _) => wrong.push(format!("{id} was acked and is not in the log")),
+            (Some(found), Some(place)) if *found != place => {
                 wrong.push(format!("{id} was acked at {place:?} and lies at {found:?}"));
             }
-            Some(_) => {}
+            (Some(_), _) => {}
         }
     }
     places.into_keys().cloned().collect()

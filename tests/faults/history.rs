@@ -1,13 +1,15 @@
-//! What a worker did, written where its death cannot reach it: one append-only file a life, one line an event, one write a line.
+//! What a worker did, written where its death cannot reach it: one append-only file a life for what is published and one for what each
+//! group handles, one line an event, one write a line.
 //!
 //! The order of lines is the order of events: what begins is written before it begins, what ended after it ended. So a killed
 //! worker may have done more than its history says, never less.
 //! Not here: what a history must look like (`check.rs`).
 
+use crate::traffic;
 use std::{
     fmt, fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -27,6 +29,8 @@ pub(crate) enum Event {
     Invoke(Id),
     /// In the log, at that place.
     Acked(Id, Place),
+    /// To be in the log when its time has come.
+    Delayed(Id),
     /// Certainly not in the log.
     Refused(Id),
     /// Perhaps in the log.
@@ -81,6 +85,25 @@ impl Writer {
     }
 }
 
+/// The history of what one of the groups did, beside that of what was published.
+pub(crate) fn of_group(path: &Path, group: usize) -> PathBuf {
+    path.with_extension(format!("group-{group}"))
+}
+
+/// A life as each group saw it: what was published, then what the group did, then whether it ended drained.
+pub(crate) fn read_life(path: &Path) -> Result<Vec<Vec<Event>>, String> {
+    let read = |path: &Path| if path.exists() { read(path) } else { Ok(Vec::new()) };
+    let published = read(path)?;
+    let of_group = |group| {
+        let (mut events, end): (Vec<Event>, Vec<Event>) =
+            published.iter().cloned().partition(|event| *event != Event::Drained);
+        events.extend(read(&of_group(path, group))?);
+        events.extend(end);
+        Ok(events)
+    };
+    (0..traffic::GROUPS).map(of_group).collect()
+}
+
 /// Reads a history; a last line that was cut by the kill is left out.
 pub(crate) fn read(path: &Path) -> Result<Vec<Event>, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -109,6 +132,7 @@ impl fmt::Display for Event {
             Self::Ready => write!(f, "ready"),
             Self::Invoke(id) => write!(f, "invoke {id}"),
             Self::Acked(id, place) => write!(f, "acked {id} {} {}", place.partition, place.position),
+            Self::Delayed(id) => write!(f, "delayed {id}"),
             Self::Refused(id) => write!(f, "refused {id}"),
             Self::Unknown(id) => write!(f, "unknown {id}"),
             Self::Start(id) => write!(f, "start {id}"),
@@ -135,6 +159,7 @@ fn parse(line: &str) -> Option<Event> {
         ("ready", 0) => Event::Ready,
         ("drained", 0) => Event::Drained,
         ("invoke", 1) => Event::Invoke(id(0)?),
+        ("delayed", 1) => Event::Delayed(id(0)?),
         ("refused", 1) => Event::Refused(id(0)?),
         ("unknown", 1) => Event::Unknown(id(0)?),
         ("start", 1) => Event::Start(id(0)?),
@@ -179,7 +204,7 @@ impl Open {
                 Event::Invoke(id) => {
                     publishes.insert(id);
                 }
-                Event::Acked(id, _) | Event::Refused(id) | Event::Unknown(id) => {
+                Event::Acked(id, _) | Event::Delayed(id) | Event::Refused(id) | Event::Unknown(id) => {
                     publishes.remove(id);
                 }
                 Event::Start(id) => {

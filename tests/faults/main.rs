@@ -1,12 +1,15 @@
-//! Faults against real processes: a worker on `embedded:` is killed with SIGKILL, and nothing acked is lost.
+//! Faults against real processes and real disks: a worker on `embedded:` is killed, its disk loses power, is full or fails, and nothing
+//! acked is lost.
 //!
 //! Here: which trials there are. The worker is this same program, told so by its environment (`worker.rs`, with `seam.rs` and
-//! `traffic.rs`); `kill.rs` kills it; what it did is in its histories (`history.rs`), judged by `check.rs`, which `bad.rs` judges.
+//! `traffic.rs`); `run.rs` starts it, `kill.rs` and `power_cut.rs` end it; what it did is in its histories (`history.rs`), judged by
+//! `check.rs`, which `bad.rs` judges.
 
 mod bad;
 mod check;
 mod history;
 mod kill;
+mod run;
 mod seam;
 mod traffic;
 mod worker;
@@ -18,7 +21,10 @@ fn main() -> ExitCode {
     if let Some(code) = worker::run_if_asked() {
         return code;
     }
-    let mut trials = bad::trials();
-    trials.push(Trial::test("embedded::survives_kills_at_any_moment", kill::embedded_survives_kills));
+    let mut trials = vec![
+        Trial::test("embedded::survives_kills_at_any_moment", kill::survives_kills),
+        Trial::test("embedded::survives_kills_when_acks_promise_no_more", kill::survives_kills_unsynced),
+    ];
+    trials.extend(bad::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -92,6 +92,10 @@ struct WatchedConsumer {
 impl Consumer for WatchedConsumer {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         let event = self.inner.poll_next(cx);
+        // Nothing here makes a gap or a record that is no message: one that is told is a loss.
+        if let Poll::Ready(Ok(Event::Unreadable { .. } | Event::Gap { .. })) = &event {
+            traffic::stop(&format!("a member was told {event:?}"));
+        }
         if let Poll::Ready(Ok(Event::Batch(batch))) = &event {
             let mut state = self.control.lock();
             for delivery in &batch.deliveries {

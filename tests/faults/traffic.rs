@@ -1,18 +1,36 @@
 //! The messages of the test, and what should become of each: decided by key and number alone, so that every life agrees.
 
 use crate::history::Id;
-use ropeway_broker::{Group, Message, Result, Topic};
+use ropeway_broker::{Group, Message, Result, Timestamp, Topic};
 
 /// The type of the events.
 pub(crate) const EVENT_TYPE: &str = "fault.test";
 /// Partitions of the topic and of its dead letters.
 pub(crate) const PARTITIONS: u32 = 8;
 
-/// The topic, the group and the dead-letter topic.
-pub(crate) fn names() -> Result<(Topic, Group, Topic)> {
-    let (topic, group) = (Topic::new("work")?, Group::new("crew")?);
-    let dead = topic.dead_letters_of(&group);
-    Ok((topic, group, dead))
+/// How many groups handle every message, each for itself.
+pub(crate) const GROUPS: usize = 2;
+
+/// The topic, and the groups with their dead-letter topics.
+pub(crate) struct Names {
+    pub(crate) topic: Topic,
+    pub(crate) groups: [(Group, Topic); GROUPS],
+}
+
+pub(crate) fn names() -> Result<Names> {
+    let topic = Topic::new("work")?;
+    let group = |name| {
+        let group = Group::new(name)?;
+        let dead = topic.dead_letters_of(&group);
+        Ok((group, dead))
+    };
+    let groups = [group("crew")?, group("office")?];
+    Ok(Names { topic, groups })
+}
+
+/// Whether it is published to be delivered later: such messages have keys of their own, for they have no order.
+pub(crate) fn is_delayed(id: &Id) -> bool {
+    id.key.starts_with('d')
 }
 
 /// Whether the handler rejects it.
@@ -26,8 +44,12 @@ pub(crate) const fn fails_first(id: &Id) -> bool {
 }
 
 /// The message: its payload begins with the id, and is up to 2 kB long.
-pub(crate) fn message(id: &Id) -> Message {
-    Message::builder().key(id.key.clone()).event_type(EVENT_TYPE).payload(payload(id)).build()
+pub(crate) fn message(id: &Id, deliver_at: Option<Timestamp>) -> Message {
+    let message = Message::builder().key(id.key.clone()).event_type(EVENT_TYPE).payload(payload(id));
+    match deliver_at {
+        Some(at) => message.deliver_at(at).build(),
+        None => message.build(),
+    }
 }
 
 fn payload(id: &Id) -> String {

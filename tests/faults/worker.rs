@@ -3,14 +3,14 @@
 //! Not here: what is settled, which is seen below the processor (`seam.rs`); who kills it (`kill.rs`).
 
 use crate::{
-    history::{Event, Id, Outcome, Place, Writer},
+    history::{self, Event, Id, Outcome, Place, Writer},
     seam::Watched,
     traffic,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use ropeway_broker::{
     Bound, ErrorKind, Group, MessageBroker, PublishFailed, Publisher, PublisherSettings, Receipt,
-    Subscription, Topic, TopicSpec,
+    Subscription, Timestamp, Topic, TopicSpec,
 };
 use ropeway_processor::{Context, Processor, RetryPolicy, Router, Verdict, raw};
 use std::{
@@ -25,16 +25,20 @@ use std::{
 
 /// Set for the process that is the worker: `publish` or `drain`.
 pub(crate) const ROLE: &str = "ROPEWAY_FAULTS_ROLE";
-/// The directory of the broker.
-pub(crate) const DIRECTORY: &str = "ROPEWAY_FAULTS_DIRECTORY";
+/// The URL of the broker.
+pub(crate) const URL: &str = "ROPEWAY_FAULTS_URL";
 /// The file of this life's history.
 pub(crate) const HISTORY: &str = "ROPEWAY_FAULTS_HISTORY";
 /// Which life this is, from 0.
 pub(crate) const LIFE: &str = "ROPEWAY_FAULTS_LIFE";
 
-const MEMBERS: usize = 3;
+/// How many members each group has.
+const MEMBERS: [usize; traffic::GROUPS] = [3, 2];
 const PUBLISHERS: u32 = 4;
 const KEYS_EACH: u32 = 6;
+const LONGEST_DELAY_MILLIS: u64 = 400;
+/// How far the clock of the broker and that of the worker may be apart: both count whole milliseconds.
+const CLOCKS_APART: Duration = Duration::from_millis(1);
 /// Published and not completed: who publishes waits there, so that a kill leaves little to drain.
 const MOST_OPEN: i64 = 600;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,40 +61,46 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
 }
 
 async fn run(role: &str) -> Result<(), Failure> {
-    let directory = PathBuf::from(std::env::var(DIRECTORY)?);
-    let history = Writer::create(&PathBuf::from(std::env::var(HISTORY)?))?;
+    let path = PathBuf::from(std::env::var(HISTORY)?);
+    let history = Writer::create(&path)?;
     let life: u64 = std::env::var(LIFE)?.parse()?;
-    let broker = ropeway_broker::connect(&format!("embedded:{}", directory.display())).await?;
-    let broker: Arc<dyn MessageBroker> = Watched::around(broker, history.clone());
-    let (topic, group, dead) = traffic::names()?;
-    for topic in [&topic, &dead] {
+    let broker = ropeway_broker::connect(&std::env::var(URL)?).await?;
+    let names = traffic::names()?;
+    for topic in names.groups.iter().map(|(_, dead)| dead).chain([&names.topic]) {
         match broker.admin().create_topic(topic, TopicSpec::partitions(traffic::PARTITIONS)).await {
             Err(error) if error.kind() != ErrorKind::Exists => return Err(error.into()),
             _ => {}
         }
     }
-    let open = Arc::new(AtomicI64::new(unfinished(&*broker, &group).await?));
     let mut members = Vec::new();
-    for member in 0..MEMBERS {
-        let subscription = Subscription::new(group.clone(), [topic.clone()]);
-        let router = Router::new().on(traffic::EVENT_TYPE, handler(history.clone(), Arc::clone(&open), life));
-        let retry = RetryPolicy {
-            first_delay: Duration::from_millis(5),
-            max_delay: Duration::from_millis(20),
-            ..RetryPolicy::default()
-        };
-        let member = Processor::builder(
-            Arc::clone(&broker),
-            Subscription { member: Some(Arc::from(format!("member-{member}"))), ..subscription },
-        );
-        members.push(member.router(router).retry(retry).start().await?);
+    let mut open = Vec::new();
+    for (index, (group, _)) in names.groups.iter().enumerate() {
+        let history = Writer::create(&history::of_group(&path, index))?;
+        let watched: Arc<dyn MessageBroker> = Watched::around(Arc::clone(&broker), history.clone());
+        let left = Arc::new(AtomicI64::new(unfinished(&*broker, &names.topic, group).await?));
+        for member in 0..MEMBERS[index] {
+            let subscription = Subscription::new(group.clone(), [names.topic.clone()]);
+            let handler = handler(history.clone(), Arc::clone(&left), life);
+            let retry = RetryPolicy {
+                first_delay: Duration::from_millis(5),
+                max_delay: Duration::from_millis(20),
+                ..RetryPolicy::default()
+            };
+            let member = Processor::builder(
+                Arc::clone(&watched),
+                Subscription { member: Some(Arc::from(format!("member-{member}"))), ..subscription },
+            );
+            let router = Router::new().on(traffic::EVENT_TYPE, handler);
+            members.push(member.router(router).retry(retry).start().await?);
+        }
+        open.push(left);
     }
     history.write(&Event::Ready);
     if role == "publish" {
-        publish(broker, &topic, &history, &open, life).await?;
+        publish(broker, &names.topic, &history, &open, life).await?;
         return Err("the publishers ended before the kill".into());
     }
-    drain(&*broker, &group).await?;
+    drain(&*broker, &names).await?;
     for member in &members {
         member.shutdown(PATIENCE).await;
     }
@@ -105,6 +115,10 @@ fn handler(history: Writer, open: Arc<AtomicI64>, life: u64) -> impl ropeway_pro
         let (history, open) = (history.clone(), Arc::clone(&open));
         async move {
             let id = traffic::id(event.message()).unwrap_or_else(|why| traffic::stop(&why));
+            let early = event.message().deliver_at.map_or(Duration::ZERO, |due| due.since(Timestamp::now()));
+            if early > CLOCKS_APART {
+                traffic::stop(&format!("{id} was delivered {early:?} before its time"));
+            }
             history.write(&Event::Start(id.clone()));
             let mut random = StdRng::seed_from_u64(id.number ^ (life << 48));
             tokio::time::sleep(Duration::from_micros(random.random_range(0..4000))).await;
@@ -125,7 +139,7 @@ async fn publish(
     broker: Arc<dyn MessageBroker>,
     topic: &Topic,
     history: &Writer,
-    open: &Arc<AtomicI64>,
+    open: &[Arc<AtomicI64>],
     life: u64,
 ) -> Result<(), Failure> {
     let settings = PublisherSettings {
@@ -137,20 +151,26 @@ async fn publish(
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..PUBLISHERS {
         let (publisher, topic) = (publisher.clone(), topic.clone());
-        let (history, open) = (history.clone(), Arc::clone(open));
+        let (history, open) = (history.clone(), open.to_vec());
         tasks.spawn(async move {
             let mut random = StdRng::seed_from_u64(u64::from(task) ^ (life << 32));
             // Numbers of one key only grow, over all lives: each life has a range of its own.
             for number in life * 1_000_000.. {
-                while open.load(Ordering::Relaxed) > MOST_OPEN {
+                while open.iter().any(|open| open.load(Ordering::Relaxed) > MOST_OPEN) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
-                // The first key of each task is hot: half of the messages have it.
+                // The first key of each task is hot: half of the messages have it. One in ten is to be delivered later.
+                let due = random.random_ratio(1, 10).then(|| {
+                    Timestamp::now() + Duration::from_millis(random.random_range(0..LONGEST_DELAY_MILLIS))
+                });
                 let key = if random.random_bool(0.5) { 0 } else { random.random_range(0..KEYS_EACH) };
-                let id = Id { key: format!("k{task}-{key}"), number };
+                let kind = if due.is_some() { "d" } else { "k" };
+                let id = Id { key: format!("{kind}{task}-{key}"), number };
                 history.write(&Event::Invoke(id.clone()));
-                open.fetch_add(1, Ordering::Relaxed);
-                let (told, message) = (history.clone(), traffic::message(&id));
+                for open in &open {
+                    open.fetch_add(1, Ordering::Relaxed);
+                }
+                let (told, message) = (history.clone(), traffic::message(&id, due));
                 let tell = move |outcome: Result<Receipt, PublishFailed>| told.write(&line(id, outcome));
                 if publisher.publish_with(&topic, message, tell).await.is_err() {
                     traffic::stop("the publisher is closed");
@@ -167,35 +187,40 @@ fn line(id: Id, outcome: Result<Receipt, PublishFailed>) -> Event {
         Ok(Receipt { partition, position: Some(position), .. }) => {
             Event::Acked(id, Place { partition, position: position.to_string() })
         }
+        Ok(Receipt { position: None, .. }) if traffic::is_delayed(&id) => Event::Delayed(id),
         Ok(receipt) => traffic::stop(&format!("{id} was acked without a position: {receipt:?}")),
         Err(failed) if failed.may_be_written => Event::Unknown(id),
         Err(_) => Event::Refused(id),
     }
 }
 
-/// What earlier lives left to do.
-async fn unfinished(broker: &dyn MessageBroker, group: &Group) -> Result<i64, Failure> {
-    match broker.admin().describe_group(group).await {
-        Ok(info) => {
-            let left = info.partitions.iter().filter_map(|partition| partition.unfinished).sum::<u64>();
-            Ok(i64::try_from(left)?)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error.into()),
-    }
+/// What earlier lives left to do for a group, with what is not due yet.
+async fn unfinished(broker: &dyn MessageBroker, topic: &Topic, group: &Group) -> Result<i64, Failure> {
+    let delayed = broker.admin().describe_topic(topic).await?.delayed.unwrap_or(0);
+    let left = match broker.admin().describe_group(group).await {
+        Ok(info) => info.partitions.iter().filter_map(|partition| partition.unfinished).sum(),
+        Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(i64::try_from(delayed.saturating_add(left))?)
 }
 
-/// Waits until the group has nothing left to do.
-async fn drain(broker: &dyn MessageBroker, group: &Group) -> Result<(), Failure> {
+/// Waits until nothing is delayed and no group has anything left to do.
+async fn drain(broker: &dyn MessageBroker, names: &traffic::Names) -> Result<(), Failure> {
     let started = tokio::time::Instant::now();
     loop {
-        let info = broker.admin().describe_group(group).await?;
-        let left: u64 = info.partitions.iter().map(|partition| partition.lag.unwrap_or(1)).sum();
-        if left == 0 && info.partitions.len() == traffic::PARTITIONS as usize {
+        // Asked for first: what comes due is in the log before it is asked for what is left there.
+        let mut left = broker.admin().describe_topic(&names.topic).await?.delayed.unwrap_or(0);
+        for (group, _) in &names.groups {
+            let partitions = broker.admin().describe_group(group).await?.partitions;
+            let missing = (traffic::PARTITIONS as usize).saturating_sub(partitions.len()) as u64;
+            left += missing + partitions.iter().map(|partition| partition.lag.unwrap_or(1)).sum::<u64>();
+        }
+        if left == 0 {
             return Ok(());
         }
         if started.elapsed() > PATIENCE {
-            return Err(format!("{left} messages are left after {PATIENCE:?}: {info:?}").into());
+            return Err(format!("{left} messages are left after {PATIENCE:?}").into());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
