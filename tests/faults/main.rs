@@ -9,8 +9,10 @@ mod bad;
 mod check;
 mod history;
 mod kill;
+mod load;
 mod run;
 mod seam;
+mod soak;
 mod traffic;
 mod worker;
 
@@ -25,6 +27,11 @@ fn main() -> ExitCode {
         Trial::test("embedded::survives_kills_at_any_moment", kill::survives_kills),
         Trial::test("embedded::survives_kills_when_acks_promise_no_more", kill::survives_kills_unsynced),
     ];
+    trials.push(Trial::ignorable_test(
+        "embedded::takes_no_more_of_the_machine_as_time_goes_on",
+        soak::stays_flat,
+    ));
+    trials.push(Trial::test("soak::growth_is_found", soak::growth_is_found));
     trials.extend(bad::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

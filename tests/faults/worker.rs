@@ -4,6 +4,7 @@
 
 use crate::{
     history::{self, Event, Id, Outcome, Place, Writer},
+    load,
     seam::Watched,
     traffic,
 };
@@ -23,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-/// Set for the process that is the worker: `publish` or `drain`.
+/// Set for the process that is the worker: `publish`, `drain` or `soak`.
 pub(crate) const ROLE: &str = "ROPEWAY_FAULTS_ROLE";
 /// The URL of the broker.
 pub(crate) const URL: &str = "ROPEWAY_FAULTS_URL";
@@ -53,18 +54,26 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         .enable_all()
         .build()
         .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(run(&role)));
+        .and_then(|runtime| runtime.block_on(play(&role)));
     if let Err(error) = done {
         traffic::stop(&format!("{error}"));
     }
     Some(ExitCode::SUCCESS)
 }
 
-async fn run(role: &str) -> Result<(), Failure> {
+async fn play(role: &str) -> Result<(), Failure> {
+    let url = std::env::var(URL)?;
+    match role {
+        "soak" => load::run(&url).await,
+        _ => run(role, &url).await,
+    }
+}
+
+async fn run(role: &str, url: &str) -> Result<(), Failure> {
     let path = PathBuf::from(std::env::var(HISTORY)?);
     let history = Writer::create(&path)?;
     let life: u64 = std::env::var(LIFE)?.parse()?;
-    let broker = ropeway_broker::connect(&std::env::var(URL)?).await?;
+    let broker = ropeway_broker::connect(url).await?;
     let names = traffic::names()?;
     for topic in names.groups.iter().map(|(_, dead)| dead).chain([&names.topic]) {
         match broker.admin().create_topic(topic, TopicSpec::partitions(traffic::PARTITIONS)).await {
