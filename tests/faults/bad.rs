@@ -203,6 +203,17 @@ fn passes_delayed_ones_in_any_order() -> Result<(), Failed> {
     }
 }
 
+fn nobody_hears_a_promise_after_the_power_is_gone() -> Result<(), Failed> {
+    let promise = Event::Acked(id("a:1"), place(0));
+    let begun = Event::Invoke(id("a:2"));
+    let told = vec![promise.clone(), Event::Cut, begun.clone(), promise.clone()];
+    let heard = crate::history::heard(told);
+    if heard != [promise, Event::Cut, begun] {
+        return Err(format!("{heard:?}").into());
+    }
+    Ok(())
+}
+
 fn open_work_is_counted() -> Result<(), Failed> {
     let mut life = good().lives.remove(0);
     let before = Open::at_the_end_of(&life);
@@ -233,6 +244,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("checker::passes_a_good_history", passes_the_good_one),
         Trial::test("checker::passes_delayed_messages_in_any_order", passes_delayed_ones_in_any_order),
+        Trial::test(
+            "checker::hears_no_promise_after_a_power_cut",
+            nobody_hears_a_promise_after_the_power_is_gone,
+        ),
         Trial::test("checker::counts_what_was_open_at_a_kill", open_work_is_counted),
         Trial::test("checker::reads_what_was_written", lines_round_trip),
     ];

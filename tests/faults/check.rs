@@ -132,18 +132,23 @@ struct Handling {
     /// Durably done: must never be seen again.
     settled: BTreeSet<Id>,
     duplicates: usize,
+    is_cut: bool,
+    /// First seen by a handler after the power had begun to go.
+    after_the_cut: BTreeSet<Id>,
     wrong: Vec<String>,
 }
 
 impl Handling {
     fn begin(&mut self, life: usize) {
         self.life = life;
+        self.is_cut = false;
         self.running.clear();
         self.given.clear();
     }
 
     fn see(&mut self, event: &Event) {
         match event {
+            Event::Cut => self.is_cut = true,
             Event::Start(id) => self.start(id),
             Event::End(id, outcome) => self.end(id, *outcome),
             Event::Ack(member, ids) => {
@@ -170,7 +175,10 @@ impl Handling {
     }
 
     fn start(&mut self, id: &Id) {
-        self.started.insert(id.clone());
+        let is_first = self.started.insert(id.clone());
+        if is_first && self.is_cut {
+            self.after_the_cut.insert(id.clone());
+        }
         if self.settled.contains(id) {
             self.wrong.push(format!("{id} was delivered again after its ack was durable"));
         }
@@ -250,7 +258,9 @@ fn check_dead(
         }
     }
     let rejected = handling.completed.iter().filter(|(_, (_, outcome))| *outcome == Outcome::Rejected);
-    for (id, _) in rejected.filter(|(id, _)| !dead.contains(id)) {
+    // With the power went what was not on the disk: nobody heard that it was.
+    let is_nowhere = |id: &Id| handling.after_the_cut.contains(id) && !written.contains(id);
+    for (id, _) in rejected.filter(|(id, _)| !dead.contains(id) && !is_nowhere(id)) {
         wrong.push(format!("{id} was rejected and is not among the dead letters"));
     }
     for id in written.iter().filter(|id| !handling.completed.contains_key(id)) {

@@ -47,6 +47,8 @@ pub(crate) enum Event {
     Forwarded(Id),
     /// Nothing is left to do, and the worker ends of its own will.
     Drained,
+    /// The power is about to go; written by who cuts it.
+    Cut,
 }
 
 /// Partition and position.
@@ -90,9 +92,33 @@ pub(crate) fn of_group(path: &Path, group: usize) -> PathBuf {
     path.with_extension(format!("group-{group}"))
 }
 
+/// Writes down that the power is about to go.
+pub(crate) fn cut_begins(path: &Path) -> io::Result<()> {
+    let groups = (0..traffic::GROUPS).map(|group| of_group(path, group));
+    for path in groups.chain([path.to_owned()]).filter(|path| path.exists()) {
+        fs::OpenOptions::new().append(true).open(path)?.write_all(format!("{}\n", Event::Cut).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Without what was promised after the power had begun to go: nobody could have heard it. (A sync that is under way when ext4 is shut down
+/// may even end well though nothing of it was written.) That something was begun or refused stays, for some of it may be on the disk.
+pub(crate) fn heard(events: Vec<Event>) -> Vec<Event> {
+    let mut is_cut = false;
+    let is_heard = |event: &Event| {
+        is_cut |= *event == Event::Cut;
+        let promises = matches!(
+            event,
+            Event::Acked(..) | Event::Delayed(_) | Event::Confirmed(..) | Event::Forwarded(_)
+        );
+        !(is_cut && promises)
+    };
+    events.into_iter().filter(is_heard).collect()
+}
+
 /// A life as each group saw it: what was published, then what the group did, then whether it ended drained.
 pub(crate) fn read_life(path: &Path) -> Result<Vec<Vec<Event>>, String> {
-    let read = |path: &Path| if path.exists() { read(path) } else { Ok(Vec::new()) };
+    let read = |path: &Path| if path.exists() { read(path).map(heard) } else { Ok(Vec::new()) };
     let published = read(path)?;
     let of_group = |group| {
         let (mut events, end): (Vec<Event>, Vec<Event>) =
@@ -146,6 +172,7 @@ impl fmt::Display for Event {
             Self::Confirmed(member, count) => write!(f, "confirmed {member} {count}"),
             Self::Forwarded(id) => write!(f, "forwarded {id}"),
             Self::Drained => write!(f, "drained"),
+            Self::Cut => write!(f, "cut"),
         }
     }
 }
@@ -158,6 +185,7 @@ fn parse(line: &str) -> Option<Event> {
     Some(match (what, words.len()) {
         ("ready", 0) => Event::Ready,
         ("drained", 0) => Event::Drained,
+        ("cut", 0) => Event::Cut,
         ("invoke", 1) => Event::Invoke(id(0)?),
         ("delayed", 1) => Event::Delayed(id(0)?),
         ("refused", 1) => Event::Refused(id(0)?),
@@ -215,7 +243,7 @@ impl Open {
                 }
                 Event::Ack(member, ids) => acks.entry(*member).or_default().0 += ids.len(),
                 Event::Confirmed(member, count) => acks.entry(*member).or_default().1 = *count,
-                Event::Ready | Event::Forwarded(_) | Event::Drained => {}
+                Event::Ready | Event::Forwarded(_) | Event::Drained | Event::Cut => {}
             }
         }
         Self {

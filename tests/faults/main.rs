@@ -7,9 +7,12 @@
 
 mod bad;
 mod check;
+mod disk;
 mod history;
 mod kill;
 mod load;
+mod native;
+mod power_cut;
 mod run;
 mod seam;
 mod soak;
@@ -23,15 +26,14 @@ fn main() -> ExitCode {
     if let Some(code) = worker::run_if_asked() {
         return code;
     }
+    // The long ones first.
     let mut trials = vec![
+        Trial::ignorable_test("embedded::takes_no_more_of_the_machine_as_time_goes_on", soak::stays_flat),
         Trial::test("embedded::survives_kills_at_any_moment", kill::survives_kills),
+        Trial::ignorable_test("embedded::survives_power_cuts_at_any_moment", power_cut::survives_power_cuts),
         Trial::test("embedded::survives_kills_when_acks_promise_no_more", kill::survives_kills_unsynced),
+        Trial::test("soak::growth_is_found", soak::growth_is_found),
     ];
-    trials.push(Trial::ignorable_test(
-        "embedded::takes_no_more_of_the_machine_as_time_goes_on",
-        soak::stays_flat,
-    ));
-    trials.push(Trial::test("soak::growth_is_found", soak::growth_is_found));
     trials.extend(bad::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -134,7 +134,9 @@ impl Run {
                 .spawn()?;
             Ok(child)
         };
-        start().map(Worker).map_err(|error: std::io::Error| format!("could not start a worker: {error}"))
+        start()
+            .map(|child| Worker(child, self.history(life)))
+            .map_err(|error: std::io::Error| format!("could not start a worker: {error}"))
     }
 
     /// Waits until the members of a worker run.
@@ -182,13 +184,18 @@ impl Run {
     }
 }
 
-/// A child that does not outlive the test.
-pub(crate) struct Worker(pub(crate) Child);
+/// A child that does not outlive the test, and where its history is.
+pub(crate) struct Worker(pub(crate) Child, pub(crate) PathBuf);
 
 impl Worker {
     /// How it ended, where it did.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, String> {
         self.0.try_wait().map_err(|error| error.to_string())
+    }
+
+    /// Writes into its history that the power is about to go.
+    pub(crate) fn cut_begins(&self) -> Result<(), String> {
+        history::cut_begins(&self.1).map_err(|error| format!("could not write the history: {error}"))
     }
 
     /// SIGKILL: nothing in the process gets to know.

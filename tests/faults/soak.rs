@@ -15,7 +15,7 @@ use std::{
     fmt::Write,
     fs,
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread::sleep,
     time::Duration,
@@ -55,7 +55,7 @@ pub(crate) fn stays_flat() -> Result<Completion, Failed> {
         .stdout(Stdio::piped())
         .spawn()?;
     let mut told = child.stdout.take();
-    let mut child = Worker(child);
+    let mut child = Worker(child, PathBuf::new());
     let mut samples: Vec<Sample> = Vec::new();
     let status = loop {
         sleep(SECOND);
