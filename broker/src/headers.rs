@@ -6,7 +6,7 @@
 //! Not here: what the names mean (`wire.rs`).
 
 use crate::{Error, ErrorKind, Result, varint};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use std::fmt;
 
 /// Headers of one message: ordered, a name may come more than once, values are bytes or null.
@@ -116,39 +116,41 @@ impl Headers {
     /// A builder that starts with these.
     #[must_use]
     pub fn to_builder(&self) -> HeadersBuilder {
-        let mut packed = BytesMut::with_capacity(self.0.len() + 64);
-        packed.extend_from_slice(&self.0);
-        HeadersBuilder { packed }
+        HeadersBuilder { packed: self.0.to_vec() }
     }
 }
 
 /// Collects headers in order.
 #[derive(Clone, Debug, Default)]
 pub struct HeadersBuilder {
-    packed: BytesMut,
+    packed: Vec<u8>,
 }
 
 impl HeadersBuilder {
     /// Adds one at the end; `None` is the null value. Lengths are checked when the message is published.
     #[must_use]
     pub fn add(mut self, name: &str, value: Option<impl AsRef<[u8]>>) -> Self {
-        varint::put(&mut self.packed, name.len() as u64);
-        self.packed.put_slice(name.as_bytes());
-        match value {
-            None => varint::put(&mut self.packed, 0),
-            Some(value) => {
-                let value = value.as_ref();
-                varint::put(&mut self.packed, value.len() as u64 + 1);
-                self.packed.put_slice(value);
-            }
+        let value = value.as_ref().map(AsRef::as_ref);
+        let (name_len, value_len) =
+            (name.len() as u64, value.map_or(0, |value: &[u8]| value.len() as u64 + 1));
+        let size = varint::len(name_len) + name.len() + varint::len(value_len) + value.map_or(0, <[u8]>::len);
+        // Most messages have one header: its room is all there is, so that freezing needs no other allocation.
+        if self.packed.is_empty() {
+            self.packed.reserve_exact(size);
+        } else {
+            self.packed.reserve(size);
         }
+        varint::put(&mut self.packed, name_len);
+        self.packed.extend_from_slice(name.as_bytes());
+        varint::put(&mut self.packed, value_len);
+        self.packed.extend_from_slice(value.unwrap_or_default());
         self
     }
 
     /// The headers.
     #[must_use]
     pub fn build(self) -> Headers {
-        Headers(self.packed.freeze())
+        Headers(self.packed.into())
     }
 }
 

@@ -10,6 +10,11 @@ pub(crate) fn put(out: &mut impl BufMut, mut value: u64) {
     out.put_u8(value as u8);
 }
 
+/// How many bytes it takes.
+pub(crate) const fn len(value: u64) -> usize {
+    (70 - (value | 1).leading_zeros() as usize) / 7
+}
+
 /// Splits one off the front; `None` where the bytes end inside it or it does not fit.
 pub(crate) fn take(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
@@ -36,6 +41,7 @@ mod tests {
             for value in [1u64 << shift, (1u64 << shift) - 1, u64::MAX] {
                 let mut out = Vec::new();
                 put(&mut out, value);
+                assert_eq!(len(value), out.len());
                 assert_eq!(take(&out), Some((value, &[][..])));
                 assert_eq!(take(&out[..out.len() - 1]), None);
             }

@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `fjall` | yes | `FjallStore`, the store on disk |
 
+mod chunks;
 mod error;
 #[cfg(feature = "fjall")]
 mod fjall;

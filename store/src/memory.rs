@@ -4,12 +4,11 @@
 
 use crate::{
     Direction, Durability, Error, KeyValue, Keyspace, Limit, Page, Purpose, Result, Usage, WriteBatch,
-    key_value::Collector,
+    chunks::Chunks, key_value::Collector,
 };
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, HashMap},
-    ops::Bound,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -24,18 +23,11 @@ struct State {
     closed: bool,
     next: u32,
     names: BTreeMap<String, Keyspace>,
-    maps: HashMap<Keyspace, Map>,
-}
-
-#[derive(Debug, Default)]
-struct Map {
-    entries: BTreeMap<Bytes, Bytes>,
-    /// Bytes of keys and values.
-    bytes: u64,
+    maps: HashMap<Keyspace, Chunks>,
 }
 
 impl State {
-    fn map(&self, keyspace: Keyspace) -> Result<&Map> {
+    fn map(&self, keyspace: Keyspace) -> Result<&Chunks> {
         if self.closed {
             return Err(Error::Closed);
         }
@@ -70,7 +62,7 @@ impl KeyValue for MemoryStore {
         let keyspace = Keyspace(state.next);
         state.next += 1;
         state.names.insert(name.to_owned(), keyspace);
-        state.maps.insert(keyspace, Map::default());
+        state.maps.insert(keyspace, Chunks::default());
         Ok(keyspace)
     }
 
@@ -89,7 +81,7 @@ impl KeyValue for MemoryStore {
     }
 
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        Ok(self.state().map(keyspace)?.entries.get(key).cloned())
+        Ok(self.state().map(keyspace)?.get(key).cloned())
     }
 
     fn scan(
@@ -106,10 +98,8 @@ impl KeyValue for MemoryStore {
         if to.is_some_and(|to| to <= from) {
             return Ok(found.finish());
         }
-        let range = map
-            .entries
-            .range::<[u8], _>((Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded)));
-        let mut take = |(key, value): (&Bytes, &Bytes)| found.take(key.clone(), value.clone());
+        let range = map.range(from, to);
+        let mut take = |(key, value): &(Bytes, Bytes)| found.take(key.clone(), value.clone());
         match direction {
             Direction::Forward => _ = range.map(&mut take).find(|taken| !taken),
             Direction::Backward => _ = range.rev().map(&mut take).find(|taken| !taken),
@@ -147,7 +137,7 @@ impl KeyValue for MemoryStore {
         if state.closed {
             return Err(Error::Closed);
         }
-        Ok(Usage { bytes: state.maps.values().map(|map| map.bytes).sum(), free: None })
+        Ok(Usage { bytes: state.maps.values().map(|map| map.bytes()).sum(), free: None })
     }
 
     fn close(&self) -> Result<()> {
@@ -157,16 +147,9 @@ impl KeyValue for MemoryStore {
     }
 }
 
-fn apply(map: &mut Map, key: Bytes, value: Option<Bytes>) {
-    let size = key.len() as u64;
-    let old = match value {
-        Some(value) => {
-            map.bytes += size + value.len() as u64;
-            map.entries.insert(key, value)
-        }
-        None => map.entries.remove(&key),
-    };
-    if let Some(old) = old {
-        map.bytes -= size + old.len() as u64;
+fn apply(map: &mut Chunks, key: Bytes, value: Option<Bytes>) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
     }
 }
