@@ -1,0 +1,116 @@
+//! `ropeway-rivals`: what the embedded broker and the engine reach, beside others that do the same work on the same bytes, interleaved in
+//! one run.
+//!
+//! Here: what is asked for, in which order it runs, and the exit code. `cell.rs` has the list of cells and their targets, `work.rs` the
+//! messages, `arms/` who does the work, `rounds.rs` the interleaving, `statistics.rs` the ratio and its interval, `report.rs` what is printed.
+//! Not here: instructions a message (`cargo xtask instructions`).
+
+#![expect(clippy::print_stdout, reason = "a program for the terminal")]
+
+mod arms;
+mod cell;
+mod machine;
+mod record;
+mod report;
+mod rounds;
+mod statistics;
+mod work;
+
+use cell::{CELLS, Cell};
+use clap::Parser;
+use report::Report;
+use rounds::Plan;
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+/// What goes wrong here is told and ends the program.
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Measures Ropeway beside others that do the same work, and prints a table of ratios.
+///
+/// Each cell runs ours and the rival in turns (A B B A ...) on the same messages, each turn in a fresh directory; the first round is
+/// discarded. The ratio is that of the medians, with a bootstrap interval of 90 %. What was written is read back and compared.
+/// Use an idle machine and a directory on a real disk.
+#[derive(Debug, Parser)]
+#[command(name = "ropeway-rivals", version, after_help = cell::help())]
+struct Options {
+    /// A smoke test: a few hundred messages, one round, no target is judged.
+    #[arg(long)]
+    quick: bool,
+    /// Only these cells, separated by commas; a name stands for all that begin with it.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    cells: Vec<String>,
+    /// How many rounds are counted.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Where stores and files are made, and removed afterwards. On a real disk, or syncs cost nothing.
+    #[arg(long, default_value = "target", value_name = "DIR")]
+    dir: PathBuf,
+    /// Write all figures to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// End with 3 where a target is missed.
+    #[arg(long)]
+    assert: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) if options.assert => ExitCode::from(3),
+        Ok(false) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the cells that were asked for; answers whether all targets were met.
+fn run(options: &Options) -> Result<bool> {
+    let chosen = chosen(&options.cells)?;
+    let plan = if options.quick { Plan::quick() } else { Plan::full(options.rounds) };
+    let failed = |error| format!("{}: {error}", options.dir.display());
+    std::fs::create_dir_all(&options.dir).map_err(failed)?;
+    let place = tempfile::Builder::new().prefix("rivals-").tempdir_in(&options.dir).map_err(failed)?;
+    let mut report = Report::begin(place.path(), &plan)?;
+    for cell in chosen {
+        eprintln!("{}: {}", cell.name, cell.what);
+        let outcome = rounds::run(cell, &plan, place.path());
+        report.add(cell, outcome.map_err(|error| format!("{}: {error}", cell.name))?);
+    }
+    report.end();
+    print!("{}", report.table());
+    if let Some(out) = &options.out {
+        std::fs::write(out, report.json()?).map_err(|error| format!("{}: {error}", out.display()))?;
+    }
+    Ok(report.met())
+}
+
+/// The cells whose name begins with one of `names`, in their own order; all where there are no names.
+fn chosen(names: &[String]) -> Result<Vec<&'static Cell>> {
+    if let Some(unknown) = names.iter().find(|name| !CELLS.iter().any(|cell| cell.name.starts_with(*name))) {
+        return Err(format!("there is no cell {unknown:?}; --help lists them").into());
+    }
+    let asked = |cell: &&Cell| names.is_empty() || names.iter().any(|name| cell.name.starts_with(name));
+    Ok(CELLS.iter().filter(asked).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_chosen_by_the_beginning_of_their_name() {
+        assert_eq!(chosen(&[]).unwrap().len(), CELLS.len());
+        let some = chosen(&["publish-64".to_owned()]).unwrap();
+        assert!(some.len() > 1 && some.iter().all(|cell| cell.name.starts_with("publish-64")));
+        assert!(chosen(&["publisch".to_owned()]).unwrap_err().to_string().contains("publisch"));
+    }
+
+    #[test]
+    fn options_are_what_clap_takes() {
+        use clap::CommandFactory;
+        Options::command().debug_assert();
+    }
+}

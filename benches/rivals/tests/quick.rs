@@ -1,0 +1,30 @@
+//! Every cell works: the program's own smoke test, with the check of what is read back. Nothing is judged.
+
+use std::process::Command;
+
+#[test]
+fn every_cell_runs_and_reads_back_what_it_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("ratios.json");
+    let run = Command::new(env!("CARGO_BIN_EXE_ropeway-rivals"))
+        .args(["--quick", "--assert", "--dir"])
+        .arg(dir.path())
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{stdout}{stderr}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert!(rows.len() >= 7, "{report}");
+    for row in rows {
+        let cell = row["cell"].as_str().unwrap();
+        assert!(stdout.contains(cell), "{stdout}");
+        for arm in ["ours", "rival"] {
+            assert!(row[arm]["rate"].as_f64().is_some_and(|rate| rate > 0.0), "{cell}: {row}");
+        }
+    }
+    // What was made is removed; only the report is left.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
