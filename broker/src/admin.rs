@@ -107,11 +107,20 @@ impl TopicSpec {
 }
 
 /// What is kept. The default keeps everything.
+///
+/// A group is alive that has a member, or had one within the time that the backend's settings say (7 days by default). What one has not
+/// finished is kept, whatever stands here; only a purge removes that.
+///
+/// Messages go in pieces, as the backend stores them, so that a bit more is kept than what stands here. On `memory:` and `embedded:` a piece is a
+/// segment, which has messages of all partitions: at most an eighth of the age, at least 1 s; and at most an eighth of the bytes of the
+/// topic (or 1 MiB, where that is more) or what the setting `segment` says, and what was published at once. A topic has at most 256 of them;
+/// of so many the last one grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// No longer than that once every group that is alive has finished it.
+    /// No longer than that, and a piece's time, once every group that is alive has finished it.
     pub age: Option<Duration>,
-    /// No more bytes than that in a partition once every group that is alive has finished what goes; the newest message always stays.
+    /// No more bytes than that in a partition, and a piece, once every group that is alive has finished what goes. On `memory:` and `embedded:` that
+    /// is counted over the topic: this many bytes for each partition it has, wherever they lie. The newest message of the topic always stays.
     pub bytes: Option<u64>,
     /// Only the last message of each key for certain.
     pub compact: bool,

@@ -1,8 +1,9 @@
 //! Administration, as its users see it.
 
-use super::Embedded;
+use super::{Embedded, queue::Cost};
 use crate::{Admin, Error, Group, GroupInfo, MessageId, Result, Start, Topic, TopicInfo, TopicSpec};
 use async_trait::async_trait;
+use tokio::sync::oneshot;
 
 impl Embedded {
     fn during(&self, doing: String) -> impl FnOnce(Error) -> Error {
@@ -15,7 +16,11 @@ impl Embedded {
 impl Admin for Embedded {
     async fn create_topic(&self, topic: &Topic, spec: TopicSpec) -> Result<()> {
         let name = topic.clone();
-        let answer = self.engine().call(move |core, step| core.create_topic(step, &name, &spec));
+        let (reply, answer) = oneshot::channel();
+        let asked = self.engine().submit(Cost::default(), move |core, step| {
+            core.create_topic(step, &name, spec, reply);
+        });
+        let answer = self.engine().await_answer(asked, answer);
         answer.await.map_err(self.during(format!("create topic {topic:?}")))
     }
 

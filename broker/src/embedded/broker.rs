@@ -70,11 +70,12 @@ impl Embedded {
             max_message: settings.max_message,
             dedup: settings.dedup_window.map(|window| (window, settings.dedup_count.max(1))),
             group_expiry: settings.group_expiry,
+            segment: settings.segment,
         };
         let most = Cost { messages: settings.queue_messages, bytes: settings.queue_bytes };
         let engine = Arc::new(Engine::open(store, settings.clock, rules, most, inline)?);
         #[cfg(feature = "embedded")]
-        let lease = if inline { Lease::new(engine) } else { Lease::with_thread(engine)? };
+        let lease = if inline { Lease::new(engine) } else { Lease::with_threads(engine)? };
         #[cfg(not(feature = "embedded"))]
         let lease = Lease::new(engine);
         Ok(Arc::new(Self { lease: Arc::new(lease), deadline: settings.publish_deadline }))

@@ -5,6 +5,7 @@
 
 use super::{
     core::{Core, Rules, Step, closed, store_error, stored_as},
+    housekeeping::{Chore, Housekeeping},
     queue::{Cost, Queue, Refused, Run},
     time::{Mark, Pace, Steady},
 };
@@ -23,6 +24,7 @@ pub(super) struct Engine {
     store: Arc<dyn KeyValue>,
     pace: Pace,
     queue: Queue,
+    house: Housekeeping,
     /// Held by who runs a step.
     turn: Mutex<()>,
     /// Steps are run by who calls.
@@ -48,6 +50,7 @@ impl Engine {
             store,
             pace,
             queue: Queue::new(most),
+            house: Housekeeping::default(),
             turn: Mutex::new(()),
             inline,
             rules,
@@ -110,7 +113,7 @@ impl Engine {
         self.await_answer(submitted, answer)
     }
 
-    fn await_answer<T: Send + 'static>(
+    pub(super) fn await_answer<T: Send + 'static>(
         &self,
         submitted: Result<(), Refused>,
         mut answer: oneshot::Receiver<Result<T>>,
@@ -189,8 +192,11 @@ impl Engine {
             more = !over && (core.due().is_over(&now) || !self.queue.is_empty());
             wake
         };
-        if over && let Err(error) = self.store.close() {
-            tracing::warn!(%error, "the store of the embedded broker did not close cleanly");
+        if over {
+            self.house.end();
+            if let Err(error) = self.store.close() {
+                tracing::warn!(%error, "the store of the embedded broker did not close cleanly");
+            }
         }
         drop(turn);
         // Outside of all locks: what is woken or answered here may call again.
@@ -203,7 +209,39 @@ impl Engine {
         for after in step.take_after() {
             after(failed.as_ref());
         }
+        if failed.is_none() {
+            return self.keep_house(step.chores) | more;
+        }
         more
+    }
+
+    /// Has done what a step wants done; answers whether that leaves something to do now.
+    fn keep_house(&self, chores: Vec<Chore>) -> bool {
+        if chores.is_empty() {
+            return false;
+        }
+        if self.inline {
+            chores.into_iter().for_each(|chore| self.do_chore(chore));
+            return !self.queue.is_empty();
+        }
+        self.house.add(chores);
+        false
+    }
+
+    fn do_chore(&self, chore: Chore) {
+        if let Some(opened) = chore.run(self.store()) {
+            // Refused only after close, when nobody waits for it.
+            _ = self.queue.push(Cost::default(), Box::new(move |core, step| core.opened(step, opened)));
+        }
+    }
+
+    /// Does chores until the broker is closed.
+    #[cfg(feature = "embedded")]
+    pub(super) fn run_house(&self) {
+        let _fall = Fall(self);
+        while let Some((chore, _busy)) = self.house.next() {
+            self.do_chore(chore);
+        }
     }
 
     /// Commits the step; answers why that failed.
@@ -257,40 +295,46 @@ impl Drop for Fall<'_> {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) engine: Arc<Engine>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 impl Lease {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, thread: Mutex::new(None) }
+        Self { engine, threads: Mutex::default() }
     }
 
-    /// Gives the steps a thread of their own.
+    /// Gives the steps a thread of their own, and the chores another one.
     #[cfg(feature = "embedded")]
-    pub(super) fn with_thread(engine: Arc<Engine>) -> Result<Self> {
+    pub(super) fn with_threads(engine: Arc<Engine>) -> Result<Self> {
         let lease = Self::new(engine.clone());
-        let thread = std::thread::Builder::new()
-            .name("ropeway-embedded".into())
-            .spawn(move || engine.run())
-            .map_err(|error| {
-                Error::new(ErrorKind::Unavailable, "no thread can be started for the embedded broker")
-                    .caused_by(error)
-            })?;
-        *lease.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        let house = engine.clone();
+        lease.spawn("ropeway-embedded", move || engine.run())?;
+        lease.spawn("ropeway-housekeeping", move || house.run_house())?;
         Ok(lease)
+    }
+
+    #[cfg(feature = "embedded")]
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = std::thread::Builder::new().name(name.into()).spawn(run).map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "no thread can be started for the embedded broker")
+                .caused_by(error)
+        })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.engine.end(|| ());
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Dropped by a callback on that very thread, it ends by itself.
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of the embedded broker panicked");
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // Dropped by a callback on that very thread, it ends by itself.
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                tracing::error!("a thread of the embedded broker panicked");
+            }
+            // The steps have ended, if they have not panicked, and chores with them.
+            self.engine.house.end();
         }
     }
 }

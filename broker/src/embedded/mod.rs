@@ -7,6 +7,8 @@
 //! | `publish_deadline` | `30s` | when a publish is answered at the latest |
 //! | `dedup_window` | off | for how long a message id that comes again is acked and not written again |
 //! | `dedup_count` | `1000000` | how many ids are remembered at the most |
+//! | `segment` | `64MiB` | how large a segment of a topic gets: retention removes whole ones |
+//! | `group_expiry` | `7d` | for how long a group without members holds retention back |
 //! | `queue_messages`, `queue_bytes` | `65536`, `64MiB` | what may wait to be written; more is answered *not written* (`Throttled`) |
 //!
 //! What a clock that is set back or forward does and does not change is told in `time.rs`.
@@ -20,6 +22,7 @@ mod consumer;
 mod control;
 mod core;
 mod engine;
+mod housekeeping;
 mod publish;
 mod queue;
 mod reader;

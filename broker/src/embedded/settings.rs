@@ -6,8 +6,16 @@ use crate::{BrokerUrl, Clock, Durability, Result, SystemClock};
 use std::{sync::Arc, time::Duration};
 
 /// The parameters of both schemes.
-const COMMON: [&str; 6] =
-    ["dedup_count", "dedup_window", "max_message", "publish_deadline", "queue_bytes", "queue_messages"];
+const COMMON: [&str; 8] = [
+    "dedup_count",
+    "dedup_window",
+    "group_expiry",
+    "max_message",
+    "publish_deadline",
+    "queue_bytes",
+    "queue_messages",
+    "segment",
+];
 
 /// How an embedded broker is set up. In a URL each field is a parameter of the same name.
 #[derive(Clone, Debug)]
@@ -27,8 +35,11 @@ pub struct EmbeddedSettings {
     pub queue_messages: usize,
     /// How many bytes of messages may wait to be written. Default: 64 MiB.
     pub queue_bytes: usize,
-    /// How long a group without members holds retention back. Default: 7 days. No parameter.
+    /// How long a group without members holds retention back. Default: 7 days.
     pub group_expiry: Duration,
+    /// The most bytes of a segment, unless what a topic holds or may hold would make too many of them. A topic's messages lie in segments, and
+    /// retention removes whole ones. Default: 64 MiB.
+    pub segment: u64,
     /// What tells the time. Default: the machine's clock. No parameter.
     pub clock: Arc<dyn Clock>,
 }
@@ -44,6 +55,7 @@ impl Default for EmbeddedSettings {
             queue_messages: 65_536,
             queue_bytes: 64 * 1024 * 1024,
             group_expiry: Duration::from_secs(7 * 24 * 3600),
+            segment: 64 * 1024 * 1024,
             clock: Arc::new(SystemClock::default()),
         }
     }
@@ -91,6 +103,8 @@ impl EmbeddedSettings {
         settings.dedup_count = number("dedup_count", 1_000_000)? as u64;
         settings.publish_deadline = duration("publish_deadline")?.unwrap_or(settings.publish_deadline);
         settings.dedup_window = duration("dedup_window")?;
+        settings.group_expiry = duration("group_expiry")?.unwrap_or(settings.group_expiry);
+        settings.segment = bytes("segment", 64 * 1024 * 1024)? as u64;
         Ok(settings)
     }
 }

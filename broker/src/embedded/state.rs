@@ -1,7 +1,14 @@
 //! Keys, and the records of everything that is not a message: topics, partitions, groups, cursors.
 //!
 //! Keyspaces: `state` (this file's records), `schedule` (delayed messages by due time, and where an id lies), `dedup` (ids seen within
-//! the window), and `log-<life>` for the messages of each life of a topic. Every record starts with its version.
+//! the window), and for the messages of each life of a topic its segments: `log-<life>` is the first, `log-<life>-<number>` are those after
+//! it. Every record starts with its version.
+//!
+//! | Format | What is new |
+//! |---|---|
+//! | 1 | one keyspace for each life; a partition knows up to where it was freed |
+//! | 2 | segments, and a record for each; the bytes of a partition count all that it ever took |
+//!
 //! Not here: messages (`record.rs`).
 
 use crate::{
@@ -13,8 +20,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::time::Duration;
 
 /// The format of everything this backend stores.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 const VERSION: u8 = 1;
+/// The most partitions of a topic.
+pub(super) const MAX_PARTITIONS: u32 = 4096;
 
 pub(super) const FORMAT_KEY: &[u8] = b"F";
 pub(super) const LAST_LIFE: &[u8] = b"L";
@@ -24,17 +33,18 @@ pub(super) const TOPICS: &[u8] = b"T";
 pub(super) const PARTITIONS: &[u8] = b"P";
 pub(super) const GROUPS: &[u8] = b"G";
 pub(super) const CURSORS: &[u8] = b"C";
+pub(super) const SEGMENTS: &[u8] = b"S";
 pub(super) const SWEEPS: &[u8] = b"X";
 pub(super) const MARK: &[u8] = b"M";
 
-/// The keyspace of the messages of a life.
-pub(super) fn log_name(life: u64) -> String {
-    format!("log-{life}")
+/// The keyspace of a segment of a life.
+pub(super) fn log_name(life: u64, segment: u64) -> String {
+    if segment == 0 { format!("log-{life}") } else { format!("log-{life}-{segment}") }
 }
 
-/// The life whose messages a keyspace holds.
-pub(super) fn log_life(name: &str) -> Option<u64> {
-    name.strip_prefix("log-")?.parse().ok()
+/// Whether a keyspace holds messages of topics.
+pub(super) fn is_log(name: &str) -> bool {
+    name.starts_with("log-")
 }
 
 /// Where a message lies in its log.
@@ -63,6 +73,18 @@ pub(super) fn parse_partition_key(key: &[u8]) -> Option<(u64, u32)> {
     Some((
         u64::from_be_bytes(rest.get(..8)?.try_into().ok()?),
         u32::from_be_bytes(rest.get(8..)?.try_into().ok()?),
+    ))
+}
+
+pub(super) fn segment_key(life: u64, segment: u64) -> Bytes {
+    [SEGMENTS, &life.to_be_bytes(), &segment.to_be_bytes()].concat().into()
+}
+
+pub(super) fn parse_segment_key(key: &[u8]) -> Option<(u64, u64)> {
+    let rest = key.strip_prefix(SEGMENTS)?;
+    Some((
+        u64::from_be_bytes(rest.get(..8)?.try_into().ok()?),
+        u64::from_be_bytes(rest.get(8..)?.try_into().ok()?),
     ))
 }
 
@@ -193,11 +215,9 @@ pub(super) struct PartitionRecord {
     pub low: u64,
     /// The offset of the next message.
     pub next: u64,
-    /// What lies before is removed from the disk.
-    pub freed: u64,
     /// When the last message was appended.
     pub last: Timestamp,
-    /// Bytes of the stored messages, from `freed` on.
+    /// Bytes of all messages it ever took, as they were stored.
     pub bytes: u64,
 }
 
@@ -206,7 +226,6 @@ impl PartitionRecord {
         let mut out = Writer::new();
         out.number(self.low);
         out.number(self.next);
-        out.number(self.freed);
         out.number(self.last.as_millis() as u64);
         out.number(self.bytes);
         out.finish()
@@ -217,11 +236,57 @@ impl PartitionRecord {
             Some(Self {
                 low: from.number()?,
                 next: from.number()?,
-                freed: from.number()?,
                 last: Timestamp::from_millis(from.number()? as i64),
                 bytes: from.number()?,
             })
-            .filter(|record| record.freed <= record.low && record.low <= record.next)
+            .filter(|record| record.low <= record.next)
+        })
+    }
+
+    /// As format 1 stored it, with up to where it was freed.
+    pub(super) fn decode_format_1(bytes: &[u8]) -> Result<Self> {
+        read(bytes, "partition", |from| {
+            let (low, next, _freed) = (from.number()?, from.number()?, from.number()?);
+            let last = Timestamp::from_millis(from.number()? as i64);
+            Some(Self { low, next, last, bytes: from.number()? }).filter(|record| record.low <= record.next)
+        })
+    }
+}
+
+/// A segment of a life of a topic: what was so when it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SegmentRecord {
+    /// When it began.
+    pub since: Steady,
+    /// When the newest message before it was appended.
+    pub newest: Steady,
+    /// How many bytes the topic had taken.
+    pub start: u64,
+    /// The next offset of each partition. One that was added later begins with 0.
+    pub bases: Vec<u64>,
+}
+
+impl SegmentRecord {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut out = Writer::new();
+        out.number(self.since.as_millis());
+        out.number(self.newest.as_millis());
+        out.number(self.start);
+        out.number(self.bases.len() as u64);
+        for base in &self.bases {
+            out.number(*base);
+        }
+        out.finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        read(bytes, "segment", |from| {
+            let since = Steady::from_millis(from.number()?);
+            let newest = Steady::from_millis(from.number()?);
+            let start = from.number()?;
+            let count = from.number().filter(|count| *count <= MAX_PARTITIONS.into())?;
+            let bases = (0..count).map(|_| from.number()).collect::<Option<_>>()?;
+            Some(Self { since, newest, start, bases })
         })
     }
 }
@@ -373,7 +438,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_round_trip(a in any::<u64>(), b in any::<u64>(), c in any::<Option<u64>>(), text in "[a-z]{0,9}", map in proptest::collection::vec(any::<u8>(), 0..50)) {
+        fn records_round_trip(a in any::<u64>(), b in any::<u64>(), c in any::<Option<u64>>(), text in "[a-z]{0,9}", map in proptest::collection::vec(any::<u8>(), 0..50), bases in proptest::collection::vec(any::<u64>(), 0..9)) {
             let topic = TopicRecord {
                 life: a, partitions: b as u32, retention: Retention { age: c.map(Duration::from_millis), bytes: c, compact: false },
                 delayed: a, delay_seq: b,
@@ -382,8 +447,10 @@ mod tests {
             let cursor = CursorRecord { epoch: c.map(Epoch), position: c.map(|c| Position(c, a)), map, owner: text };
             prop_assert_eq!(CursorRecord::decode(&cursor.encode()).unwrap(), cursor);
             let (low, next) = (a.min(b), a.max(b));
-            let partition = PartitionRecord { low, next, freed: low / 2, last: Timestamp::from_millis(b as i64), bytes: a };
+            let partition = PartitionRecord { low, next, last: Timestamp::from_millis(b as i64), bytes: a };
             prop_assert_eq!(PartitionRecord::decode(&partition.encode()).unwrap(), partition);
+            let segment = SegmentRecord { since: Steady::from_millis(a), newest: Steady::from_millis(b), start: a, bases };
+            prop_assert_eq!(SegmentRecord::decode(&segment.encode()).unwrap(), segment);
             prop_assert_eq!(decode_number(&encode_number(a)).unwrap(), a);
             let mark = Mark { steady: Steady::from_millis(a), time_of_day: Timestamp::from_millis(b as i64), origin: a.into(), passed: Duration::from_millis(b) };
             prop_assert_eq!(decode_mark(&encode_mark(&mark)).unwrap(), mark);
@@ -391,7 +458,8 @@ mod tests {
 
         #[test]
         fn hostile_records_and_keys_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = (TopicRecord::decode(&bytes), PartitionRecord::decode(&bytes), CursorRecord::decode(&bytes), decode_number(&bytes), decode_mark(&bytes));
+            let _ = (TopicRecord::decode(&bytes), PartitionRecord::decode(&bytes), SegmentRecord::decode(&bytes), CursorRecord::decode(&bytes));
+            let _ = (PartitionRecord::decode_format_1(&bytes), parse_segment_key(&bytes), decode_number(&bytes), decode_mark(&bytes));
             let _ = (parse_cursor_key(&bytes), parse_partition_key(&bytes), parse_due_key(&bytes), parse_id_key(&bytes), log_offset(&bytes));
         }
 
@@ -409,5 +477,6 @@ mod tests {
         let key = cursor_key(&group, &topic, 0x0041_0000);
         assert_eq!(parse_cursor_key(&key), Some((group, topic, 0x0041_0000)));
         assert_eq!(parse_partition_key(&partition_key(3, 4)), Some((3, 4)));
+        assert_eq!(parse_segment_key(&segment_key(3, 4)), Some((3, 4)));
     }
 }

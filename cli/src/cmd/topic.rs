@@ -75,7 +75,7 @@ pub(crate) struct Create {
     /// Keep messages no longer than that [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     retention: Option<Duration>,
-    /// Keep no more than that in a partition [default: everything]
+    /// Keep no more than that for each partition, and up to a segment [default: everything]
     #[arg(long, value_name = "SIZE")]
     retention_bytes: Option<Size>,
     /// Keep only the last message of each key for certain

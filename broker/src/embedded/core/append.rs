@@ -179,7 +179,7 @@ impl Core {
         record: impl FnOnce(&mut Arena, Timestamp) -> Bytes,
     ) -> Option<Position> {
         let topic = self.topics.get_mut(&life)?;
-        let (log, retention) = (topic.log, &topic.retention);
+        let log = topic.segments.active();
         let part = topic.partitions.get_mut(partition as usize)?;
         // Times of a partition never go back, so that they can be searched.
         part.last = part.last.max(step.time_of_day);
@@ -188,14 +188,7 @@ impl Core {
         let key = self.arena.bytes(12, |out| out.put_slice(&log_key(partition, offset)));
         part.next += 1;
         part.bytes += record.len() as u64;
-        if let Some(age) = retention.age
-            && !self.timers.is_set(Timer::Retention(life))
-        {
-            self.timers.set(Timer::Retention(life), step.now + age);
-        }
-        if retention.bytes.is_some_and(|most| part.bytes > most) {
-            self.timers.set_by(Timer::Retention(life), step.now + super::retention::PACE);
-        }
+        topic.segments.take(record.len() as u64);
         if !part.touched {
             part.touched = true;
             step.touched.push((life, partition));

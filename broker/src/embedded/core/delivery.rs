@@ -8,6 +8,7 @@ use super::{
     Core, MemberId, ShareId, Step,
     member::{Share, Told},
     store_error,
+    topic::TopicState,
 };
 use crate::{
     Batch, Delivery, Error, ErrorKind, Event, GapReason, GoneReason, Message, Position, Result,
@@ -52,12 +53,15 @@ pub(in crate::embedded) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(life: u64, log: Keyspace, partition: u32, offsets: std::ops::Range<u64>) -> Self {
+    /// Of these offsets, those that lie in one segment.
+    pub(super) fn new(topic: &TopicState, partition: u32, offsets: std::ops::Range<u64>) -> Self {
         let limit = Limit { items: BATCH, bytes: BLOCK };
-        Self { share: 0, life, log, partition, from: offsets.start, to: offsets.end, limit }
+        let (log, end) = topic.segments.locate(partition, offsets.start);
+        let to = offsets.end.min(end);
+        Self { share: 0, life: topic.life, log, partition, from: offsets.start, to, limit }
     }
 
-    /// Reads them. A topic that was deleted meanwhile has none.
+    /// Reads them. What was removed meanwhile is none.
     pub(in crate::embedded) fn read(&self, store: &dyn KeyValue) -> Result<Vec<Found>> {
         let (from, to) = (log_key(self.partition, self.from), log_key(self.partition, self.to));
         let page = match store.scan(self.log, &from, Some(&to), Direction::Forward, self.limit) {
@@ -179,7 +183,7 @@ impl Core {
                 }
                 continue;
             }
-            let mut plan = Plan::new(topic.life, topic.log, share.partition, share.next..part.end);
+            let mut plan = Plan::new(topic, share.partition, share.next..part.end);
             plan.share = share_id;
             plan.limit.items = plan.limit.items.min(room.messages());
             plan.limit.bytes = plan.limit.bytes.min(room.bytes().max(1024).saturating_mul(2));

@@ -155,7 +155,7 @@ impl Core {
                 return (Next::Event(event), None);
             }
             if follow.next.1 < part.end {
-                let plan = Plan::new(topic.life, topic.log, key.1, follow.next.1..part.end);
+                let plan = Plan::new(topic, key.1, follow.next.1..part.end);
                 return (Next::Read(plan), Some(key));
             }
         }

@@ -5,8 +5,8 @@
 //! What was decided and not committed is known to later decisions and to nobody else.
 //!
 //! Topics are in `topics.rs`, appending and deduplication in `append.rs`, delay in `delay.rs`, who owns what in `groups.rs` and `handover.rs`, acks
-//! in `cursors.rs`, what consumers get in `delivery.rs` and readers in `following.rs`, what is removed in `retention.rs`, reports in `describe.rs`,
-//! loading in `recover.rs`, what is due when in `timers.rs`.
+//! in `cursors.rs`, what consumers get in `delivery.rs` and readers in `following.rs`, where messages lie in `segments.rs`, what is removed in
+//! `retention.rs`, reports in `describe.rs`, loading in `recover.rs` and `migrate.rs`, what is due when in `timers.rs`.
 
 mod append;
 mod cursors;
@@ -17,9 +17,11 @@ mod following;
 mod groups;
 mod handover;
 mod member;
+mod migrate;
 mod recover;
 mod retention;
 mod search;
+mod segments;
 mod step;
 mod timers;
 mod topic;
@@ -31,6 +33,7 @@ mod tests;
 pub(super) use append::{Verdict, stored_as};
 pub(super) use cursors::Settled;
 pub(super) use delivery::{Next, Plan};
+pub(super) use segments::open_segment;
 pub(super) use step::Step;
 pub(super) use timers::Due;
 
@@ -51,6 +54,7 @@ use std::{
 };
 use timers::{Timer, Timers};
 use topic::TopicState;
+use topics::Making;
 
 pub(super) type MemberId = u64;
 pub(super) type ReaderId = u64;
@@ -77,6 +81,8 @@ pub(super) struct Rules {
     /// How long ids are remembered, and how many.
     pub(super) dedup: Option<(Duration, u64)>,
     pub(super) group_expiry: Duration,
+    /// The most bytes of a segment.
+    pub(super) segment: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +101,8 @@ pub(super) struct Core {
     arena: Arena,
     names: BTreeMap<Topic, Life>,
     topics: HashMap<Life, TopicState>,
+    /// Topics that are being made, until their keyspace is there.
+    making: HashMap<Life, Making>,
     groups: BTreeMap<Group, GroupState>,
     shares: HashMap<ShareId, Share>,
     members: HashMap<MemberId, Member>,
@@ -211,8 +219,10 @@ impl Core {
                     self.close_over(step, member);
                     Ok(())
                 }
-                Timer::Retention(life) => self.retain(step, life),
-                Timer::Free(life) => self.free(step, life),
+                Timer::Retention(life) => {
+                    self.retain(step, life);
+                    Ok(())
+                }
                 Timer::Sweep(life) => self.sweep(step, life),
                 Timer::Forget => self.forget(step),
             };
@@ -225,6 +235,7 @@ impl Core {
 
     /// Adds to the step the records of all that it changed.
     pub(super) fn finish(&mut self, step: &mut Step) {
+        self.note_appended(step);
         for (life, partition) in &step.touched {
             let Some(part) = self.topics.get_mut(life).and_then(|topic| topic.partition_mut(*partition))
             else {
@@ -374,6 +385,8 @@ impl Core {
                 self.note_seen(step, &group);
             }
         }
+        // Who waits for a topic is told that the broker is closed.
+        self.making.clear();
         let error = closed(self.rules.backend);
         for group in self.groups.values_mut() {
             group.members.clear();

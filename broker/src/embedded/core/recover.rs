@@ -1,8 +1,10 @@
 //! From the store to the state, when the broker is opened.
 
 use super::{
-    Core, Due, Rules, Spaces, Timers,
+    Core, Due, Life, MARK_STEP, Rules, Spaces, Timers,
     member::{GroupState, Share},
+    migrate::migrate,
+    segments::{Segment, Segments, open_segment},
     store_error,
     timers::Timer,
     topic::{PartitionState, TopicState},
@@ -12,16 +14,16 @@ use crate::{
     embedded::{
         record::Arena,
         state::{
-            self, CURSORS, CursorRecord, FORMAT, FORMAT_KEY, GROUPS, LAST_EPOCH, LAST_LIFE, PARTITIONS,
-            PartitionRecord, SWEEPS, TOPICS, TopicRecord, decode_number, encode_number,
+            self, CURSORS, CursorRecord, GROUPS, LAST_EPOCH, LAST_LIFE, PARTITIONS, PartitionRecord,
+            SEGMENTS, SWEEPS, SegmentRecord, TOPICS, TopicRecord, decode_number,
         },
         time::{Mark, Steady},
     },
 };
 use bytes::Bytes;
-use ropeway_store::{Direction, Durability, KeyValue, Keyspace, Limit, Purpose, WriteBatch, prefix_end};
+use ropeway_store::{Direction, KeyValue, Keyspace, Limit, Purpose, prefix_end};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -35,13 +37,14 @@ impl Core {
         now: impl FnOnce(Option<Mark>) -> Mark,
     ) -> Result<Self> {
         let spaces = open_spaces(&*store, &rules)?;
-        check_format(&*store, spaces.state)?;
+        migrate(&*store, spaces.state)?;
         let number = |key: &[u8]| -> Result<u64> {
             let stored = store.get(spaces.state, key).map_err(store_error)?;
             stored.map_or(Ok(0), |bytes| decode_number(&bytes))
         };
         let stored = store.get(spaces.state, state::MARK).map_err(store_error)?;
-        let now = now(stored.map(|bytes| state::decode_mark(&bytes)).transpose()?);
+        let stored = stored.map(|bytes| state::decode_mark(&bytes)).transpose()?;
+        let now = now(stored);
         let mut core = Self {
             last_life: number(LAST_LIFE)?,
             last_epoch: number(LAST_EPOCH)?,
@@ -50,6 +53,7 @@ impl Core {
             arena: Arena::default(),
             names: BTreeMap::new(),
             topics: HashMap::new(),
+            making: HashMap::new(),
             groups: BTreeMap::new(),
             shares: HashMap::new(),
             members: HashMap::new(),
@@ -66,7 +70,8 @@ impl Core {
             store,
         };
         core.load_topics(&now)?;
-        core.load_partitions(now.steady)?;
+        core.load_partitions()?;
+        core.check_segments(now.steady, stored)?;
         core.load_groups()?;
         core.load_sweeps(now.steady)?;
         core.drop_orphans()?;
@@ -75,18 +80,18 @@ impl Core {
     }
 
     fn load_topics(&mut self, now: &Mark) -> Result<()> {
+        let mut segments = self.stored_segments()?;
         for (key, value) in entries(&*self.store, self.spaces.state, TOPICS)? {
             let name = key.strip_prefix(TOPICS).and_then(|name| std::str::from_utf8(name).ok());
             let topic = name.and_then(|name| Topic::new(name).ok()).ok_or_else(|| damaged(&key))?;
             let record = TopicRecord::decode(&value).map_err(|error| at(error, &key))?;
             let life = record.life;
-            let log = self.store.open_keyspace(&state::log_name(life), Purpose::Log).map_err(store_error)?;
             if record.delayed > 0 {
                 self.delays.set(life, now.time_of_day);
             }
-            if record.retention.age.is_some() || record.retention.bytes.is_some() {
-                self.timers.set(Timer::Retention(life), now.steady);
-            }
+            self.timers.set(Timer::Retention(life), now.steady);
+            let segments =
+                segments.remove(&life).and_then(Segments::restore).ok_or_else(|| no_segments(&topic))?;
             let partitions = (0..record.partitions).map(|_| PartitionState::default()).collect();
             self.names.insert(topic.clone(), life);
             self.topics.insert(
@@ -95,7 +100,7 @@ impl Core {
                     topic,
                     life,
                     retention: record.retention,
-                    log,
+                    segments,
                     partitions,
                     delayed: record.delayed,
                     delay_seq: record.delay_seq,
@@ -107,7 +112,7 @@ impl Core {
         Ok(())
     }
 
-    fn load_partitions(&mut self, now: Steady) -> Result<()> {
+    fn load_partitions(&mut self) -> Result<()> {
         let mut loaded: HashMap<u64, u32> = HashMap::new();
         for (key, value) in entries(&*self.store, self.spaces.state, PARTITIONS)? {
             let (life, partition) = state::parse_partition_key(&key).ok_or_else(|| damaged(&key))?;
@@ -116,9 +121,6 @@ impl Core {
             let part = topic.and_then(|topic| topic.partition_mut(partition)).ok_or_else(|| damaged(&key))?;
             *part = PartitionState::restore(&record);
             *loaded.entry(life).or_default() += 1;
-            if record.freed < record.low {
-                self.timers.set(Timer::Free(life), now);
-            }
         }
         for (life, topic) in &self.topics {
             let found = loaded.get(life).copied().unwrap_or(0);
@@ -132,6 +134,40 @@ impl Core {
                     ),
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// The segments of each life that were stored, in their order.
+    fn stored_segments(&self) -> Result<HashMap<Life, VecDeque<Segment>>> {
+        let names: HashSet<String> = self.store.keyspaces().map_err(store_error)?.into_iter().collect();
+        let mut found: HashMap<Life, VecDeque<Segment>> = HashMap::new();
+        for (key, value) in entries(&*self.store, self.spaces.state, SEGMENTS)? {
+            let (life, number) = state::parse_segment_key(&key).ok_or_else(|| damaged(&key))?;
+            let record = SegmentRecord::decode(&value).map_err(|error| at(error, &key))?;
+            let name = state::log_name(life, number);
+            let list = found.entry(life).or_default();
+            let follows = list.back().is_none_or(|last| last.number + 1 == number);
+            // To open it would make an empty one.
+            if !follows || !names.contains(&name) {
+                let name = if follows { name } else { state::log_name(life, number - 1) };
+                let text = format!("messages are missing in the directory: those of keyspace {name:?}");
+                return Err(Error::new(ErrorKind::Corrupt, text));
+            }
+            list.push_back(Segment::new(number, open_segment(&*self.store, life, number)?, record));
+        }
+        Ok(found)
+    }
+
+    /// `stored`: what time it was when the last message was appended, or up to a second before that.
+    fn check_segments(&mut self, now: Steady, stored: Option<Mark>) -> Result<()> {
+        for topic in self.topics.values_mut() {
+            let newest = match stored {
+                Some(mark) => mark.steady + MARK_STEP,
+                // Steady time began with the time of day, and what was stored without it is older.
+                None => topic.partitions.iter().map(|part| begun_with(part.last)).max().unwrap_or(now),
+            };
+            topic.check_segments(newest.min(now))?;
         }
         Ok(())
     }
@@ -173,11 +209,15 @@ impl Core {
         Ok(())
     }
 
-    /// Removes the messages of topics that are deleted, or were never made whole.
+    /// Removes the messages of topics that are deleted or were never made whole, and segments that were removed or never begun.
     fn drop_orphans(&self) -> Result<()> {
-        let lives: HashSet<u64> = self.topics.keys().copied().collect();
+        let known: HashSet<String> = self
+            .topics
+            .values()
+            .flat_map(|topic| topic.segments.records().map(|(number, _)| state::log_name(topic.life, number)))
+            .collect();
         for name in self.store.keyspaces().map_err(store_error)? {
-            if state::log_life(&name).is_some_and(|life| !lives.contains(&life)) {
+            if state::is_log(&name) && !known.contains(&name) {
                 let log = self.store.open_keyspace(&name, Purpose::Log).map_err(store_error)?;
                 self.store.drop_keyspace(log).map_err(store_error)?;
             }
@@ -215,26 +255,7 @@ fn open_spaces(store: &dyn KeyValue, rules: &Rules) -> Result<Spaces> {
     Ok(Spaces { state: open("state")?, schedule: open("schedule")?, dedup })
 }
 
-fn check_format(store: &dyn KeyValue, space: Keyspace) -> Result<()> {
-    match store.get(space, FORMAT_KEY).map_err(store_error)? {
-        Some(bytes) => match decode_number(&bytes)? {
-            FORMAT => Ok(()),
-            other => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "the directory holds format {other} of the embedded broker, and this build knows format {FORMAT}; open it with the version that wrote it"
-                ),
-            )),
-        },
-        None => {
-            let mut batch = WriteBatch::new();
-            batch.put(space, Bytes::from_static(FORMAT_KEY), encode_number(FORMAT));
-            store.commit(batch, Durability::PowerLoss).map_err(store_error)
-        }
-    }
-}
-
-fn entries(store: &dyn KeyValue, space: Keyspace, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>> {
+pub(super) fn entries(store: &dyn KeyValue, space: Keyspace, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>> {
     let mut all = Vec::new();
     each(store, space, prefix, |key, value| {
         all.push((key, value));
@@ -267,11 +288,19 @@ fn each(
     }
 }
 
-fn damaged(key: &[u8]) -> Error {
+pub(super) fn damaged(key: &[u8]) -> Error {
     Error::new(ErrorKind::Corrupt, format!("the stored key {:?} is damaged", String::from_utf8_lossy(key)))
 }
 
-fn at(error: Error, key: &[u8]) -> Error {
+pub(super) fn at(error: Error, key: &[u8]) -> Error {
     let text = format!("{error} (at key {:?})", String::from_utf8_lossy(key));
     Error::new(error.kind(), text)
+}
+
+fn no_segments(topic: &Topic) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("nothing tells where the messages of topic {topic:?} are stored"))
+}
+
+fn begun_with(at: Timestamp) -> Steady {
+    Steady::from_millis(u64::try_from(at.as_millis()).unwrap_or(0))
 }

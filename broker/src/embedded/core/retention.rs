@@ -1,25 +1,26 @@
-//! What is removed: purged at once, by age and bytes as time goes on, and never what a live group has not finished (but for a purge).
+//! What is removed: whole segments, by age and bytes as time goes on, and never what a live group has not finished; and what is purged.
 //!
-//! A purge moves the low mark; the disk is freed afterwards in bounded pieces. Retention moves the mark and frees in one go, message by
-//! message.
+//! A purge moves the low mark; segments that lie wholly below are removed with the same step, and the one that is written to is ended when all
+//! of it is purged, so that its room comes back.
+//! Not here: when a segment ends (`segments.rs`).
 
-use super::{Core, Life, Step, store_error, timers::Timer};
+use super::{Core, Life, ShareId, Step, stored_as, timers::Timer};
 use crate::{
-    Result, Start, Timestamp, Topic,
-    embedded::{
-        record::appended,
-        state::{log_key, log_offset},
-        time::Steady,
-    },
+    Result, Start, Topic,
+    embedded::{housekeeping::Chore, state::segment_key, time::Steady},
 };
-use bytes::Bytes;
-use ropeway_store::{Direction, Limit};
 use std::time::Duration;
 
-/// How much is removed of a partition in one step.
-const PIECE: Limit = Limit { items: 1024, bytes: 1024 * 1024 };
-/// How soon retention looks again.
-pub(super) const PACE: Duration = Duration::from_secs(1);
+/// How soon retention looks again at what a group holds back.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Why the oldest segment stays.
+enum Kept {
+    /// Nothing is to go, or it is the last one; when to look again.
+    Wanted(Option<Steady>),
+    /// It would go, but a live group has not finished it.
+    Held,
+}
 
 impl Core {
     /// Removes what lies before.
@@ -42,160 +43,100 @@ impl Core {
             let Some(part) = state else { continue };
             part.low = part.low.max(low.min(part.next));
             self.touch(step, life, partition..partition + 1);
+            self.store_cursors_of(step, topic, partition);
         }
-        self.timers.set(Timer::Free(life), step.now);
+        self.retain(step, life);
         Ok(())
     }
 
-    /// Frees what was purged.
-    pub(super) fn free(&mut self, step: &mut Step, life: Life) -> Result<()> {
-        let Some(topic) = self.topics.get(&life) else { return Ok(()) };
-        let log = topic.log;
-        let behind: Vec<(u32, u64, u64)> = (0..)
-            .zip(&topic.partitions)
-            .filter(|(_, part)| part.freed < part.low)
-            .map(|(partition, part)| (partition, part.freed, part.low))
-            .collect();
-        // What is purged in the step that writes it is not in the store yet: that is for the next step, so the mark stays.
-        let Some((partition, from, to)) = behind.first().copied() else { return Ok(()) };
-        let page = self
-            .store
-            .scan(log, &log_key(partition, from), Some(&log_key(partition, to)), Direction::Forward, PIECE)
-            .map_err(store_error)?;
-        let mut bytes = 0;
-        let mut freed = if page.more { from } else { to };
-        for (key, value) in page.items {
-            bytes += value.len() as u64;
-            freed = freed.max(log_offset(&key).unwrap_or(from) + 1);
-            step.batch.delete(log, key);
+    /// Ends the last segment where it is time, removes what may go, and sees to it that this is looked at again.
+    pub(super) fn retain(&mut self, step: &mut Step, life: Life) {
+        if self.writable().is_err() {
+            return;
         }
-        if let Some(part) = self.topics.get_mut(&life).and_then(|topic| topic.partition_mut(partition)) {
-            part.freed = freed.min(part.low);
-            part.bytes = part.bytes.saturating_sub(bytes);
+        let Some(topic) = self.topics.get_mut(&life) else { return };
+        topic.flush_sealed(step);
+        let purged = topic.is_purged();
+        self.rotate(step, life, purged);
+        self.trim(step, life);
+        let ends = self.topics.get(&life).and_then(|topic| topic.segments.ends(&topic.retention));
+        if let Some(ends) = ends {
+            self.timers.set_by(Timer::Retention(life), ends.max(step.now + PACE));
         }
-        self.touch(step, life, partition..partition + 1);
-        if behind.len() > 1 || freed < to {
-            self.timers.set(Timer::Free(life), step.now);
-        }
-        Ok(())
     }
 
-    /// Removes what is too old or too much.
-    pub(super) fn retain(&mut self, step: &mut Step, life: Life) -> Result<()> {
-        let Some(topic) = self.topics.get(&life) else { return Ok(()) };
-        let (age, most) = (topic.retention.age, topic.retention.bytes);
-        let mut next: Option<Steady> = None;
-        for partition in 0..topic.count() {
-            if let Some(due) = self.retain_partition(step, life, partition, age, most)? {
-                next = Some(next.map_or(due, |next| next.min(due)));
+    /// Removes the segments that may go.
+    pub(super) fn trim(&mut self, step: &mut Step, life: Life) {
+        let again = loop {
+            match self.keeps(step.now, life) {
+                None => self.drop_oldest(step, life),
+                Some(Kept::Wanted(again)) => break again,
+                Some(Kept::Held) => break Some(step.now + PACE),
             }
+        };
+        if let Some(again) = again {
+            self.timers.set_by(Timer::Retention(life), again);
         }
-        if let Some(next) = next {
-            self.timers.set_by(Timer::Retention(life), next);
-        }
-        Ok(())
     }
 
-    /// Removes a piece of what may go; answers when to look again.
-    fn retain_partition(
-        &mut self,
-        step: &mut Step,
-        life: Life,
-        partition: u32,
-        age: Option<Duration>,
-        most: Option<u64>,
-    ) -> Result<Option<Steady>> {
-        let Some(topic) = self.topics.get(&life) else { return Ok(None) };
-        let (log, name) = (topic.log, topic.topic.clone());
-        let Some(part) = topic.partition(partition) else { return Ok(None) };
-        if part.freed < part.low {
-            return Ok(Some(step.now + PACE));
+    /// Why the oldest segment stays; `None`: it may go.
+    fn keeps(&self, now: Steady, life: Life) -> Option<Kept> {
+        let Some(topic) = self.topics.get(&life) else { return Some(Kept::Wanted(None)) };
+        let Some((next, rest)) = topic.segments.second().zip(topic.segments.rest()) else {
+            return Some(Kept::Wanted(None));
+        };
+        let ends = |partition: u32| next.base(partition);
+        if (0..).zip(&topic.partitions).all(|(partition, part)| part.low >= ends(partition)) {
+            return None;
         }
-        // The newest message stays, and what was not committed yet.
-        let last = part.end.saturating_sub(1);
-        let over = |bytes: u64| most.is_some_and(|most| bytes > most);
-        if part.low >= last && (part.low >= part.end || age.is_none()) {
-            return Ok(None);
+        let due = topic.retention.age.map(|age| next.began.newest + age);
+        // The newest message always stays.
+        let much = topic.bound().is_some_and(|bound| rest >= bound.max(1));
+        if !much && due.is_none_or(|due| due > now) {
+            return Some(Kept::Wanted(due));
         }
-        let kept = self.kept_for_groups(step.now, &name, life, partition);
-        let limit = part.end.min(kept);
-        let (low, newest, mut bytes) = (part.low, part.last, part.bytes);
-        let page = self
-            .store
-            .scan(
-                log,
-                &log_key(partition, low),
-                Some(&log_key(partition, part.end)),
-                Direction::Forward,
-                PIECE,
-            )
-            .map_err(store_error)?;
-        let mut to = low;
-        let mut again = page.more.then_some(step.now);
-        let times = times(&page.items, newest);
-        for ((key, value), taken) in page.items.into_iter().zip(times) {
-            let offset = log_offset(&key).unwrap_or(low);
-            let due = age.map(|age| taken + age);
-            let old = due.is_some_and(|due| due <= step.time_of_day);
-            let much = over(bytes) && offset < last;
-            if !old && !much {
-                again = due.map(|due| step.now + due.since(step.time_of_day).max(PACE));
-                break;
-            }
-            if offset >= limit {
-                // A live group has not finished it: nothing tells when it will have.
-                again = Some(step.now + PACE);
-                break;
-            }
-            bytes = bytes.saturating_sub(value.len() as u64);
-            to = offset + 1;
-            step.batch.delete(log, key);
-        }
-        if to > low {
+        self.holder(now, life, ends).map(|_| Kept::Held)
+    }
+
+    /// What a live group has of a partition and not finished before `ends`.
+    fn holder(&self, now: Steady, life: Life, ends: impl Fn(u32) -> u64) -> Option<ShareId> {
+        let topic = self.topics.get(&life)?;
+        let range = (topic.topic.clone(), 0)..=(topic.topic.clone(), u32::MAX);
+        let live = self.groups.values().filter(|group| {
+            !group.members.is_empty() || now.since(group.last_seen) < self.rules.group_expiry
+        });
+        live.flat_map(|group| group.shares.range(range.clone())).map(|(_, id)| *id).find(|id| {
+            let Some(share) = self.shares.get(id) else { return false };
+            let Some(part) = topic.partition(share.partition) else { return false };
+            let position = share.window.as_ref().map(crate::AckWindow::position);
+            let position = position.filter(|position| position.0 == life);
+            position.is_some_and(|position| position.1.max(part.low) < ends(share.partition))
+        })
+    }
+
+    fn drop_oldest(&mut self, step: &mut Step, life: Life) {
+        let Some(topic) = self.topics.get_mut(&life) else { return };
+        let Some(gone) = topic.segments.pop() else { return };
+        let name = topic.topic.clone();
+        let lows: Vec<u64> = (0..topic.count()).map(|partition| topic.segments.low(partition)).collect();
+        for (partition, low) in (0..).zip(lows) {
             let state = self.topics.get_mut(&life).and_then(|topic| topic.partition_mut(partition));
-            if let Some(part) = state {
-                (part.low, part.freed, part.bytes) = (to, to, bytes);
-            }
+            let Some(part) = state.filter(|part| part.low < low) else { continue };
+            part.low = low;
             self.touch(step, life, partition..partition + 1);
             self.store_cursors_of(step, &name, partition);
         }
-        Ok(again)
-    }
-
-    /// The first offset that a live group has not finished.
-    fn kept_for_groups(&self, now: Steady, topic: &Topic, life: Life, partition: u32) -> u64 {
-        let key = (topic.clone(), partition);
-        self.groups
-            .values()
-            .filter(|group| !group.members.is_empty() || now.since(group.last_seen) < self.rules.group_expiry)
-            .filter_map(|group| self.shares.get(group.shares.get(&key)?)?.window.as_ref())
-            .map(crate::AckWindow::position)
-            .filter(|position| position.0 == life)
-            .map(|position| position.1)
-            .min()
-            .unwrap_or(u64::MAX)
+        step.batch.delete(self.spaces.state, segment_key(life, gone.number));
+        // It must be known to be gone before it is gone.
+        step.at_least(stored_as(self.rules.possible));
+        step.chores.push(Chore::Drop(gone.log));
     }
 
     /// Stores where groups are, together with the removal of what they have finished: after a crash they must not seem to have missed it.
-    fn store_cursors_of(&mut self, step: &mut Step, topic: &Topic, partition: u32) {
+    fn store_cursors_of(&self, step: &mut Step, topic: &Topic, partition: u32) {
         let key = (topic.clone(), partition);
         let shares = self.groups.values().filter_map(|group| group.shares.get(&key));
         step.cursors
             .extend(shares.filter(|id| self.shares.get(id).is_some_and(|share| share.dirty)).copied());
     }
-}
-
-/// When the log took each of these records. One that cannot be read is taken to be as old as the next that can.
-fn times(items: &[(Bytes, Bytes)], newest: Timestamp) -> Vec<Timestamp> {
-    let mut next = newest;
-    let mut times: Vec<Timestamp> = items
-        .iter()
-        .rev()
-        .map(|(_, value)| {
-            next = appended(value).unwrap_or(next);
-            next
-        })
-        .collect();
-    times.reverse();
-    times
 }

@@ -1,6 +1,6 @@
 //! From a [`Start`] to an offset.
 
-use super::{Core, Life, store_error};
+use super::{Core, Life, store_error, topic::TopicState};
 use crate::{
     Error, ErrorKind, Position, Result, Start, Timestamp, Topic,
     embedded::{record::appended, state::log_key},
@@ -36,7 +36,7 @@ impl Core {
             let mut probe = middle;
             let mut time = None;
             while probe < high && time.is_none() {
-                time = self.appended(topic.log, partition, probe)?;
+                time = self.appended(topic, partition, probe)?;
                 probe += 1;
             }
             match time {
@@ -47,12 +47,8 @@ impl Core {
         Ok(low)
     }
 
-    fn appended(
-        &self,
-        log: ropeway_store::Keyspace,
-        partition: u32,
-        offset: u64,
-    ) -> Result<Option<Timestamp>> {
+    fn appended(&self, topic: &TopicState, partition: u32, offset: u64) -> Result<Option<Timestamp>> {
+        let (log, _) = topic.segments.locate(partition, offset);
         let record = self.store.get(log, &log_key(partition, offset)).map_err(store_error)?;
         Ok(record.as_deref().and_then(appended))
     }
@@ -60,7 +56,7 @@ impl Core {
     /// When the log took a message that is visible.
     pub(super) fn taken_at(&self, life: Life, partition: u32, offset: u64) -> Option<Timestamp> {
         let topic = self.topics.get(&life)?;
-        self.appended(topic.log, partition, offset).ok()?
+        self.appended(topic, partition, offset).ok()?
     }
 }
 

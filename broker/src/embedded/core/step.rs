@@ -3,7 +3,10 @@
 use super::{Life, MemberId, ShareId, member::Told};
 use crate::{
     Error, MessageId, Timestamp,
-    embedded::time::{Mark, Steady},
+    embedded::{
+        housekeeping::Chore,
+        time::{Mark, Steady},
+    },
 };
 use bytes::Bytes;
 use ropeway_store::{Durability, WriteBatch};
@@ -40,6 +43,8 @@ pub(in crate::embedded) struct Step {
     pub(in crate::embedded) published: u64,
     /// Ids forgotten by this step, by their `forget_key`.
     pub(super) forgotten: HashSet<Bytes>,
+    /// What is to be done when it is committed, on the disk.
+    pub(in crate::embedded) chores: Vec<Chore>,
     /// Why this step must not be committed.
     pub(in crate::embedded) broken: Option<Error>,
     after: Vec<After>,
@@ -61,6 +66,7 @@ impl Step {
             cancelled: HashSet::new(),
             published: 0,
             forgotten: HashSet::new(),
+            chores: Vec::new(),
             broken: None,
             after: Vec::new(),
         }

@@ -6,15 +6,24 @@ use super::{Core, MemberId, Next, Rules, Step, Verdict};
 use crate::{
     Bound, Durability, ErrorKind, Event, GoneReason, Group, Message, Owned, Position, Subscription, Target,
     Timestamp, Topic, TopicSpec,
-    embedded::time::{Mark, Steady},
+    embedded::{
+        housekeeping::Chore,
+        time::{Mark, Steady},
+    },
 };
 use ropeway_store::{KeyValue, MemoryStore};
 use std::{sync::Arc, task::Waker, time::Duration};
 
+mod segments;
+
 struct Bench {
     core: Core,
-    store: Arc<MemoryStore>,
+    store: Arc<dyn KeyValue>,
     now: Mark,
+    rules: Rules,
+    /// Housekeeping does nothing until it is told to.
+    idle: bool,
+    chores: Vec<Chore>,
 }
 
 fn topic() -> Topic {
@@ -33,28 +42,43 @@ fn rules() -> Rules {
         max_message: 1000,
         dedup: None,
         group_expiry: Duration::from_secs(3600),
+        segment: 1 << 20,
     }
 }
 
 impl Bench {
     fn new(partitions: u32) -> Self {
-        let store = Arc::new(MemoryStore::new());
+        Self::with(partitions, |_| ())
+    }
+
+    fn with(partitions: u32, change: impl FnOnce(&mut Rules)) -> Self {
+        let mut rules = rules();
+        change(&mut rules);
+        let mut bench = Self::over(Arc::new(MemoryStore::new()), rules);
+        bench.create(TopicSpec::partitions(partitions)).unwrap();
+        bench
+    }
+
+    /// A store without a topic.
+    fn over(store: Arc<dyn KeyValue>, rules: Rules) -> Self {
         let now = Mark {
             steady: Steady::from_millis(1_000_000),
             time_of_day: Timestamp::from_millis(1_000_000),
             ..Mark::default()
         };
-        let core = Core::recover(store.clone(), rules(), |_| now).unwrap();
-        let mut bench = Self { core, store, now };
-        bench
-            .step(|core, step| core.create_topic(step, &topic(), &TopicSpec::partitions(partitions)))
-            .unwrap();
-        bench
+        let core = Core::recover(store.clone(), rules.clone(), |_| now).unwrap();
+        Self { core, store, now, rules, idle: false, chores: Vec::new() }
+    }
+
+    fn create(&mut self, spec: TopicSpec) -> crate::Result<()> {
+        let (reply, mut answer) = tokio::sync::oneshot::channel();
+        self.step(|core, step| core.create_topic(step, &topic(), spec, reply));
+        answer.try_recv().unwrap()
     }
 
     /// The same state as a process finds it that opens the store now.
     fn reopened(self) -> Self {
-        let core = Core::recover(self.store.clone(), rules(), |_| self.now).unwrap();
+        let core = Core::recover(self.store.clone(), self.rules.clone(), |_| self.now).unwrap();
         Self { core, ..self }
     }
 
@@ -67,7 +91,23 @@ impl Bench {
         let (mut step, decided) = self.decide(decide);
         self.store.commit(std::mem::take(&mut step.batch), step.durability).unwrap();
         self.core.apply(&mut step);
+        step.take_after().into_iter().for_each(|after| after(None));
+        self.chores.append(&mut step.chores);
+        if !self.idle {
+            self.keep_house();
+        }
         decided
+    }
+
+    /// Does what is to be done on the disk.
+    fn keep_house(&mut self) {
+        while !self.chores.is_empty() {
+            for chore in std::mem::take(&mut self.chores) {
+                if let Some(opened) = chore.run(&*self.store) {
+                    self.step(|core, step| core.opened(step, opened));
+                }
+            }
+        }
     }
 
     fn decide<T>(&mut self, decide: impl FnOnce(&mut Core, &mut Step) -> T) -> (Step, T) {
@@ -238,7 +278,7 @@ fn epochs_lives_and_append_times_grow_though_the_clock_is_set_back() {
         core.delete_topic(step, &topic()).unwrap();
     });
     let mut bench = bench.reopened();
-    bench.step(|core, step| core.create_topic(step, &topic(), &TopicSpec::partitions(1))).unwrap();
+    bench.create(TopicSpec::partitions(1)).unwrap();
     bench.publish(0, &[1]);
     let member = bench.join(|_| ());
     let (last, new) = bench.drain(member);

@@ -20,10 +20,8 @@ pub(in crate::embedded) enum Timer {
     Acks(MemberId),
     /// This member was to be drained by now.
     Close(MemberId),
-    /// Something in this topic is too old or too much.
+    /// A segment of this topic may be at its end, too old or too much.
     Retention(Life),
-    /// What was purged in this topic is to be removed from the disk.
-    Free(Life),
     /// What a deleted topic left behind is to be removed.
     Sweep(Life),
     /// Ids are to be forgotten.
@@ -94,10 +92,6 @@ impl<At: Copy + Ord, What: Copy + Ord + Hash> Timers<At, What> {
         }
     }
 
-    pub(super) fn is_set(&self, timer: What) -> bool {
-        self.due.contains_key(&timer)
-    }
-
     /// When the next one is due.
     pub(in crate::embedded) fn next(&self) -> Option<At> {
         self.by_due.first().map(|(at, _)| *at)
@@ -122,15 +116,15 @@ mod tests {
     fn timers_fire_in_order_once_and_never_early() {
         let at = Steady::from_millis;
         let mut timers = Timers::default();
-        timers.set(Timer::Free(1), at(20));
+        timers.set(Timer::Retention(1), at(20));
         timers.set(Timer::Sweep(2), at(10));
-        timers.set_by(Timer::Free(1), at(30));
+        timers.set_by(Timer::Retention(1), at(30));
         timers.set(Timer::Forget, at(15));
         timers.clear(Timer::Forget);
         assert_eq!(timers.next(), Some(at(10)));
         assert_eq!(timers.pop(at(9)), None);
         assert_eq!(timers.pop(at(20)), Some(Timer::Sweep(2)));
-        assert_eq!(timers.pop(at(20)), Some(Timer::Free(1)));
+        assert_eq!(timers.pop(at(20)), Some(Timer::Retention(1)));
         assert_eq!(timers.pop(at(99)), None);
     }
 }

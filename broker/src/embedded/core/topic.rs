@@ -1,11 +1,10 @@
 //! A topic and its partitions, as they are kept in memory.
 
-use super::{ReaderId, ShareId};
+use super::{ReaderId, ShareId, segments::Segments};
 use crate::{
     Position, Retention, Timestamp, Topic,
     embedded::state::{PartitionRecord, TopicRecord},
 };
-use ropeway_store::Keyspace;
 
 /// A topic in one of its lives.
 #[derive(Debug)]
@@ -13,7 +12,7 @@ pub(super) struct TopicState {
     pub(super) topic: Topic,
     pub(super) life: u64,
     pub(super) retention: Retention,
-    pub(super) log: Keyspace,
+    pub(super) segments: Segments,
     pub(super) partitions: Vec<PartitionState>,
     /// How many messages wait for their time.
     pub(super) delayed: u64,
@@ -60,8 +59,8 @@ pub(super) struct PartitionState {
     pub(super) end: u64,
     /// Behind the last message that is decided.
     pub(super) next: u64,
-    pub(super) freed: u64,
     pub(super) last: Timestamp,
+    /// Bytes of all messages it ever took.
     pub(super) bytes: u64,
     /// Whether the step at hand changed it.
     pub(super) touched: bool,
@@ -76,7 +75,6 @@ impl PartitionState {
             low: record.low,
             end: record.next,
             next: record.next,
-            freed: record.freed,
             last: record.last,
             bytes: record.bytes,
             ..Self::default()
@@ -84,12 +82,6 @@ impl PartitionState {
     }
 
     pub(super) const fn record(&self) -> PartitionRecord {
-        PartitionRecord {
-            low: self.low,
-            next: self.next,
-            freed: self.freed,
-            last: self.last,
-            bytes: self.bytes,
-        }
+        PartitionRecord { low: self.low, next: self.next, last: self.last, bytes: self.bytes }
     }
 }

@@ -1,30 +1,55 @@
 //! Making, growing and deleting topics.
 
 use super::{
-    Core, Life, Step, store_error,
+    Core, Life, Step,
+    segments::Segments,
+    stored_as,
     timers::Timer,
     topic::{PartitionState, TopicState},
 };
 use crate::{
     Error, ErrorKind, Result, Timestamp, Topic, TopicSpec,
-    embedded::state::{LAST_LIFE, encode_number, log_name, partition_key, sweep_key, topic_key},
+    embedded::{
+        housekeeping::Chore,
+        state::{LAST_LIFE, MAX_PARTITIONS, encode_number, partition_key, segment_key, sweep_key, topic_key},
+    },
 };
 use bytes::Bytes;
-use ropeway_store::Purpose;
+use ropeway_store::Keyspace;
 use std::collections::BTreeSet;
+use tokio::sync::oneshot;
 
-/// The most partitions of a topic.
-const MAX_PARTITIONS: u32 = 4096;
+/// A topic whose keyspace is being made.
+#[derive(Debug)]
+pub(super) struct Making {
+    topic: Topic,
+    spec: TopicSpec,
+    reply: oneshot::Sender<Result<()>>,
+}
 
 impl Core {
+    /// Begins to make a topic. It is there, and `reply` is told so, when its keyspace was made: see [`Self::opened`].
     pub(in crate::embedded) fn create_topic(
         &mut self,
         step: &mut Step,
         topic: &Topic,
-        spec: &TopicSpec,
-    ) -> Result<()> {
+        spec: TopicSpec,
+        reply: oneshot::Sender<Result<()>>,
+    ) {
+        if let Err(error) = self.check_new(topic, &spec) {
+            step.after(move |_| _ = reply.send(Err(error)));
+            return;
+        }
+        let clock = u64::try_from(step.time_of_day.as_millis()).unwrap_or(0);
+        let life = clock.max(self.last_life + 1);
+        self.last_life = life;
+        self.making.insert(life, Making { topic: topic.clone(), spec, reply });
+        step.chores.push(Chore::Open { life, number: 0 });
+    }
+
+    fn check_new(&self, topic: &Topic, spec: &TopicSpec) -> Result<()> {
         self.writable()?;
-        if self.names.contains_key(topic) {
+        if self.names.contains_key(topic) || self.making.values().any(|making| making.topic == *topic) {
             return Err(Error::new(ErrorKind::Exists, format!("there is a topic {topic:?} already")));
         }
         check_count(spec.partitions)?;
@@ -34,20 +59,36 @@ impl Core {
                 "the embedded broker does not compact topics; keep messages by age or bytes",
             ));
         }
-        let clock = u64::try_from(step.time_of_day.as_millis()).unwrap_or(0);
-        let life = clock.max(self.last_life + 1);
-        let log = self.store.open_keyspace(&log_name(life), Purpose::Log).map_err(store_error)?;
-        self.last_life = life;
-        step.batch.put(self.spaces.state, Bytes::from_static(LAST_LIFE), encode_number(life));
-        let partitions = (0..spec.partitions).map(|_| PartitionState::default()).collect();
+        Ok(())
+    }
+
+    /// The keyspace of a new topic was made, or could not be.
+    pub(super) fn finish_topic(
+        &mut self,
+        step: &mut Step,
+        life: Life,
+        making: Making,
+        log: Result<Keyspace>,
+    ) {
+        let Making { topic, spec, reply } = making;
+        let made = log.map(|log| self.insert_topic(step, life, &topic, spec, log));
+        step.after(move |failed| _ = reply.send(failed.map_or(made, |error| Err(error.clone()))));
+    }
+
+    fn insert_topic(&mut self, step: &mut Step, life: Life, topic: &Topic, spec: TopicSpec, log: Keyspace) {
+        let segments = Segments::first(log, step.now);
+        step.batch.put(self.spaces.state, Bytes::from_static(LAST_LIFE), encode_number(self.last_life));
+        for (number, record) in segments.records() {
+            step.batch.put(self.spaces.state, segment_key(life, number), record.encode());
+        }
         self.topics.insert(
             life,
             TopicState {
                 topic: topic.clone(),
                 life,
-                retention: spec.retention.clone(),
-                log,
-                partitions,
+                retention: spec.retention,
+                segments,
+                partitions: (0..spec.partitions).map(|_| PartitionState::default()).collect(),
                 delayed: 0,
                 delay_seq: 0,
                 delay_floor: Timestamp::from_millis(i64::MAX),
@@ -58,7 +99,6 @@ impl Core {
         step.topics.insert(life);
         self.touch(step, life, 0..spec.partitions);
         self.follow_new(step, topic, life, 0..spec.partitions);
-        Ok(())
     }
 
     pub(in crate::embedded) fn grow_topic(
@@ -122,18 +162,14 @@ impl Core {
         step.touched.retain(|(other, _)| *other != life);
         step.batch.put(self.spaces.state, sweep_key(life), encode_number(life));
         self.delays.clear(life);
-        for timer in [Timer::Retention(life), Timer::Free(life)] {
-            self.timers.clear(timer);
-        }
+        self.timers.clear(Timer::Retention(life));
         self.timers.set(Timer::Sweep(life), step.now);
-        let store = self.store.clone();
-        step.after(move |failed| {
-            if failed.is_none()
-                && let Err(error) = store.drop_keyspace(state.log)
-            {
-                tracing::warn!(%error, topic = %state.topic, "the messages of a deleted topic are removed when the broker is opened next");
-            }
-        });
+        for (number, _) in state.segments.records() {
+            step.batch.delete(self.spaces.state, segment_key(life, number));
+        }
+        // It must be known to be gone before it is gone.
+        step.at_least(stored_as(self.rules.possible));
+        step.chores.extend(state.segments.keyspaces().into_iter().map(Chore::Drop));
         Ok(())
     }
 

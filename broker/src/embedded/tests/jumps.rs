@@ -300,7 +300,10 @@ async fn acks_are_stored_with_their_interval_whatever_the_clock_shows() {
 async fn a_group_without_members_holds_retention_back_for_its_time_whatever_the_clock_shows() {
     for jump in JUMPS {
         for restart in [false, true] {
-            let machine = Machine::new(|settings| settings.group_expiry = 2 * DAY);
+            let machine = Machine::new(|settings| {
+                settings.group_expiry = 2 * DAY;
+                settings.segment = 1;
+            });
             let mut broker = machine.open();
             let orders = topic("orders");
             let spec = TopicSpec {

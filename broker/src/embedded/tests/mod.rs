@@ -2,9 +2,13 @@
 //! only this backend has: its clock, its commits, its directory.
 
 mod disk;
+#[cfg(feature = "embedded")]
+mod formats;
 mod groups;
 mod jumps;
 #[cfg(feature = "embedded")]
 mod restart;
+#[cfg(feature = "embedded")]
+mod retention;
 mod support;
 mod time;

@@ -1,0 +1,127 @@
+//! What takes the disk a while and nobody waits for: making, flushing and dropping keyspaces.
+//!
+//! The core asks for it in a step; it is done once that step is committed. `embedded:` has a thread for it; for `memory:` it is done by who runs
+//! the step.
+//! Not here: what is to be done (`core/segments.rs`, `core/retention.rs`).
+
+use super::core::{Life, open_segment};
+use crate::Result;
+use ropeway_store::{Error, KeyValue, Keyspace};
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+/// Something to be done.
+#[derive(Debug)]
+pub(super) enum Chore {
+    /// Make the keyspace of a segment; the core waits for it.
+    Open { life: Life, number: u64 },
+    /// Remove a keyspace and all that it holds. What is not removed is an orphan, which the next open removes.
+    Drop(Keyspace),
+    /// Move a keyspace out of memory.
+    Flush(Keyspace),
+}
+
+/// The answer to [`Chore::Open`].
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) life: Life,
+    pub(super) number: u64,
+    pub(super) log: Result<Keyspace>,
+}
+
+impl Chore {
+    /// Does it; answers what the core is to be told.
+    pub(super) fn run(self, store: &dyn KeyValue) -> Option<Opened> {
+        let (doing, done) = match self {
+            Self::Open { life, number } => {
+                return Some(Opened { life, number, log: open_segment(store, life, number) });
+            }
+            Self::Drop(log) => {
+                ("removed; that is tried again when the broker is opened next", store.drop_keyspace(log))
+            }
+            Self::Flush(log) => ("moved out of memory", store.flush(log)),
+        };
+        match done {
+            // Dropped already, or the broker is closed meanwhile.
+            Ok(()) | Err(Error::Dropped | Error::Closed) => {}
+            Err(error) => tracing::error!(%error, "messages cannot be {doing}"),
+        }
+        None
+    }
+}
+
+/// The chores of the thread that does them. There are never more than segments and callers.
+#[derive(Debug, Default)]
+pub(super) struct Housekeeping {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the core waits for comes first.
+    urgent: VecDeque<Chore>,
+    others: VecDeque<Chore>,
+    /// One is being done.
+    busy: bool,
+    ended: bool,
+}
+
+impl Housekeeping {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has these done.
+    pub(super) fn add(&self, chores: Vec<Chore>) {
+        let mut state = self.state();
+        for chore in chores {
+            match chore {
+                Chore::Open { .. } => state.urgent.push_back(chore),
+                Chore::Drop(_) | Chore::Flush(_) => state.others.push_back(chore),
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next chore, or for the end.
+    #[cfg(feature = "embedded")]
+    pub(super) fn next(&self) -> Option<(Chore, Busy<'_>)> {
+        let mut state = self.state();
+        loop {
+            if state.ended {
+                return None;
+            }
+            if let Some(chore) = state.urgent.pop_front().or_else(|| state.others.pop_front()) {
+                state.busy = true;
+                return Some((chore, Busy(self)));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Nothing more is done. What is being done is waited for, as long as the disk takes for one keyspace.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        self.changed.notify_all();
+        while state.busy {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Somebody does a chore.
+#[cfg(feature = "embedded")]
+pub(super) struct Busy<'a>(&'a Housekeeping);
+
+#[cfg(feature = "embedded")]
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.state().busy = false;
+        self.0.changed.notify_all();
+    }
+}
