@@ -13,7 +13,7 @@ use std::{fmt::Debug, time::Duration};
 
 /// The answer to a call.
 ///
-/// The call itself takes over what is asked: calls keep their order, and dropping the answer takes nothing back.
+/// The call itself takes over what is asked: calls of one kind keep their order, and dropping the answer takes nothing back.
 pub type Answer<T> = BoxFuture<'static, T>;
 
 /// A message bus: the centre of the platform.
@@ -39,6 +39,9 @@ pub trait MessageBroker: Debug + Send + Sync + 'static {
     /// **Order**: acked messages of equal key lie in the order of the calls and of their batch, for calls made by one task or
     /// ordered by it; so do all messages for one partition of one's own choice. Many calls may be in flight. Other messages without key, and
     /// delayed ones, have no order.
+    ///
+    /// **Other calls** find it written when it is answered. While it is open, a call of another kind (a forward, one that changes topics
+    /// or groups) may take effect before it.
     ///
     /// **Dropping the answer** takes nothing back: the batch is written as if somebody waited.
     ///

@@ -283,6 +283,8 @@ pub trait Control: Debug + Send + Sync {
     /// between the two delivers `done` again; where publishing was acked and the ack is refused then, `Gone` tells. Outcomes are those of
     /// `out`, as for [`MessageBroker::publish`](crate::MessageBroker::publish); nothing to publish is an ack. Where the epoch is known to be over, or `done`
     /// names what was never delivered, nothing is written: all *not written* (`Fenced`, `Invalid`).
+    ///
+    /// Forwards of one consumer keep the order of the calls. They do not wait for publishes that are open, and may take effect before them.
     fn forward(&self, of: &Owned, done: &[Position], out: Vec<(Target, Message)>) -> Answer<Outcomes>;
 
     /// From the next `poll_next` on no batch of this partition comes (or comes again). Membership, epoch and what is in flight stay. Of a

@@ -1,6 +1,9 @@
 //! Administration, as its users see it.
 
-use super::{Embedded, queue::Cost};
+use super::{
+    Embedded,
+    queue::{Cost, Lane},
+};
 use crate::{Admin, Error, Group, GroupInfo, MessageId, Result, Start, Topic, TopicInfo, TopicSpec};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
@@ -17,7 +20,7 @@ impl Admin for Embedded {
     async fn create_topic(&self, topic: &Topic, spec: TopicSpec) -> Result<()> {
         let name = topic.clone();
         let (reply, answer) = oneshot::channel();
-        let asked = self.engine().submit(Cost::default(), move |core, step| {
+        let asked = self.engine().submit(Lane::Urgent, Cost::default(), move |core, step| {
             core.create_topic(step, &name, spec, reply);
         });
         let answer = self.engine().await_answer(asked, answer);

@@ -5,7 +5,7 @@ use super::{
     core::Rules,
     engine::{Engine, Lease},
     publish,
-    queue::Cost,
+    queue::{Cost, Lane},
     reader::LogReader,
     settings::EmbeddedSettings,
 };
@@ -142,6 +142,7 @@ impl MessageBroker for Embedded {
             self.engine(),
             batch,
             std::convert::identity,
+            Lane::Publish,
             cost,
             self.deadline,
             move |core, step, batch| core.publish(step, &to, batch),

@@ -4,7 +4,6 @@ use super::{
     control::GroupControl,
     core::{Next, Plan},
     engine::{Engine, Lease},
-    queue::Cost,
 };
 use crate::{Consumer, Control, Event, Result};
 use std::{
@@ -39,8 +38,7 @@ impl GroupConsumer {
             Err(error) => {
                 engine.core().stop_member(self.member);
                 let (member, error) = (self.member, error.on(engine.rules.backend));
-                // Refused only after close, which ends it as well.
-                _ = engine.submit(Cost::default(), move |core, step| core.fail_member(step, member, error));
+                engine.order(move |core, step| core.fail_member(step, member, error));
                 None
             }
         }
@@ -81,7 +79,7 @@ impl Drop for GroupConsumer {
     fn drop(&mut self) {
         let member = self.member;
         // Refused only after close, when there are no members any more.
-        _ = self.lease.engine.submit(Cost::default(), move |core, step| core.leave(step, member));
+        self.lease.engine.order(move |core, step| core.leave(step, member));
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     core::{Core, Settled},
     engine::Engine,
     publish,
-    queue::Cost,
+    queue::{Cost, Lane},
 };
 use crate::{Answer, Control, Error, Message, Outcomes, Owned, Position, Result, Target, Topic};
 use std::{sync::Arc, time::Duration};
@@ -26,7 +26,7 @@ impl GroupControl {
 
     fn set_in_motion(&self, settled: Settled, woken_by: Option<super::time::Steady>) {
         if let Some(share) = settled.drained {
-            _ = self.engine.submit(Cost::default(), move |core, step| core.drained(step, share));
+            self.engine.order(move |core, step| core.drained(step, share));
         }
         if settled.due.is_some() && settled.due != woken_by {
             self.engine.nudge();
@@ -53,6 +53,7 @@ impl Control for GroupControl {
             &self.engine,
             out,
             |(_, message)| message,
+            Lane::Urgent,
             cost,
             self.deadline,
             move |core, step, out| core.forward(step, member, &of, &done, out),
@@ -66,7 +67,7 @@ impl Control for GroupControl {
 
     fn give_up(&self, of: &Owned) {
         let (member, of) = (self.member, of.clone());
-        _ = self.engine.submit(Cost::default(), move |core, step| core.give_up(step, member, &of));
+        self.engine.order(move |core, step| core.give_up(step, member, &of));
     }
 
     fn confirm(&self, of: &Owned) -> Answer<Result<()>> {
@@ -77,7 +78,8 @@ impl Control for GroupControl {
     fn flush(&self) -> Answer<Vec<(Owned, Error)>> {
         let member = self.member;
         let (reply, answer) = oneshot::channel();
-        let submitted = self.engine.submit(Cost::default(), move |core: &mut Core, step| {
+        // After close there is nothing left to flush: what was acked before is stored by the close.
+        self.engine.order(move |core: &mut Core, step| {
             let owned = core.flush(step, member);
             let refused = core.poisoned().cloned();
             step.after(move |failed| {
@@ -86,8 +88,6 @@ impl Control for GroupControl {
                 _ = reply.send(list.unwrap_or_default());
             });
         });
-        // After close there is nothing left to flush: what was acked before is stored by the close.
-        drop(submitted);
         Box::pin(async move { answer.await.unwrap_or_default() })
     }
 
@@ -99,10 +99,7 @@ impl Control for GroupControl {
     fn close(&self, deadline: Duration) -> Answer<Vec<(Owned, Vec<Position>)>> {
         let (reply, mut answer) = oneshot::channel();
         let member = self.member;
-        let submitted = self.engine.submit(Cost::default(), move |core, step| {
-            core.close_member(step, member, step.now + deadline, reply);
-        });
-        drop(submitted);
+        self.engine.order(move |core, step| core.close_member(step, member, step.now + deadline, reply));
         let engine = self.engine.clone();
         Box::pin(async move {
             // Where nobody else keeps the time, this does.

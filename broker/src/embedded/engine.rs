@@ -6,7 +6,7 @@
 use super::{
     core::{Core, Rules, Step, closed, store_error, stored_as},
     housekeeping::{Chore, Housekeeping},
-    queue::{Cost, Queue, Refused, Run},
+    queue::{Cost, Lane, Queue, Refused, Run},
     time::{Mark, Pace, Steady},
 };
 use crate::{Answer, Clock, Error, ErrorKind, Result, Timestamp};
@@ -88,14 +88,20 @@ impl Engine {
     /// Takes a command over.
     pub(super) fn submit(
         &self,
+        lane: Lane,
         cost: Cost,
         run: impl FnOnce(&mut Core, &mut Step) + Send + 'static,
     ) -> Result<(), Refused> {
-        self.queue.push(cost, Box::new(run))?;
+        self.queue.push(lane, cost, Box::new(run))?;
         if self.inline {
             self.pump();
         }
         Ok(())
+    }
+
+    /// Takes a command over that writes no messages, for the next step. Refused only after close.
+    pub(super) fn order(&self, run: impl FnOnce(&mut Core, &mut Step) + Send + 'static) {
+        _ = self.submit(Lane::Urgent, Cost::default(), run);
     }
 
     /// Takes a command over and answers with what it decides, when that is committed.
@@ -104,7 +110,7 @@ impl Engine {
         decide: impl FnOnce(&mut Core, &mut Step) -> Result<T> + Send + 'static,
     ) -> Answer<Result<T>> {
         let (reply, answer) = oneshot::channel();
-        let submitted = self.submit(Cost::default(), move |core, step| {
+        let submitted = self.submit(Lane::Urgent, Cost::default(), move |core, step| {
             let decided = decide(core, step);
             step.after(move |failed| {
                 _ = reply.send(failed.map_or(decided, |error| Err(error.clone())));
@@ -231,7 +237,11 @@ impl Engine {
     fn do_chore(&self, chore: Chore) {
         if let Some(opened) = chore.run(self.store()) {
             // Refused only after close, when nobody waits for it.
-            _ = self.queue.push(Cost::default(), Box::new(move |core, step| core.opened(step, opened)));
+            _ = self.queue.push(
+                Lane::Urgent,
+                Cost::default(),
+                Box::new(move |core, step| core.opened(step, opened)),
+            );
         }
     }
 
@@ -249,11 +259,7 @@ impl Engine {
         let batch = std::mem::take(&mut step.batch);
         if let Some(error) = poisoned {
             // Commands that write were refused. What is left over, such as positions of who leaves, cannot be stored.
-            step.broken = None;
             return (!batch.is_empty()).then(|| error.clone());
-        }
-        if let Some(error) = step.broken.take() {
-            return Some(error);
         }
         if batch.is_empty() {
             return None;

@@ -6,7 +6,7 @@
 use super::{
     core::{Core, Step, Verdict},
     engine::Engine,
-    queue::{Cost, Refused},
+    queue::{Cost, Lane, Refused},
 };
 use crate::{Answer, Error, ErrorKind, Message, Outcomes, Published};
 use std::{
@@ -52,6 +52,7 @@ pub(super) fn hand_over<M, D>(
     engine: &Engine,
     batch: Vec<M>,
     message: fn(M) -> Message,
+    lane: Lane,
     cost: Cost,
     deadline: Duration,
     decide: D,
@@ -63,7 +64,7 @@ where
     let ticket = Arc::new(Ticket(Mutex::new(Stage::Queued(batch))));
     let (reply, mut answer) = oneshot::channel::<Decided>();
     let taken = ticket.clone();
-    let submitted = engine.submit(cost, move |core, step| {
+    let submitted = engine.submit(lane, cost, move |core, step| {
         let mut stage = taken.stage();
         let Stage::Queued(messages) = std::mem::replace(&mut *stage, Stage::Returned) else { return };
         let verdicts = decide(core, step, &messages);

@@ -1,5 +1,8 @@
-//! The queue of commands: ordered, bounded in messages and bytes of what is to be published.
+//! The queue of commands: two lanes, each in order, each bounded in messages and bytes of what is to be written.
 //!
+//! What is published waits in one lane, of which a step takes a bounded piece; everything else waits in the other, of which each step takes
+//! all. So settling, reading and administration wait for the step that is being committed and then for their own, however much is
+//! to be published. The end of the broker waits for both lanes.
 //! Not here: running them (`engine.rs`).
 
 use super::core::{Core, Step};
@@ -19,15 +22,24 @@ pub(super) struct Cost {
     pub(super) bytes: usize,
 }
 
-/// The most bytes that are published in one step.
+/// Which way a command waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// For its turn among what is published.
+    Publish,
+    /// For the next step.
+    Urgent,
+}
+
+/// The most bytes that are published in one step, and that are forwarded in one step, but for one command that is larger.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
-/// The most commands of one step.
+/// The most commands of a lane in one step.
 const STEP_COMMANDS: usize = 16_384;
 /// The longest wait for what is due later: time for which the machine slept is noticed within it.
 #[cfg(feature = "embedded")]
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Commands in the order in which they were given.
+/// Commands that wait, in each lane in the order in which they were given.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -37,19 +49,72 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    commands: VecDeque<(Cost, Run)>,
-    waiting: Cost,
+    urgent: Waiting,
+    publish: Waiting,
+    last: Option<Run>,
     /// No more commands are taken.
     ended: bool,
     /// Something is due earlier than was thought.
     nudged: bool,
 }
 
+impl State {
+    fn is_empty(&self) -> bool {
+        self.urgent.commands.is_empty() && self.publish.commands.is_empty() && self.last.is_none()
+    }
+}
+
+/// A lane.
+#[derive(Default)]
+struct Waiting {
+    commands: VecDeque<(Cost, Run)>,
+    cost: Cost,
+}
+
+impl Waiting {
+    /// Takes a command over. One that writes no messages is always taken: there are at most as many as callers.
+    fn push(&mut self, cost: Cost, most: Cost, run: Run) -> Result<(), Refused> {
+        let messages = self.cost.messages.saturating_add(cost.messages);
+        let bytes = self.cost.bytes.saturating_add(cost.bytes);
+        // A batch that is larger than the queue is taken when the queue is empty.
+        if cost.messages > 0 && self.cost.messages > 0 && (messages > most.messages || bytes > most.bytes) {
+            return Err(Refused::Full(Error::new(
+                ErrorKind::Throttled,
+                format!(
+                    "{} messages of {} bytes wait to be written, and {} of {} may; publish slower",
+                    self.cost.messages, self.cost.bytes, most.messages, most.bytes
+                ),
+            )));
+        }
+        self.cost = Cost { messages, bytes };
+        self.commands.push_back((cost, run));
+        Ok(())
+    }
+
+    /// Adds the commands of one step.
+    fn take(&mut self, taken: &mut Vec<Run>) {
+        taken.reserve(self.commands.len().min(STEP_COMMANDS));
+        let (mut commands, mut bytes) = (0, 0);
+        while let Some((cost, _)) = self.commands.front() {
+            let fits = commands < STEP_COMMANDS && bytes + cost.bytes <= STEP_BYTES;
+            let Some((cost, run)) = (fits || commands == 0).then(|| self.commands.pop_front()).flatten()
+            else {
+                break;
+            };
+            commands += 1;
+            bytes += cost.bytes;
+            self.cost.messages -= cost.messages;
+            self.cost.bytes -= cost.bytes;
+            taken.push(run);
+        }
+    }
+}
+
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
-            .field("commands", &self.commands.len())
-            .field("waiting", &self.waiting)
+            .field("urgent", &self.urgent.cost)
+            .field("publish", &self.publish.cost)
             .field("ended", &self.ended)
             .finish_non_exhaustive()
     }
@@ -73,29 +138,17 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a command over. One that publishes nothing is always taken: there are at most as many as callers.
-    pub(super) fn push(&self, cost: Cost, run: Run) -> Result<(), Refused> {
+    /// Takes a command over.
+    pub(super) fn push(&self, lane: Lane, cost: Cost, run: Run) -> Result<(), Refused> {
         let mut state = self.state();
         if state.ended {
             return Err(Refused::Ended);
         }
-        let messages = state.waiting.messages.saturating_add(cost.messages);
-        let bytes = state.waiting.bytes.saturating_add(cost.bytes);
-        // A batch that is larger than the queue is taken when the queue is empty.
-        if cost.messages > 0
-            && state.waiting.messages > 0
-            && (messages > self.most.messages || bytes > self.most.bytes)
-        {
-            return Err(Refused::Full(Error::new(
-                ErrorKind::Throttled,
-                format!(
-                    "{} messages of {} bytes wait to be written, and {} of {} may; publish slower",
-                    state.waiting.messages, state.waiting.bytes, self.most.messages, self.most.bytes
-                ),
-            )));
-        }
-        state.waiting = Cost { messages, bytes };
-        state.commands.push_back((cost, run));
+        let waiting = match lane {
+            Lane::Publish => &mut state.publish,
+            Lane::Urgent => &mut state.urgent,
+        };
+        waiting.push(cost, self.most, run)?;
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -104,17 +157,16 @@ impl Queue {
     /// Nobody runs commands any more: those that wait are dropped, which tells who waits for them.
     #[cfg(feature = "embedded")]
     pub(super) fn abandon(&self) {
-        let commands = {
+        let dropped = {
             let mut state = self.state();
             state.ended = true;
-            state.waiting = Cost::default();
-            std::mem::take(&mut state.commands)
+            (std::mem::take(&mut state.urgent), std::mem::take(&mut state.publish), state.last.take())
         };
-        drop(commands);
+        drop(dropped);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.state().commands.is_empty()
+        self.state().is_empty()
     }
 
     /// Takes the last command over; answers whether it was.
@@ -123,7 +175,7 @@ impl Queue {
         if std::mem::replace(&mut state.ended, true) {
             return false;
         }
-        state.commands.push_back((Cost::default(), run));
+        state.last = Some(run);
         drop(state);
         self.changed.notify_one();
         true
@@ -138,14 +190,11 @@ impl Queue {
     /// The commands of the next step.
     pub(super) fn take(&self) -> Vec<Run> {
         let mut state = self.state();
-        let mut bytes = 0;
-        let mut taken = Vec::with_capacity(state.commands.len().min(STEP_COMMANDS));
-        while taken.len() < STEP_COMMANDS && (bytes < STEP_BYTES || taken.is_empty()) {
-            let Some((cost, run)) = state.commands.pop_front() else { break };
-            bytes += cost.bytes;
-            state.waiting.messages -= cost.messages;
-            state.waiting.bytes -= cost.bytes;
-            taken.push(run);
+        let mut taken = Vec::new();
+        state.urgent.take(&mut taken);
+        state.publish.take(&mut taken);
+        if state.urgent.commands.is_empty() && state.publish.commands.is_empty() {
+            taken.extend(state.last.take());
         }
         taken
     }
@@ -154,7 +203,7 @@ impl Queue {
     #[cfg(feature = "embedded")]
     pub(super) fn wait(&self, left: Option<std::time::Duration>) {
         let mut state = self.state();
-        if state.commands.is_empty() && !state.nudged {
+        if state.is_empty() && !state.nudged {
             let time = left.map_or(LONGEST, |left| left.min(LONGEST));
             if !time.is_zero() {
                 state = self

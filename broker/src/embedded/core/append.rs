@@ -50,10 +50,11 @@ impl Core {
         batch
             .iter()
             .map(|message| {
-                message
-                    .check(max)
-                    .and_then(|()| self.place(step, admitted, message))
-                    .unwrap_or_else(|error| Verdict::Refused(self.named(&to.topic, &error)))
+                let known = message.check(max).and_then(|()| self.remembered(admitted.life, message.id));
+                match known {
+                    Ok(known) => self.place(step, admitted, message, known),
+                    Err(error) => Verdict::Refused(self.named(&to.topic, &error)),
+                }
             })
             .collect()
     }
@@ -75,7 +76,11 @@ impl Core {
         let max = self.rules.max_message;
         let mut admitted = Vec::with_capacity(out.len());
         for (i, (to, message)) in out.iter().enumerate() {
-            let checked = self.admit(step, to).and_then(|admitted| message.check(max).map(|()| admitted));
+            // What can fail comes first: nothing of a forward that is refused is in the step.
+            let checked = self.admit(step, to).and_then(|admitted| {
+                message.check(max)?;
+                Ok((admitted, self.remembered(admitted.life, message.id)?))
+            });
             match checked {
                 Ok(one) => admitted.push(one),
                 Err(error) => {
@@ -95,23 +100,13 @@ impl Core {
                 }
             }
         }
-        let mut verdicts = Vec::with_capacity(out.len());
-        for ((to, message), admitted) in out.iter().zip(admitted) {
-            match self.place(step, admitted, message) {
-                Ok(verdict) => verdicts.push(verdict),
-                // Only a store that cannot be read gets here. What was placed is in the batch already: none of it may be committed.
-                Err(error) => {
-                    step.broken = Some(error.clone());
-                    verdicts.push(Verdict::Refused(self.named(&to.topic, &error)));
-                }
-            }
-        }
-        if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Placed { .. })) {
-            let settled = self.settle(member, share, done);
-            step.cursors.insert(share);
-            step.after(move |_| settled.wake());
-            self.drained(step, share);
-        }
+        let placed = out.iter().zip(admitted);
+        let verdicts =
+            placed.map(|((_, message), (to, known))| self.place(step, to, message, known)).collect();
+        let settled = self.settle(member, share, done);
+        step.cursors.insert(share);
+        step.after(move |_| settled.wake());
+        self.drained(step, share);
         verdicts
     }
 
@@ -143,11 +138,12 @@ impl Core {
         Ok(Admitted { life: topic.life, partition: to.partition, durability })
     }
 
-    fn place(&mut self, step: &mut Step, to: Admitted, message: &Message) -> Result<Verdict> {
+    /// Puts a message that was checked into its place; `known`: what [`Self::remembered`] found.
+    fn place(&mut self, step: &mut Step, to: Admitted, message: &Message, known: Option<Bytes>) -> Verdict {
         let life = to.life;
-        let repeat = self.seen(step, life, message.id)?;
+        let repeat = self.seen(step, life, message.id, known);
         let Some(topic) = self.topics.get_mut(&life) else {
-            return Err(Error::new(ErrorKind::NotFound, "the topic was deleted"));
+            return Verdict::Refused(Error::new(ErrorKind::NotFound, "the topic was deleted"));
         };
         let count = topic.count();
         let partition = match (to.partition, &message.key) {
@@ -167,7 +163,7 @@ impl Core {
         } else {
             self.append(step, life, partition, |arena, at| arena.encode(message, at))
         };
-        Ok(Verdict::Placed { partition, position, durability: to.durability })
+        Verdict::Placed { partition, position, durability: to.durability }
     }
 
     /// Appends a record to a partition.
@@ -197,21 +193,26 @@ impl Core {
         Some(Position(life, offset))
     }
 
+    /// When an id is forgotten that is stored as published.
+    fn remembered(&self, life: Life, id: MessageId) -> Result<Option<Bytes>> {
+        let Some(space) = self.spaces.dedup else { return Ok(None) };
+        self.store.get(space, &seen_key(life, id)).map_err(store_error)
+    }
+
     /// Whether this id was published within the window; notes it if not.
-    fn seen(&mut self, step: &mut Step, life: Life, id: MessageId) -> Result<bool> {
+    fn seen(&mut self, step: &mut Step, life: Life, id: MessageId, stored: Option<Bytes>) -> bool {
         let (Some((window, most)), Some(space)) = (self.rules.dedup, self.spaces.dedup) else {
-            return Ok(false);
+            return false;
         };
         if step.seen.contains(&(life, id)) {
-            return Ok(true);
+            return true;
         }
         let key = seen_key(life, id);
-        let stored = self.store.get(space, &key).map_err(store_error)?;
         let stored = stored.filter(|forget| !step.forgotten.contains(forget));
         if let Some(until) = stored.as_deref().and_then(parse_forget_key)
             && until > step.now
         {
-            return Ok(true);
+            return true;
         }
         if let Some(old) = stored {
             step.batch.delete(space, old);
@@ -225,7 +226,7 @@ impl Core {
         self.remembered += 1;
         let due = if self.remembered > most { step.now } else { until };
         self.timers.set_by(Timer::Forget, due);
-        Ok(false)
+        false
     }
 
     /// Forgets ids whose time is over, and the oldest where there are too many.

@@ -45,8 +45,6 @@ pub(in crate::embedded) struct Step {
     pub(super) forgotten: HashSet<Bytes>,
     /// What is to be done when it is committed, on the disk.
     pub(in crate::embedded) chores: Vec<Chore>,
-    /// Why this step must not be committed.
-    pub(in crate::embedded) broken: Option<Error>,
     after: Vec<After>,
 }
 
@@ -67,7 +65,6 @@ impl Step {
             published: 0,
             forgotten: HashSet::new(),
             chores: Vec::new(),
-            broken: None,
             after: Vec::new(),
         }
     }

@@ -1,19 +1,71 @@
-//! A disk for tests: a store in memory that outlives who closes it, and fails when it is told to.
+//! A disk for tests: a store in memory that outlives who closes it, counts its commits, and fails or waits when it is told to.
 
 use ropeway_store::{
     Direction, Durability, Error, KeyValue, Keyspace, Limit, MemoryStore, Page, Purpose, Result, Usage,
     WriteBatch,
 };
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     inner: MemoryStore,
     pub(super) commits_fail: AtomicBool,
     pub(super) reads_fail: AtomicBool,
+    /// How many writes each commit had that has begun, from the first one on.
+    begun: Mutex<Vec<usize>>,
+    changed: Condvar,
+    /// How many commits may still end; `None`: all.
+    allowed: Mutex<Option<usize>>,
+    closed: AtomicUsize,
 }
 
 impl Disk {
+    fn begun(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.begun.lock().unwrap()
+    }
+
+    /// How many commits have begun.
+    pub(super) fn commits(&self) -> usize {
+        self.begun().len()
+    }
+
+    /// From now on commits wait.
+    pub(super) fn hold(&self) {
+        *self.allowed.lock().unwrap() = Some(0);
+    }
+
+    /// Lets so many commits end.
+    pub(super) fn let_end(&self, commits: usize) {
+        if let Some(allowed) = self.allowed.lock().unwrap().as_mut() {
+            *allowed += commits;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Commits do not wait any more.
+    pub(super) fn release(&self) {
+        *self.allowed.lock().unwrap() = None;
+        self.changed.notify_all();
+    }
+
+    /// Waits until so many commits have begun.
+    pub(super) async fn until_begun(&self, commits: usize) {
+        let wait = async {
+            while self.commits() < commits {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(super::support::PATIENCE, wait).await.expect("the commit begins");
+    }
+
+    /// How often it was closed.
+    pub(super) fn closed(&self) -> usize {
+        self.closed.load(SeqCst)
+    }
+
     fn read(&self) -> Result<()> {
         if self.reads_fail.load(SeqCst) { Err(on_fire("read")) } else { Ok(()) }
     }
@@ -55,12 +107,22 @@ impl KeyValue for Disk {
         self.inner.usage()
     }
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
+        self.begun().push(batch.len());
+        let mut allowed = self.allowed.lock().unwrap();
+        while *allowed == Some(0) {
+            allowed = self.changed.wait(allowed).unwrap();
+        }
+        if let Some(allowed) = allowed.as_mut() {
+            *allowed -= 1;
+        }
+        drop(allowed);
         if self.commits_fail.load(SeqCst) {
             return Err(on_fire("commit"));
         }
         self.inner.commit(batch, durability)
     }
     fn close(&self) -> Result<()> {
+        self.closed.fetch_add(1, SeqCst);
         Ok(())
     }
 }

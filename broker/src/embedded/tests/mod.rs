@@ -1,6 +1,8 @@
 //! Tests of the embedded broker through its public face. The promises every backend keeps are checked by `conformance/`; here is what
 //! only this backend has: its clock, its commits, its directory.
 
+#[cfg(feature = "embedded")]
+mod commits;
 mod disk;
 #[cfg(feature = "embedded")]
 mod formats;
