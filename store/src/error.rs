@@ -48,8 +48,17 @@ pub enum Error {
         owner: String,
     },
     /// An earlier commit failed, so that nothing can be promised any more.
-    #[error("an earlier write failed, so the store takes no more; open it again to recover")]
-    Poisoned,
+    #[error("an earlier write failed, so the store takes no more; open it again to recover ({why})")]
+    Poisoned {
+        /// What failed first.
+        why: String,
+    },
+    /// The directory was removed or replaced while the store was open.
+    #[error("{} was removed, or another was put in its place, while it was open; nothing written since is kept", path.display())]
+    Replaced {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Closed by its user.
     #[error("the store is closed")]
     Closed,
@@ -58,6 +67,14 @@ pub enum Error {
     Key {
         /// How long it is.
         len: usize,
+    },
+    /// The name of a keyspace is empty, longer than 255 bytes, or begins with a NUL, as those of the store do.
+    #[error(
+        "a keyspace's name has 1 to 255 bytes and does not begin with a NUL, which {name:?} does not heed"
+    )]
+    Name {
+        /// The name.
+        name: String,
     },
     /// The keyspace was dropped.
     #[error("the keyspace was dropped")]

@@ -15,7 +15,7 @@ pub trait KeyValue: Debug + Send + Sync + 'static {
     /// is made.
     ///
     /// # Errors
-    /// Those of the file system; `Closed`.
+    /// `Name` where the name is empty, longer than 255 bytes, or begins with a NUL; those of the file system; `Closed`.
     fn open_keyspace(&self, name: &str, purpose: Purpose) -> Result<Keyspace>;
 
     /// Removes a keyspace with all it holds, at a cost that does not depend on how much that is.
@@ -54,8 +54,8 @@ pub trait KeyValue: Debug + Send + Sync + 'static {
     /// every commit before it.
     ///
     /// # Errors
-    /// After an error it is unknown whether the batch will be there after a restart; every later commit answers `Poisoned`. `Dropped` and
-    /// `Key` are the exceptions: nothing was applied, and later commits work.
+    /// After an error it is unknown whether the batch will be there after a restart; every later commit answers `Poisoned`, which says what
+    /// failed first. `Dropped` and `Key` are the exceptions: nothing was applied, and later commits work.
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<()>;
 
     /// Moves what of a keyspace is in memory to its place on the disk, so that it costs no memory any more. Takes as long as the disk does.
@@ -67,7 +67,7 @@ pub trait KeyValue: Debug + Send + Sync + 'static {
     /// How much room all of it takes, and how much there is.
     ///
     /// # Errors
-    /// `Closed`; those of the file system.
+    /// `Replaced` where the directory is not the one any more that was opened; `Closed`; those of the file system.
     fn usage(&self) -> Result<Usage>;
 
     /// Ends it: what was committed is written out, and the directory is free for another. Twice is once.
@@ -79,6 +79,15 @@ pub trait KeyValue: Debug + Send + Sync + 'static {
 
 /// The longest key, in bytes.
 const MAX_KEY: usize = 65_535;
+
+/// A name that a keyspace may have.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let fits = (1..=MAX_NAME).contains(&name.len()) && !name.starts_with('\0');
+    if fits { Ok(()) } else { Err(Error::Name { name: name.chars().take(40).collect() }) }
+}
+
+/// The longest name of a keyspace, in bytes.
+const MAX_NAME: usize = 255;
 
 /// A keyspace of an open store: valid until it is dropped or the store is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

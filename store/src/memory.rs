@@ -4,7 +4,8 @@
 
 use crate::{
     Direction, Durability, Error, KeyValue, Keyspace, Limit, Page, Purpose, Result, Usage, WriteBatch,
-    chunks::Chunks, key_value::Collector,
+    chunks::Chunks,
+    key_value::{Collector, check_name},
 };
 use bytes::Bytes;
 use std::{
@@ -55,6 +56,7 @@ impl MemoryStore {
 
 impl KeyValue for MemoryStore {
     fn open_keyspace(&self, name: &str, _purpose: Purpose) -> Result<Keyspace> {
+        check_name(name)?;
         let mut state = self.state_mut()?;
         if let Some(keyspace) = state.names.get(name) {
             return Ok(*keyspace);

@@ -1,6 +1,6 @@
 //! A directory that one process owns, and the format of what lies in it.
 
-use super::of_io;
+use super::{failure::of_io, mark::Mark, mark::sync_directory};
 use crate::{Error, Result};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -8,24 +8,51 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The version of the layout of the directory.
-const FORMAT: u32 = 1;
+/// The version of the layout of the directory: 1 had no numbers of commits and no high-water mark.
+const FORMAT: u32 = 2;
 const FORMAT_PREFIX: &str = "ropeway-store ";
+
+/// The layout of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Commits have no numbers, and there is no high-water mark.
+    WithoutMark,
+    /// Today's.
+    Current,
+}
+
+/// What is in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Nothing yet, or a database that was not made to the end.
+    Nothing,
+    /// A database.
+    Database(Format),
+}
 
 /// Holds the lock of a directory until it is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
     lock: File,
-    /// The database is still to be made.
-    is_new: bool,
 }
 
 impl Directory {
     /// Makes the directory where there is none, and owns it.
+    ///
+    /// # Errors
+    /// `Locked`; those of the file system.
+    pub(super) fn make(path: &Path) -> Result<Self> {
+        let made = fs::create_dir_all(path).map_err(|error| of_io(error, "make the directory", path));
+        made.and_then(|()| Self::own(path))
+    }
+
+    /// Owns a directory.
+    ///
+    /// # Errors
+    /// `Locked`; those of the file system.
     pub(super) fn own(path: &Path) -> Result<Self> {
         let failed = |doing: &'static str| move |error| of_io(error, doing, path);
-        fs::create_dir_all(path).map_err(failed("make the directory"))?;
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -46,26 +73,42 @@ impl Directory {
             }
         }
         write_owner(&mut lock).map_err(failed("write the lock file"))?;
-        let mut directory = Self { path: path.to_owned(), lock, is_new: false };
-        directory.is_new = directory.check_format()?;
-        Ok(directory)
+        Ok(Self { path: path.to_owned(), lock })
     }
 
-    /// Has the database made where there is none: aside, and renamed when it is whole, so that a process that is killed meanwhile leaves nothing
+    /// Has a database made aside, which is put in its place when it is whole, so that a process that is killed meanwhile leaves nothing
     /// that cannot be opened.
-    pub(super) fn make(&self, database: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        if !self.is_new {
-            return Ok(());
-        }
+    ///
+    /// # Errors
+    /// Those of `database`; those of the file system.
+    pub(super) fn fill(&self, database: impl FnOnce(&Path) -> Result<Mark>) -> Result<()> {
         let failed = |doing: &'static str| move |error| of_io(error, doing, &self.path);
         let aside = self.aside();
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(failed("remove an unfinished database"))?;
         }
-        database(&aside)?;
-        self.write_format().map_err(failed("write the format file"))?;
+        let mark = database(&aside)?;
+        mark.write(&self.path).map_err(failed("write the high-water mark"))?;
+        self.write_format()?;
         fs::rename(&aside, self.database()).map_err(failed("put the database in its place"))?;
-        self.sync().map_err(failed("sync the directory"))
+        sync_directory(&self.path).map_err(failed("sync the directory"))
+    }
+
+    /// Whether it is still where it was, and nobody put another in its place.
+    pub(super) fn is_in_place(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let identity = |about: fs::Metadata| (about.dev(), about.ino());
+            let there = fs::metadata(self.path.join("lock")).map(identity);
+            let database = self.database().is_dir();
+            database
+                && there.is_ok_and(|there| self.lock.metadata().map(identity).is_ok_and(|own| own == there))
+        }
+        #[cfg(not(unix))]
+        {
+            self.database().is_dir()
+        }
     }
 
     /// Where the database lies.
@@ -82,53 +125,60 @@ impl Directory {
         self.path.join("format")
     }
 
-    /// Checks the format; answers whether the database is still to be made.
-    fn check_format(&self) -> Result<bool> {
-        let failed = |doing: &'static str| move |error| of_io(error, doing, &self.path);
+    /// What is in it, by the format that it names.
+    ///
+    /// # Errors
+    /// `Version` where this build does not know the format; `Corrupt` where it names none, or the database is missing.
+    pub(super) fn content(&self) -> Result<Content> {
         let file = self.format();
         let is_there = self.database().exists();
-        match fs::read_to_string(&file) {
+        let missing = |what: &Path| Error::Corrupt { what: format!("{}: missing", what.display()) };
+        let format = match fs::read_to_string(&file) {
             Ok(text) => match text.trim().strip_prefix(FORMAT_PREFIX) {
-                Some(found) if found == FORMAT.to_string() => {
-                    // The format is written just before the database is put in its place.
-                    if !is_there && !self.aside().exists() {
-                        let what = format!("{} is missing", self.database().display());
-                        return Err(Error::Corrupt { what });
-                    }
-                    Ok(!is_there)
+                Some("1") => Format::WithoutMark,
+                Some(found) if found == FORMAT.to_string() => Format::Current,
+                Some(found) => {
+                    return Err(Error::Version {
+                        path: self.path.clone(),
+                        found: found.chars().take(20).collect(),
+                        known: FORMAT,
+                    });
                 }
-                Some(found) => Err(Error::Version {
-                    path: self.path.clone(),
-                    found: found.chars().take(20).collect(),
-                    known: FORMAT,
-                }),
-                None => Err(Error::Corrupt { what: format!("{} does not name a format", file.display()) }),
+                None => {
+                    return Err(Error::Corrupt {
+                        what: format!("{}: does not name a format", file.display()),
+                    });
+                }
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if is_there {
-                    return Err(Error::Corrupt { what: format!("{} is missing", file.display()) });
-                }
-                Ok(true)
+                // The mark is written just before the format, about a store with one commit.
+                let was_there = matches!(Mark::read(&self.path)?, Ok(mark) if mark.commit > 1);
+                return if is_there || was_there { Err(missing(&file)) } else { Ok(Content::Nothing) };
             }
-            Err(error) => Err(failed("read the format file")(error)),
+            Err(error) => return Err(of_io(error, "read the format file", &self.path)),
+        };
+        match (is_there, self.aside().exists()) {
+            (true, _) => Ok(Content::Database(format)),
+            // The format is written just before the database is put in its place.
+            (false, true) => Ok(Content::Nothing),
+            (false, false) => Err(missing(&self.database())),
         }
     }
 
     /// Written aside and renamed, so that it is there whole or not at all.
-    fn write_format(&self) -> std::io::Result<()> {
-        let aside = self.path.join("format.new");
-        let mut out = File::create(&aside)?;
-        writeln!(out, "{FORMAT_PREFIX}{FORMAT}")?;
-        out.sync_all()?;
-        fs::rename(&aside, self.format())?;
-        self.sync()
-    }
-
-    fn sync(&self) -> std::io::Result<()> {
-        if cfg!(unix) {
-            File::open(&self.path)?.sync_all()?;
-        }
-        Ok(())
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn write_format(&self) -> Result<()> {
+        let write = || {
+            let aside = self.path.join("format.new");
+            let mut out = File::create(&aside)?;
+            writeln!(out, "{FORMAT_PREFIX}{FORMAT}")?;
+            out.sync_all()?;
+            fs::rename(&aside, self.format())?;
+            sync_directory(&self.path)
+        };
+        write().map_err(|error| of_io(error, "write the format file", &self.path))
     }
 }
 

@@ -1,152 +1,268 @@
 //! The key-value store in a directory, on fjall (a log-structured merge tree with one journal for all keyspaces).
 //!
 //! A commit is one entry of the journal, synced where it must survive a power cut. In the directory lie `lock` (who has it open), `format` (which
-//! version of this layout it is) and `db/`, which is fjall's.
-//! Not here: what owns a directory and which format it has (`directory.rs`).
+//! version of this layout it is), `mark` (what must be there when it is opened again) and `db/`, which is fjall's.
+//! fjall is pinned to one version: its journals and trees are read here before it opens them, because it repairs damage by forgetting, and
+//! says nothing.
+//! Not here: how a directory is opened (`opening.rs`), what damage is and how it is found (`damage.rs`, `inspect.rs`, `journal.rs`, `tree.rs`,
+//! `mark.rs`), what runs in the background (`keeper.rs`), who owns a directory
+//! (`directory.rs`).
 
+mod damage;
 mod directory;
+mod failure;
+mod inspect;
+mod journal;
+mod keeper;
+mod mark;
+mod opening;
+mod room;
+mod settings;
+mod tree;
+
+pub use damage::Damage;
+
+pub use settings::FjallSettings;
 
 use crate::{
     Direction, Durability, Error, KeyValue, Keyspace, Limit, Page, Purpose, Result, Usage, WriteBatch,
-    key_value::Collector,
+    key_value::{Collector, check_name},
 };
-use ::fjall::{Database, Keyspace as Tree, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use ::fjall::{Database, Keyspace as Tree, OwnedWriteBatch, PersistMode};
 use bytes::Bytes;
 use directory::Directory;
+use failure::{of_fjall, of_io};
+use keeper::Keeper;
 use std::{
     collections::HashMap,
     fmt,
     ops::Bound,
     path::{Path, PathBuf},
     sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-/// How a store on disk is set up. The defaults are small: about 60 MiB resident under load.
-#[derive(Clone, Debug)]
-pub struct FjallSettings {
-    /// How much of a keyspace is gathered in memory before it is written to a table, in bytes. Default: 16 MiB.
-    pub memtable_bytes: u64,
-    /// How much the journal may hold before tables are written, in bytes; at least 64 MiB. Default: 128 MiB.
-    pub journal_bytes: u64,
-    /// The cache of blocks, in bytes. Default: 16 MiB.
-    pub cache_bytes: u64,
-    /// Threads that write and merge tables. Default: 2.
-    pub workers: usize,
-}
-
-impl Default for FjallSettings {
-    fn default() -> Self {
-        const MIB: u64 = 1024 * 1024;
-        Self { memtable_bytes: 16 * MIB, journal_bytes: 128 * MIB, cache_bytes: 16 * MIB, workers: 2 }
-    }
-}
+/// The keyspace in which each commit puts its number. No user's name begins like this.
+const COMMITS: &str = "\0commits";
 
 /// A [`KeyValue`] store in a directory that this process owns while it is open.
+///
+/// What of it is damaged is an error, [`Error::Corrupt`], with place and count, when it is opened or when it is read; what then can be read is
+/// read with [`salvage`].
 pub struct FjallStore {
+    inner: Arc<Inner>,
+    keeper: Mutex<Option<Keeper>>,
+}
+
+/// What the store and its keeper share.
+struct Inner {
     path: PathBuf,
-    memtable_bytes: u64,
+    settings: FjallSettings,
+    /// Where it is another directory than its own.
+    database: PathBuf,
     open: RwLock<Option<Open>>,
-    poisoned: AtomicBool,
+    failure: Failure,
+    /// What must be there, as it was written last. Held while keyspaces are made and dropped.
+    mark: Mutex<mark::Mark>,
+    /// The number of the newest commit that survives the machine losing power.
+    synced: AtomicU64,
+    bell: keeper::Bell,
 }
 
 struct Open {
     // Dropped in this order: the trees before the database, the directory last.
-    names: HashMap<String, Keyspace>,
-    trees: Vec<Option<Tree>>,
+    trees: RwLock<Trees>,
+    commits: Tree,
+    /// The number of the last commit.
+    number: Mutex<u64>,
     database: Database,
-    _directory: Directory,
+    /// Bytes that fjall counts as in memory, of keyspaces that were dropped with them.
+    forgotten: AtomicU64,
+    directory: Directory,
+}
+
+#[derive(Default)]
+struct Trees {
+    names: HashMap<String, Keyspace>,
+    slots: Vec<Option<Tree>>,
+}
+
+/// The first failure of a commit: after it, nothing is promised any more.
+#[derive(Debug, Default)]
+struct Failure {
+    is: AtomicBool,
+    why: Mutex<String>,
+}
+
+impl Failure {
+    fn check(&self) -> Result<()> {
+        if !self.is.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::Poisoned { why: lock(&self.why).clone() })
+    }
+
+    /// Keeps the first error as the reason for all that follow.
+    fn note(&self, error: Error) -> Error {
+        let mut why = lock(&self.why);
+        if !self.is.load(Ordering::Acquire) {
+            *why = match &error {
+                Error::Poisoned { why } => why.clone(),
+                Error::Io { doing, source } => format!("could not {doing}: {source}"),
+                Error::Full { source } => format!("the disk is full: {source}"),
+                other => other.to_string(),
+            };
+            self.is.store(true, Ordering::Release);
+        }
+        error
+    }
+}
+
+/// A thread that panics with one of these locks leaves a whole state behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for FjallStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FjallStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("FjallStore").field("path", &self.inner.path).finish_non_exhaustive()
     }
 }
 
 impl FjallStore {
-    /// Opens a directory, and makes it where there is none.
+    /// Opens a directory, and makes it where there is none. An older format is brought up to date.
+    ///
+    /// What is damaged in it is refused before anything in it is changed. Where a process was killed or the machine lost power, all is there
+    /// that a commit promised.
     ///
     /// # Errors
-    /// `Locked` names the process that has it open; `Version` where another format is in it; `Corrupt`; those of the file system.
+    /// `Locked` names the process that has it open; `Version` where another format is in it; `Corrupt` says what is damaged, where, and how
+    /// many commits are missing; those of the file system.
     pub fn open(path: &Path, settings: &FjallSettings) -> Result<Self> {
-        let directory = Directory::own(path)?;
-        let open = |database: &Path| {
-            Database::builder(database)
-                .cache_size(settings.cache_bytes)
-                .max_journaling_size(settings.journal_bytes.max(64 * 1024 * 1024))
-                .worker_threads(settings.workers.max(1))
-                .open()
-                .map_err(|error| of_fjall(error, "open the store", path))
-        };
-        directory.make(|aside| open(aside).map(drop))?;
-        let database = open(&directory.database())?;
-        let open = Open { names: HashMap::new(), trees: Vec::new(), database, _directory: directory };
-        Ok(Self {
-            path: path.to_owned(),
-            memtable_bytes: settings.memtable_bytes,
-            open: RwLock::new(Some(open)),
-            poisoned: AtomicBool::new(false),
-        })
+        opening::open(path, settings).map(Self::run)
     }
 
+    fn run(inner: Inner) -> Self {
+        let inner = Arc::new(inner);
+        let keeper = Keeper::start(&inner);
+        Self { inner, keeper: Mutex::new(keeper) }
+    }
+}
+
+impl Inner {
     fn read(&self) -> RwLockReadGuard<'_, Option<Open>> {
         self.open.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Option<Open>> {
-        self.open.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, doing: &'static str) -> impl Fn(::fjall::Error) -> Error {
         move |error| of_fjall(error, doing, &self.path)
     }
+
+    /// Says that `keyspaces` must be there, and all that was synced.
+    fn write_mark(&self, mark: &mut mark::Mark, keyspaces: Option<(u64, Option<&str>)>) -> Result<()> {
+        let mut next = mark.clone();
+        match keyspaces {
+            Some((id, Some(name))) => _ = next.keyspaces.insert(id, name.to_owned()),
+            Some((id, None)) => _ = next.keyspaces.remove(&id),
+            None => {}
+        }
+        next.commit = self.synced.load(Ordering::Acquire);
+        // Read after the number: the commit lies in one of these journals.
+        next.journals = mark::journals(&self.database, next.commits, &mark.journals)
+            .map_err(|error| of_io(error, "list the journals", &self.path))?;
+        next.versions = None;
+        next.write(&self.path).map_err(|error| of_io(error, "write the high-water mark", &self.path))?;
+        *mark = next;
+        Ok(())
+    }
 }
 
 impl Open {
-    fn tree(&self, keyspace: Keyspace) -> Result<&Tree> {
-        self.trees.get(keyspace.0 as usize).and_then(Option::as_ref).ok_or(Error::Dropped)
+    fn trees(&self) -> RwLockReadGuard<'_, Trees> {
+        self.trees.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tree(&self, keyspace: Keyspace) -> Result<Tree> {
+        self.trees().get(keyspace).cloned()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Trees)) {
+        change(&mut self.trees.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Trees {
+    fn get(&self, keyspace: Keyspace) -> Result<&Tree> {
+        self.slots.get(keyspace.0 as usize).and_then(Option::as_ref).ok_or(Error::Dropped)
+    }
+
+    fn insert(&mut self, name: &str, tree: Tree) -> Keyspace {
+        let keyspace = Keyspace(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        self.slots.push(Some(tree));
+        self.names.insert(name.to_owned(), keyspace);
+        keyspace
     }
 }
 
 impl KeyValue for FjallStore {
-    fn open_keyspace(&self, name: &str, _purpose: Purpose) -> Result<Keyspace> {
-        let mut open = self.write();
-        let open = open.as_mut().ok_or(Error::Closed)?;
-        if let Some(keyspace) = open.names.get(name) {
+    fn open_keyspace(&self, name: &str, purpose: Purpose) -> Result<Keyspace> {
+        check_name(name)?;
+        let inner = &self.inner;
+        let open = inner.read();
+        let open = open.as_ref().ok_or(Error::Closed)?;
+        if let Some(keyspace) = open.trees().names.get(name) {
             return Ok(*keyspace);
         }
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(self.memtable_bytes);
-        let tree = open.database.keyspace(name, options).map_err(self.failed("open a keyspace"))?;
-        let keyspace = Keyspace(u32::try_from(open.trees.len()).unwrap_or(u32::MAX));
-        open.trees.push(Some(tree));
-        open.names.insert(name.to_owned(), keyspace);
-        Ok(keyspace)
+        let mut mark = lock(&inner.mark);
+        if let Some(keyspace) = open.trees().names.get(name) {
+            return Ok(*keyspace);
+        }
+        inner.failure.check()?;
+        let tree = open.database.keyspace(name, || inner.settings.options(purpose));
+        let tree = tree.map_err(inner.failed("open a keyspace"))?;
+        // Whoever is killed between the two leaves one behind that nobody was told of.
+        if !mark.keyspaces.contains_key(&tree.id()) {
+            inner.write_mark(&mut mark, Some((tree.id(), Some(name))))?;
+        }
+        let mut keyspace = None;
+        open.change(|trees| keyspace = Some(trees.insert(name, tree)));
+        keyspace.ok_or(Error::Dropped)
     }
 
     fn drop_keyspace(&self, keyspace: Keyspace) -> Result<()> {
-        let mut open = self.write();
-        let open = open.as_mut().ok_or(Error::Closed)?;
-        let tree = open.trees.get_mut(keyspace.0 as usize).and_then(Option::take).ok_or(Error::Dropped)?;
-        open.names.retain(|_, other| *other != keyspace);
-        open.database.delete_keyspace(tree).map_err(self.failed("drop a keyspace"))
+        use ::fjall::AbstractTree;
+        let inner = &self.inner;
+        let open = inner.read();
+        let open = open.as_ref().ok_or(Error::Closed)?;
+        let mut mark = lock(&inner.mark);
+        let tree = open.tree(keyspace)?;
+        inner.failure.check()?;
+        // Whoever is killed between the two leaves it whole, though it must not be there.
+        inner.write_mark(&mut mark, Some((tree.id(), None)))?;
+        open.change(|trees| {
+            trees.slots[keyspace.0 as usize] = None;
+            trees.names.retain(|_, other| *other != keyspace);
+        });
+        open.forgotten.fetch_add(tree.tree.active_memtable().size(), Ordering::Relaxed);
+        open.database.delete_keyspace(tree).map_err(inner.failed("drop a keyspace"))
     }
 
     fn keyspaces(&self) -> Result<Vec<String>> {
-        let open = self.read();
+        let open = self.inner.read();
         let open = open.as_ref().ok_or(Error::Closed)?;
+        let names = open.database.list_keyspace_names();
         let mut names: Vec<String> =
-            open.database.list_keyspace_names().iter().map(|name| name.to_string()).collect();
+            names.iter().map(|name| name.to_string()).filter(|name| name != COMMITS).collect();
         names.sort_unstable();
         Ok(names)
     }
 
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        let open = self.read();
+        let open = self.inner.read();
         let tree = open.as_ref().ok_or(Error::Closed)?.tree(keyspace)?;
-        Ok(tree.get(key).map_err(self.failed("read"))?.map(Bytes::from))
+        Ok(tree.get(key).map_err(self.inner.failed("read"))?.map(Bytes::from))
     }
 
     fn scan(
@@ -157,7 +273,7 @@ impl KeyValue for FjallStore {
         direction: Direction,
         limit: Limit,
     ) -> Result<Page> {
-        let open = self.read();
+        let open = self.inner.read();
         let tree = open.as_ref().ok_or(Error::Closed)?.tree(keyspace)?;
         let mut found = Collector::new(limit);
         if to.is_some_and(|to| to <= from) {
@@ -171,7 +287,7 @@ impl KeyValue for FjallStore {
                 Direction::Backward => entries.next_back(),
             };
             let Some(entry) = entry else { return Ok(found.finish()) };
-            let (key, value) = entry.into_inner().map_err(self.failed("read"))?;
+            let (key, value) = entry.into_inner().map_err(self.inner.failed("read"))?;
             if !found.take(key.into(), value.into()) {
                 return Ok(found.finish());
             }
@@ -179,53 +295,70 @@ impl KeyValue for FjallStore {
     }
 
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
-        let open = self.read();
+        let inner = &self.inner;
+        let open = inner.read();
         let open = open.as_ref().ok_or(Error::Closed)?;
-        if self.poisoned.load(Ordering::Acquire) {
-            return Err(Error::Poisoned);
-        }
+        inner.failure.check()?;
         batch.check()?;
         let mode = match durability {
             Durability::None => None,
             Durability::ProcessCrash => Some(PersistMode::Buffer),
             Durability::PowerLoss => Some(PersistMode::SyncData),
         };
-        let mut writes = OwnedWriteBatch::with_capacity(open.database.clone(), batch.len()).durability(mode);
-        for (keyspace, key, value) in batch.writes {
-            let tree = open.tree(keyspace)?;
-            match value {
-                Some(value) => writes.insert(tree, key, value),
-                None => writes.remove(tree, key),
+        let writes = OwnedWriteBatch::with_capacity(open.database.clone(), batch.len() + 1);
+        let mut writes = writes.durability(mode);
+        let mut touched: Vec<Tree> = Vec::new();
+        {
+            let trees = open.trees();
+            for (keyspace, key, value) in batch.writes {
+                let tree = trees.get(keyspace)?;
+                match value {
+                    Some(value) => writes.insert(tree, key, value),
+                    None => writes.remove(tree, key),
+                }
+                if !touched.contains(tree) {
+                    touched.push(tree.clone());
+                }
             }
         }
-        writes.commit().map_err(|error| {
-            self.poisoned.store(true, Ordering::Release);
-            of_fjall(error, "commit", &self.path)
-        })
+        inner.wait_for_room(open, &touched)?;
+        // One at a time, so that numbers lie in the journal in their order.
+        let mut number = lock(&open.number);
+        inner.failure.check()?;
+        let next = *number + 1;
+        writes.insert(&open.commits, journal::COMMIT_KEY, journal::encode_number(next).as_slice());
+        let committed = writes.commit();
+        committed.map_err(|error| inner.failure.note(of_fjall(error, "commit", &inner.path)))?;
+        *number = next;
+        if durability == Durability::PowerLoss {
+            inner.synced.store(next, Ordering::Release);
+        }
+        Ok(())
     }
 
     fn flush(&self, keyspace: Keyspace) -> Result<()> {
-        // Taken out of the lock: this waits for the disk.
-        let tree = self.read().as_ref().ok_or(Error::Closed)?.tree(keyspace)?.clone();
-        tree.rotate_memtable_and_wait().map_err(self.failed("write a keyspace out"))
+        // This waits for the disk, and holds up nobody but who closes the store.
+        let open = self.inner.read();
+        let open = open.as_ref().ok_or(Error::Closed)?;
+        self.inner.write_out(open, &open.tree(keyspace)?)
     }
 
     fn usage(&self) -> Result<Usage> {
-        let open = self.read();
-        let bytes = open.as_ref().ok_or(Error::Closed)?.database.disk_space();
-        let bytes = bytes.map_err(self.failed("measure the store"))?;
-        Ok(Usage { bytes, free: free_bytes(&self.path)? })
+        let open = self.inner.read();
+        let open = open.as_ref().ok_or(Error::Closed)?;
+        if !open.directory.is_in_place() {
+            return Err(Error::Replaced { path: self.inner.path.clone() });
+        }
+        let bytes = open.database.disk_space().map_err(self.inner.failed("measure the store"))?;
+        Ok(Usage { bytes, free: free_bytes(&self.inner.path)? })
     }
 
     fn close(&self) -> Result<()> {
-        let Some(open) = self.write().take() else { return Ok(()) };
-        let persisted = if self.poisoned.load(Ordering::Acquire) {
-            Ok(())
-        } else {
-            open.database.persist(PersistMode::SyncAll)
-        };
-        drop(open);
-        persisted.map_err(self.failed("close the store"))
+        let keeper = lock(&self.keeper).take();
+        if let Some(keeper) = keeper {
+            keeper.stop(&self.inner.bell);
+        }
+        self.inner.close()
     }
 }
 
@@ -233,6 +366,39 @@ impl Drop for FjallStore {
     fn drop(&mut self) {
         // Who wants to know how closing went calls `close`.
         _ = self.close();
+    }
+}
+
+impl Inner {
+    /// Ends fjall, and leaves an exact mark behind.
+    fn close(&self) -> Result<()> {
+        let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(open) = open else { return Ok(()) };
+        let persisted = match self.failure.check() {
+            Err(_) => Ok(()),
+            Ok(()) => open.database.persist(PersistMode::SyncAll).map_err(self.failed("close the store")),
+        };
+        let in_place = open.directory.is_in_place();
+        let Open { trees, commits, number, database, directory, .. } = open;
+        if persisted.is_ok() && self.failure.check().is_ok() {
+            self.synced.store(*lock(&number), Ordering::Release);
+        }
+        drop((trees, commits, database));
+        let marked = if in_place { self.write_last_mark() } else { Ok(()) };
+        drop(directory);
+        persisted.and(marked)
+    }
+
+    /// Nobody writes any more: what is there now must be there when it is opened again.
+    fn write_last_mark(&self) -> Result<()> {
+        let mut mark = lock(&self.mark);
+        let write = |mark: &mut mark::Mark| {
+            mark.commit = self.synced.load(Ordering::Acquire);
+            mark.journals = mark::journals(&self.database, mark.commits, &mark.journals)?;
+            mark.versions = Some(mark::versions(&self.database)?);
+            mark.write(&self.path)
+        };
+        write(&mut mark).map_err(|error| of_io(error, "write the high-water mark", &self.path))
     }
 }
 
@@ -246,25 +412,4 @@ fn free_bytes(path: &Path) -> Result<Option<u64>> {
 #[cfg(not(unix))]
 const fn free_bytes(_: &Path) -> Result<Option<u64>> {
     Ok(None)
-}
-
-fn of_fjall(error: ::fjall::Error, doing: &str, path: &Path) -> Error {
-    use ::fjall::{Error as Fjall, LsmError as Tree};
-    match error {
-        Fjall::Io(source) | Fjall::Storage(Tree::Io(source)) => of_io(source, doing, path),
-        Fjall::Poisoned => Error::Poisoned,
-        Fjall::KeyspaceDeleted => Error::Dropped,
-        Fjall::Locked => Error::Locked { path: path.to_owned(), owner: "another process".into() },
-        other => Error::Corrupt { what: format!("{other} (in {})", path.display()) },
-    }
-}
-
-fn of_io(source: std::io::Error, doing: &str, path: &Path) -> Error {
-    match source.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::Full { source },
-        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
-            Error::Corrupt { what: format!("{source} (in {})", path.display()) }
-        }
-        _ => Error::Io { doing: format!("{doing} in {}", path.display()), source },
-    }
 }

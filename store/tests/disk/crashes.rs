@@ -1,0 +1,189 @@
+//! A crash at every place: what was synced is there, and never is a crash taken for damage.
+//!
+//! Not here: damage (`damage.rs`).
+
+use crate::support::{Content, content, copy, open, put, scratch};
+use ropeway_store::{
+    Direction, Durability, Error, FjallSettings, FjallStore, KeyValue, Keyspace, Limit, Purpose, WriteBatch,
+};
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// A store whose process was killed: where its journal ends after each commit, and what it held then.
+struct Killed {
+    dir: tempfile::TempDir,
+    /// The first of them is the newest in the mark.
+    commits: Vec<(u64, Content)>,
+}
+
+fn killed() -> Killed {
+    let (running, dir) = (scratch(), scratch());
+    drop(open(running.path()).unwrap());
+    // Opened again, its journal ends where its last record does.
+    let store = open(running.path()).unwrap();
+    let state = store.open_keyspace("state", Purpose::State).unwrap();
+    for n in 0..20 {
+        put(&store, state, &format!("key-{n}"), "synced");
+    }
+    // This writes the mark.
+    store.open_keyspace("marked", Purpose::State).unwrap();
+    let journal = running.path().join("db/0.jnl");
+    let now = || (fs::metadata(&journal).unwrap().len(), content(&store).unwrap());
+    let mut commits = vec![now()];
+    for n in 0..2 {
+        let mut batch = WriteBatch::new();
+        batch.put(state, format!("key-{n}"), format!("later {n}"));
+        batch.put(state, format!("more-{n}"), vec![n; 10]);
+        store.commit(batch, Durability::ProcessCrash).unwrap();
+        commits.push(now());
+    }
+    copy(running.path(), dir.path());
+    Killed { dir, commits }
+}
+
+/// Opens a copy whose journal is cut.
+fn cut(killed: &Killed, len: u64, zeros: u64) -> (tempfile::TempDir, Result<FjallStore, Error>) {
+    let dir = scratch();
+    copy(killed.dir.path(), dir.path());
+    let journal = OpenOptions::new().write(true).open(dir.path().join("db/0.jnl")).unwrap();
+    journal.set_len(len).unwrap();
+    journal.set_len(len + zeros).unwrap();
+    let store = open(dir.path());
+    (dir, store)
+}
+
+#[test]
+fn cut_at_any_byte_behind_the_last_synced_commit_it_holds_exactly_the_whole_commits() {
+    let killed = killed();
+    let (first, last) = (killed.commits.first().unwrap().0, killed.commits.last().unwrap().0);
+    for len in first..=last {
+        let (_, expected) = killed.commits.iter().rfind(|(end, _)| *end <= len).unwrap();
+        for zeros in [0, 5_000] {
+            let (dir, store) = cut(&killed, len, zeros);
+            let store = store.unwrap_or_else(|error| panic!("cut at {len} of {last}: {error}"));
+            assert!(content(&store).unwrap() == *expected, "cut at {len} of {last}");
+            if len % 16 == 0 {
+                store.close().unwrap();
+                assert!(content(&open(dir.path()).unwrap()).unwrap() == *expected, "opened twice");
+            }
+        }
+    }
+}
+
+#[test]
+fn cut_at_any_byte_before_the_last_synced_commit_it_is_told() {
+    let killed = killed();
+    let first = killed.commits.first().unwrap().0;
+    for len in (0..first).filter(|len| *len >= first - 200 || len % 29 == 0) {
+        for zeros in [0, 5_000] {
+            let (_dir, store) = cut(&killed, len, zeros);
+            let Err(Error::Corrupt { what }) = store.map(drop) else { panic!("cut at {len}: not told") };
+            assert!(what.contains("0.jnl") && what.contains("missing"), "cut at {len}: {what}");
+        }
+    }
+}
+
+const CHILD: &str = "ROPEWAY_TEST_CHILD";
+
+/// What a process does that is killed: it makes keyspaces, writes to them in order, and drops them, and says each step.
+fn live(dir: &Path) {
+    let settings = FjallSettings { memtable_bytes: 256 * 1024, ..FjallSettings::default() };
+    let store = FjallStore::open(dir, &settings).unwrap();
+    let mut out = std::io::stdout().lock();
+    let mut say = |text: String| {
+        writeln!(out, "{text}").unwrap();
+        out.flush().unwrap();
+    };
+    let next =
+        store.keyspaces().unwrap().iter().filter_map(|name| name.strip_prefix("log-")?.parse().ok()).max();
+    let mut next: u64 = next.map_or(0, |last: u64| last + 1);
+    loop {
+        let name = format!("log-{next:06}");
+        next += 1;
+        let log = store.open_keyspace(&name, Purpose::Log).unwrap();
+        say(format!("made {name}"));
+        for n in 0..u64::from(std::process::id() % 7) * 10 + 1 {
+            let mut batch = WriteBatch::new();
+            batch.put(log, n.to_be_bytes().to_vec(), vec![b'x'; 20_000]);
+            store.commit(batch, Durability::PowerLoss).unwrap();
+            say(format!("put {name} {n}"));
+        }
+        let names = store.keyspaces().unwrap();
+        if let Some(oldest) = names.first().filter(|_| names.len() > 4) {
+            say(format!("dropping {oldest}"));
+            let keyspace = store.open_keyspace(oldest, Purpose::Log).unwrap();
+            store.drop_keyspace(keyspace).unwrap();
+            say(format!("dropped {oldest}"));
+        }
+    }
+}
+
+fn count(store: &FjallStore, keyspace: Keyspace) -> u64 {
+    let limit = Limit { items: usize::MAX, bytes: usize::MAX };
+    let page = store.scan(keyspace, b"", None, Direction::Forward, limit).unwrap();
+    for (n, (key, _)) in page.items.iter().enumerate() {
+        assert_eq!(key[..], (n as u64).to_be_bytes(), "a hole");
+    }
+    page.items.len() as u64
+}
+
+#[test]
+fn killed_at_any_moment_it_opens_and_has_all_that_was_acked() {
+    if let Some(dir) = std::env::var_os(CHILD) {
+        live(Path::new(&dir));
+        return;
+    }
+    let rounds = std::env::var("ROPEWAY_TEST_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(50);
+    let dir = scratch();
+    let mut held: BTreeMap<String, u64> = BTreeMap::new();
+    let mut seed = 7_u64;
+    for round in 0..rounds {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "crashes::killed_at_any_moment_it_opens_and_has_all_that_was_acked",
+                "--nocapture",
+            ])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        std::thread::sleep(Duration::from_millis((seed >> 33) & 0x7f));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for line in output.lines().map_while(Result::ok) {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["made", name] => _ = held.insert(name.to_owned(), 0),
+                ["put", name, n] => _ = held.insert(name.to_owned(), n.parse::<u64>().unwrap() + 1),
+                ["dropping", name] => _ = held.remove(name),
+                _ => {}
+            }
+        }
+        let store =
+            open(dir.path()).unwrap_or_else(|error| panic!("round {round}: taken for damage: {error}"));
+        let names = store.keyspaces().unwrap();
+        for (name, acked) in &mut held {
+            assert!(names.contains(name), "round {round}: {name} is missing");
+            let found = count(&store, store.open_keyspace(name, Purpose::Log).unwrap());
+            assert!(found >= *acked, "round {round}: {name} has {found} of {acked}");
+            *acked = found;
+        }
+        for name in names {
+            // Made but not told of, or not dropped to the end: it is used by the next.
+            let found = count(&store, store.open_keyspace(&name, Purpose::Log).unwrap());
+            held.entry(name).or_insert(found);
+        }
+        store.close().unwrap();
+    }
+    println!("{rounds} kills; {} keyspaces at the end", held.len());
+}
