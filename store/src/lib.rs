@@ -18,7 +18,7 @@ mod memory;
 
 pub use error::{Error, Result};
 #[cfg(feature = "fjall")]
-pub use fjall::{Damage, FjallSettings, FjallStore};
+pub use fjall::{Damage, FjallSettings, FjallStore, KeyspaceReport, Report, SalvagedStore, check, salvage};
 pub use key_value::{
     Direction, Durability, KeyValue, Keyspace, Limit, Page, Purpose, Usage, WriteBatch, prefix_end,
 };

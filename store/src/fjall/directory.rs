@@ -21,6 +21,14 @@ pub(super) enum Format {
     Current,
 }
 
+impl Format {
+    /// What the format file says.
+    pub(super) fn line(self) -> String {
+        let number = if self == Self::Current { FORMAT } else { 1 };
+        format!("{FORMAT_PREFIX}{number}\n")
+    }
+}
+
 /// What is in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
@@ -173,7 +181,7 @@ impl Directory {
         let write = || {
             let aside = self.path.join("format.new");
             let mut out = File::create(&aside)?;
-            writeln!(out, "{FORMAT_PREFIX}{FORMAT}")?;
+            out.write_all(Format::Current.line().as_bytes())?;
             out.sync_all()?;
             fs::rename(&aside, self.format())?;
             sync_directory(&self.path)

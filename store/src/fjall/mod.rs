@@ -5,7 +5,7 @@
 //! fjall is pinned to one version: its journals and trees are read here before it opens them, because it repairs damage by forgetting, and
 //! says nothing.
 //! Not here: how a directory is opened (`opening.rs`), what damage is and how it is found (`damage.rs`, `inspect.rs`, `journal.rs`, `tree.rs`,
-//! `mark.rs`), what runs in the background (`keeper.rs`), who owns a directory
+//! `mark.rs`), what is read out of a damaged store (`salvage.rs`), what runs in the background (`keeper.rs`), who owns a directory
 //! (`directory.rs`).
 
 mod damage;
@@ -17,10 +17,12 @@ mod keeper;
 mod mark;
 mod opening;
 mod room;
+mod salvage;
 mod settings;
 mod tree;
 
 pub use damage::Damage;
+pub use salvage::{KeyspaceReport, Report, SalvagedStore, check, salvage};
 
 pub use settings::FjallSettings;
 
@@ -33,6 +35,7 @@ use bytes::Bytes;
 use directory::Directory;
 use failure::{of_fjall, of_io};
 use keeper::Keeper;
+use opening::Damaged;
 use std::{
     collections::HashMap,
     fmt,
@@ -141,7 +144,7 @@ impl FjallStore {
     /// `Locked` names the process that has it open; `Version` where another format is in it; `Corrupt` says what is damaged, where, and how
     /// many commits are missing; those of the file system.
     pub fn open(path: &Path, settings: &FjallSettings) -> Result<Self> {
-        opening::open(path, settings).map(Self::run)
+        opening::open(path, settings, Damaged::Refuse).map(Self::run)
     }
 
     fn run(inner: Inner) -> Self {

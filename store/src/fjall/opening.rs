@@ -22,8 +22,16 @@ use std::{
     sync::{Mutex, RwLock, atomic::AtomicU64},
 };
 
+/// What is done with damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damaged {
+    Refuse,
+    /// Opened without it: it is known.
+    Accept,
+}
+
 /// Opens a directory, and makes it where there is none.
-pub(super) fn open(path: &Path, settings: &FjallSettings) -> Result<Inner> {
+pub(super) fn open(path: &Path, settings: &FjallSettings, damaged: Damaged) -> Result<Inner> {
     let directory = Directory::make(path)?;
     let format = match directory.content()? {
         Content::Database(format) => format,
@@ -34,7 +42,9 @@ pub(super) fn open(path: &Path, settings: &FjallSettings) -> Result<Inner> {
     };
     let database = directory.database();
     let found = inspect(path, &database, format, Depth::Frame)?;
-    refuse(&found.damage())?;
+    if damaged == Damaged::Refuse {
+        refuse(&found.damage())?;
+    }
     if let Some(mark) = found.mark.as_ref().filter(|mark| mark.versions.is_some()) {
         // From here on journals may go.
         let mark = Mark { versions: None, ..mark.clone() };

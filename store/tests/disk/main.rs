@@ -7,4 +7,5 @@
 mod crashes;
 mod damage;
 mod formats;
+mod salvage;
 mod support;

@@ -37,7 +37,7 @@ pub(crate) fn put(store: &FjallStore, keyspace: Keyspace, key: &str, value: &str
 ///
 /// # Errors
 /// The first that reading answers.
-pub(crate) fn content(store: &FjallStore) -> Result<Content, Error> {
+pub(crate) fn content(store: &dyn KeyValue) -> Result<Content, Error> {
     let mut all = Content::new();
     for name in store.keyspaces()? {
         let keyspace = store.open_keyspace(&name, Purpose::State)?;
