@@ -7,7 +7,7 @@
 //! Some of what is behind a head may be sent out with it ([`Lanes::follow`]), to be run in that order without asking again; what of it was
 //! not started can be taken back ([`Lanes::take_back`]).
 //!
-//! Costs: a hash look-up to push and to finish, all else constant; a retry costs the logarithm of how many wait for one; [`Lanes::forget`]
+//! Costs: a hash to push, all else constant; a retry costs the logarithm of how many wait for one; [`Lanes::forget`]
 //! looks at everything. About 100 bytes for each piece of work and 60 for each live key, beside the work itself.
 //!
 //! Invariants: work of a key goes out in the order it came in, and is given back in that order; what is out of a key lies before all else
@@ -17,11 +17,12 @@
 #[cfg(test)]
 mod tests;
 
+use hashbrown::HashTable;
 use slab::Slab;
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
-    hash::Hash,
+    collections::{BinaryHeap, VecDeque},
+    hash::{BuildHasher, Hash, RandomState},
 };
 use tokio::time::Instant;
 
@@ -35,7 +36,9 @@ pub(crate) struct Ticket(usize);
 pub(crate) struct Lanes<K, T> {
     work: Slab<Work<T>>,
     lanes: Slab<Lane<K>>,
-    by_key: HashMap<K, usize>,
+    /// Places of lanes with a key. A lane keeps the hash of its key, so that a key is hashed once for each piece of work.
+    by_key: HashTable<usize>,
+    hasher: RandomState,
     /// Lanes whose head may run.
     ready: VecDeque<usize>,
     /// Heads that wait for their next attempt, the earliest first; the number keeps those of the same instant in order.
@@ -55,13 +58,24 @@ struct Work<T> {
 
 #[derive(Debug)]
 struct Lane<K> {
-    key: Option<K>,
+    /// The key and its hash.
+    key: Option<(K, u64)>,
     head: usize,
     tail: usize,
     /// How many are out, from the head on.
     out: usize,
     /// The last of them; the head where none is.
     last_out: usize,
+}
+
+impl<K> Lane<K> {
+    fn hash(&self) -> u64 {
+        self.key.as_ref().map_or(0, |(_, hash)| *hash)
+    }
+}
+
+fn is_of<K: Eq>(lane: Option<&Lane<K>>, key: &K) -> bool {
+    lane.and_then(|lane| lane.key.as_ref()).is_some_and(|(other, _)| other == key)
 }
 
 /// Work that was given back and is over.
@@ -73,12 +87,13 @@ pub(crate) enum Finished<T> {
     Late(T),
 }
 
-impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
+impl<K: Hash + Eq, T> Lanes<K, T> {
     pub(crate) fn new() -> Self {
         Self {
             work: Slab::new(),
             lanes: Slab::new(),
-            by_key: HashMap::new(),
+            by_key: HashTable::new(),
+            hasher: RandomState::new(),
             ready: VecDeque::new(),
             waiting: BinaryHeap::new(),
             retries: 0,
@@ -88,7 +103,14 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
 
     /// Puts work at the end of its key's lane; without key it has a lane of its own.
     pub(crate) fn push(&mut self, key: Option<K>, value: T) {
-        let lane = key.as_ref().and_then(|key| self.by_key.get(key)).copied();
+        let key = key.map(|key| {
+            let hash = self.hasher.hash_one(&key);
+            (key, hash)
+        });
+        let lane = key.as_ref().and_then(|(key, hash)| {
+            let is_its = |index: &usize| is_of(self.lanes.get(*index), key);
+            self.by_key.find(*hash, is_its).copied()
+        });
         let at = self.work.vacant_key();
         let lane = match lane.and_then(|index| Some((index, self.lanes.get_mut(index)?))) {
             Some((index, lane)) => {
@@ -99,10 +121,12 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
                 index
             }
             None => {
-                let index =
-                    self.lanes.insert(Lane { key: key.clone(), head: at, tail: at, out: 0, last_out: at });
-                if let Some(key) = key {
-                    self.by_key.insert(key, index);
+                let hash = key.as_ref().map(|(_, hash)| *hash);
+                let index = self.lanes.insert(Lane { key, head: at, tail: at, out: 0, last_out: at });
+                if let Some(hash) = hash {
+                    let lanes = &self.lanes;
+                    let hash_of = |index: &usize| lanes.get(*index).map_or(0, Lane::hash);
+                    self.by_key.insert_unique(hash, index, hash_of);
                 }
                 self.ready.push_back(index);
                 index
@@ -265,8 +289,10 @@ impl<K: Hash + Eq + Clone, T> Lanes<K, T> {
     }
 
     fn close_lane(&mut self, index: usize) {
-        if let Some(key) = self.lanes.try_remove(index).and_then(|lane| lane.key) {
-            self.by_key.remove(&key);
+        if let Some((_, hash)) = self.lanes.try_remove(index).and_then(|lane| lane.key)
+            && let Ok(entry) = self.by_key.find_entry(hash, |other| *other == index)
+        {
+            entry.remove();
         }
     }
 

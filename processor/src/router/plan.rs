@@ -5,7 +5,7 @@
 
 use super::{Route, Router};
 use ropeway_broker::Topic;
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 /// The handlers of an event, in the order they run.
 pub(crate) type Plan = Arc<[Arc<Route>]>;
@@ -14,20 +14,22 @@ pub(crate) type Plan = Arc<[Arc<Route>]>;
 #[derive(Debug)]
 pub(crate) struct Plans {
     router: Router,
-    topics: HashMap<Topic, OfTopic>,
+    topics: Vec<(Topic, OfTopic)>,
+    /// The one that was asked for last: messages come in batches of one topic.
+    last: usize,
 }
 
 #[derive(Debug)]
 struct OfTopic {
-    /// For the types that are registered exactly.
-    exact: HashMap<Box<str>, Plan>,
+    /// For the types that are registered exactly, in order: to compare a few names costs less than to hash one.
+    exact: Vec<(Box<str>, Plan)>,
     /// Handlers of this topic whose types are a pattern.
     patterns: Plan,
 }
 
 impl Plans {
     pub(crate) fn new(router: Router) -> Self {
-        Self { router, topics: HashMap::new() }
+        Self { router, topics: Vec::new(), last: 0 }
     }
 
     pub(crate) const fn router(&self) -> &Router {
@@ -36,12 +38,15 @@ impl Plans {
 
     /// The handlers of an event; none where no handler takes it.
     pub(crate) fn of(&mut self, topic: &Topic, event_type: Option<&str>) -> Plan {
-        if !self.topics.contains_key(topic) {
-            let of_topic = OfTopic::new(&self.router, topic);
-            self.topics.insert(topic.clone(), of_topic);
+        if self.topics.get(self.last).is_none_or(|(last, _)| last != topic) {
+            let known = self.topics.iter().position(|(other, _)| other == topic);
+            self.last = known.unwrap_or(self.topics.len());
+            if known.is_none() {
+                self.topics.push((topic.clone(), OfTopic::new(&self.router, topic)));
+            }
         }
-        let Some(of_topic) = self.topics.get(topic) else { return Plan::from([]) };
-        if let Some(plan) = event_type.and_then(|name| of_topic.exact.get(name)) {
+        let Some((_, of_topic)) = self.topics.get(self.last) else { return Plan::from([]) };
+        if let Some(plan) = event_type.and_then(|name| of_topic.exact(name)) {
             return plan.clone();
         }
         let takes = |route: &Arc<Route>| route.takes(topic.as_str(), event_type);
@@ -55,7 +60,7 @@ impl Plans {
 impl OfTopic {
     fn new(router: &Router, topic: &Topic) -> Self {
         let here = |route: &&Arc<Route>| route.topics.matches(topic.as_str());
-        let exact = router
+        let mut exact: Vec<(Box<str>, Plan)> = router
             .routes()
             .iter()
             .filter(here)
@@ -69,7 +74,15 @@ impl OfTopic {
             .filter(|route| route.types.exact().is_none())
             .cloned()
             .collect();
+        // A type that is registered twice has the same plan twice.
+        exact.sort_by(|(one, _), (other, _)| one.cmp(other));
+        exact.dedup_by(|(one, _), (other, _)| one == other);
         Self { exact, patterns }
+    }
+
+    fn exact(&self, name: &str) -> Option<&Plan> {
+        let at = self.exact.binary_search_by(|(other, _)| (**other).cmp(name)).ok()?;
+        self.exact.get(at).map(|(_, plan)| plan)
     }
 }
 
