@@ -8,7 +8,7 @@
 //! lies at or behind `until`. When the map outgrows its place the farthest holes are left out: more repeats after a crash, never a stop.
 //! Not here: when to store it, and where.
 
-use crate::{Error, ErrorKind, Position, Result, murmur2, varint};
+use crate::{Error, ErrorKind, Position, Result, murmur2, ring::Ring, varint};
 use std::collections::BTreeSet;
 
 const VERSION: u8 = 1;
@@ -22,8 +22,8 @@ const HEAD: usize = 1 + 4 + 20;
 pub struct AckWindow {
     /// Everything before it is done.
     base: Position,
-    /// Delivered and not acked.
-    open: BTreeSet<Position>,
+    /// Delivered and not acked, and how large that is for who delivers.
+    open: Ring<usize>,
     /// Not done according to the restored map, and not delivered again yet.
     holes: BTreeSet<Position>,
     /// Behind the restored map: at and after it nothing is known to be done.
@@ -36,13 +36,7 @@ impl AckWindow {
     /// A window where everything before `position` is done, and nothing else.
     #[must_use]
     pub const fn new(position: Position) -> Self {
-        Self {
-            base: position,
-            open: BTreeSet::new(),
-            holes: BTreeSet::new(),
-            restored: position,
-            seen: position,
-        }
+        Self { base: position, open: Ring::new(), holes: BTreeSet::new(), restored: position, seen: position }
     }
 
     /// The window that was stored as `position` and the bytes of [`Self::encode`].
@@ -88,6 +82,11 @@ impl AckWindow {
     /// Positions come in order, from [`Self::position`] on: a hole that is passed over does not exist any more (compacted, deleted) and
     /// holds nothing up.
     pub fn deliver(&mut self, position: Position) -> bool {
+        self.deliver_sized(position, 0)
+    }
+
+    /// [`Self::deliver`], which keeps a size for [`Self::ack_sized`].
+    pub(crate) fn deliver_sized(&mut self, position: Position, size: usize) -> bool {
         let new = if position >= self.restored {
             position >= self.seen
         } else {
@@ -97,15 +96,20 @@ impl AckWindow {
             self.holes.pop_first();
         }
         if new {
-            self.open.insert(position);
+            self.open.push(position, size);
         }
         self.seen = self.seen.max(position.next());
         new
     }
 
+    /// Notes that a message is done; answers its size where it was not done before.
+    pub(crate) fn ack_sized(&mut self, position: Position) -> Option<usize> {
+        self.open.remove(position)
+    }
+
     /// Notes that a message is done.
     pub fn ack(&mut self, position: Position) -> Acked {
-        if self.open.remove(&position) {
+        if self.ack_sized(position).is_some() {
             return Acked::Now;
         }
         if position < self.seen && !self.holes.contains(&position) {
@@ -118,7 +122,7 @@ impl AckWindow {
     /// What an [`Self::ack`] would answer.
     #[must_use]
     pub fn would_ack(&self, position: Position) -> Acked {
-        if self.open.contains(&position) {
+        if self.open.contains(position) {
             Acked::Now
         } else if position < self.seen && !self.holes.contains(&position) {
             Acked::Before
@@ -138,7 +142,7 @@ impl AckWindow {
     /// The position: everything before it is done.
     #[must_use]
     pub fn position(&self) -> Position {
-        let open = self.open.first().copied();
+        let open = self.open.first();
         let hole = self.holes.first().copied();
         let first = match (open, hole) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -155,7 +159,7 @@ impl AckWindow {
 
     /// The messages that are delivered and not acked, in order.
     pub fn open_positions(&self) -> impl Iterator<Item = Position> {
-        self.open.iter().copied()
+        self.open.positions()
     }
 
     /// How many known holes lie at or after the position: open ones and restored ones that were not delivered again.
@@ -178,7 +182,7 @@ impl AckWindow {
         let until = self.until();
         let mut runs: Vec<(Position, u64)> = Vec::new();
         // The last number there is cannot be followed by another: such a hole is not told, and counts as not done.
-        let holes = || merge(&self.open, &self.holes);
+        let holes = || merge(self.open.positions(), self.holes.iter().copied());
         let until = holes().find(|hole| hole.1 == u64::MAX).map_or(until, |last| until.min(last));
         for hole in holes().take_while(|hole| *hole < until) {
             match runs.last_mut() {
@@ -243,8 +247,11 @@ pub enum Acked {
     NeverDelivered,
 }
 
-fn merge<'a>(a: &'a BTreeSet<Position>, b: &'a BTreeSet<Position>) -> impl Iterator<Item = Position> + 'a {
-    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+fn merge(
+    a: impl Iterator<Item = Position>,
+    b: impl Iterator<Item = Position>,
+) -> impl Iterator<Item = Position> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
     std::iter::from_fn(move || match (a.peek(), b.peek()) {
         (Some(x), Some(y)) if x <= y => a.next(),
         (Some(_), None) => a.next(),

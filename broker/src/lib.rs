@@ -47,6 +47,7 @@ mod partitioner;
 mod publish;
 mod publisher;
 mod read;
+mod ring;
 mod varint;
 pub mod wire;
 pub mod wrap;

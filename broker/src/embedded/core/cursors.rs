@@ -62,10 +62,7 @@ impl Core {
     pub(super) fn check_delivered(&self, id: ShareId, of: &Owned, done: &[Position]) -> Result<()> {
         let share = self.shares.get(&id).ok_or_else(|| fenced(of))?;
         let window = share.window.as_ref().ok_or_else(|| fenced(of))?;
-        let known = |position: &Position| {
-            (position.0 == share.life && share.flight.holds(position.1))
-                || window.would_ack(*position) != Acked::NeverDelivered
-        };
+        let known = |position: &Position| window.would_ack(*position) != Acked::NeverDelivered;
         done.iter().find(|position| !known(position)).map_or(Ok(()), |wrong| Err(never_delivered(of, *wrong)))
     }
 
@@ -78,9 +75,10 @@ impl Core {
         let Some(window) = share.window.as_mut() else { return settled };
         let (mut acked, mut freed) = (0, 0);
         for position in done {
-            if window.ack(*position) == Acked::Now {
+            if let Some(size) = window.ack_sized(*position) {
                 acked += 1;
-                freed += share.flight.hand_in(position.1);
+                freed += size;
+                share.flight.hand_in(size);
             }
         }
         if acked == 0 {

@@ -227,11 +227,11 @@ impl Core {
             share.next_size = 0;
             share.next = one.offset + 1;
             // What is known to be done, from before a restart, is left out.
-            if !window.deliver(position) {
+            if !window.deliver_sized(position, size) {
                 continue;
             }
             room.take(size);
-            share.flight.hand_out(one.offset, size);
+            share.flight.hand_out(size);
             match one.message {
                 Ok(message) => deliveries.push(Delivery { position, message }),
                 Err(ref why) => {

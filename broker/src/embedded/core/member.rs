@@ -174,51 +174,29 @@ impl Share {
     }
 }
 
-/// What is in flight of a partition, and how large each message is.
+/// How much is in flight of a partition; which messages, its window knows.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) total: Bound,
-    /// Offsets and sizes, in order; size `None` where it is acked.
-    open: VecDeque<(u64, Option<usize>)>,
 }
 
 impl Default for Flight {
     fn default() -> Self {
-        Self { total: Bound { messages: 0, bytes: 0 }, open: VecDeque::new() }
+        Self { total: Bound { messages: 0, bytes: 0 } }
     }
 }
 
 impl Flight {
-    /// Notes that a message was handed out. Offsets come in order.
-    pub(super) fn hand_out(&mut self, offset: u64, size: usize) {
-        self.open.push_back((offset, Some(size)));
+    /// Notes that a message was handed out.
+    pub(super) const fn hand_out(&mut self, size: usize) {
         self.total.messages += 1;
         self.total.bytes += size;
     }
 
-    /// Whether a message is in flight.
-    pub(super) fn holds(&self, offset: u64) -> bool {
-        self.find(offset).is_some_and(|at| self.open.get(at).is_some_and(|(_, size)| size.is_some()))
-    }
-
-    /// Offsets mostly follow each other, so that the place can be computed.
-    fn find(&self, offset: u64) -> Option<usize> {
-        let guess = usize::try_from(offset.checked_sub(self.open.front()?.0)?).ok()?;
-        match self.open.get(guess) {
-            Some((found, _)) if *found == offset => Some(guess),
-            _ => self.open.binary_search_by_key(&offset, |(offset, _)| *offset).ok(),
-        }
-    }
-
-    /// Notes that a message that was in flight is done; answers its size.
-    pub(super) fn hand_in(&mut self, offset: u64) -> usize {
-        let size = self.find(offset).and_then(|at| self.open.get_mut(at)?.1.take()).unwrap_or(0);
-        while self.open.front().is_some_and(|(_, size)| size.is_none()) {
-            self.open.pop_front();
-        }
+    /// Notes that a message that was in flight is done.
+    pub(super) const fn hand_in(&mut self, size: usize) {
         self.total.messages = self.total.messages.saturating_sub(1);
         self.total.bytes = self.total.bytes.saturating_sub(size);
-        size
     }
 }
 
