@@ -88,7 +88,15 @@ impl Headers {
     /// The value of the first header of that name; the inner option is the null value.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Option<&[u8]>> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+        // Names are compared as bytes: only names that are text were taken.
+        let mut rest = &self.0[..];
+        while let Some((found, value, after)) = split_bytes(rest) {
+            if found == name.as_bytes() {
+                return Some(value);
+            }
+            rest = after;
+        }
+        None
     }
 
     /// The value of the first header of that name, where it is text.
@@ -180,12 +188,17 @@ pub(crate) fn too_many(count: usize) -> Error {
     )
 }
 
-type Split<'a> = (&'a str, Option<&'a [u8]>, &'a [u8]);
+/// A name, its value, and what follows.
+type Split<'a, N> = (&'a N, Option<&'a [u8]>, &'a [u8]);
 
-fn split(rest: &[u8]) -> Option<Split<'_>> {
+fn split(rest: &[u8]) -> Option<Split<'_, str>> {
+    let (name, value, rest) = split_bytes(rest)?;
+    Some((std::str::from_utf8(name).ok()?, value, rest))
+}
+
+fn split_bytes(rest: &[u8]) -> Option<Split<'_, [u8]>> {
     let (name_len, rest) = varint::take(rest)?;
     let (name, rest) = rest.split_at_checked(usize::try_from(name_len).ok()?)?;
-    let name = std::str::from_utf8(name).ok()?;
     let (value_len, rest) = varint::take(rest)?;
     let Some(value_len) = value_len.checked_sub(1) else {
         return Some((name, None, rest));

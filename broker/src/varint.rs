@@ -17,6 +17,12 @@ pub(crate) const fn len(value: u64) -> usize {
 
 /// Splits one off the front; `None` where the bytes end inside it or it does not fit.
 pub(crate) fn take(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    // Most are short.
+    if let Some((&byte, rest)) = bytes.split_first()
+        && byte < 0x80
+    {
+        return Some((u64::from(byte), rest));
+    }
     let mut value = 0u64;
     for (i, &byte) in bytes.iter().enumerate().take(10) {
         let part = u64::from(byte & 0x7f);

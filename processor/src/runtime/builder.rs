@@ -141,12 +141,8 @@ impl ProcessorBuilder {
         let pool = metrics.of_pool(group.as_str());
         let of_group = metrics.of_group(&group, &topics);
         let runner = Arc::new(runner);
-        let running = Running {
-            runner: runner.clone(),
-            clock: self.clock.clone(),
-            metrics: of_group.clone(),
-            waited: pool.wait.clone(),
-        };
+        let running =
+            Running { runner: runner.clone(), metrics: of_group.clone(), waited: pool.wait.clone() };
         Driver {
             control: consumer.control(),
             broker: self.broker,

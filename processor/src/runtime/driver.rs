@@ -101,8 +101,11 @@ impl Driver {
 
     /// Starts what may run now.
     fn start(&mut self, now: Instant) {
+        let mut wall = None;
         while let Some(ticket) = self.core.next(now) {
-            self.begin(ticket);
+            // Asked for once, and only where there is something to start.
+            let wall = *wall.get_or_insert_with(|| self.clock.now());
+            self.begin(ticket, (now, wall));
         }
         self.core.send();
     }

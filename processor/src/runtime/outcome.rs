@@ -6,7 +6,7 @@
 use super::{
     driver::{Driver, Written},
     letters::LetterBox,
-    work::{Burial, Run, Step, Work},
+    work::{Burial, First, Run, Step, Work},
 };
 use crate::{
     Failure, FailureClass, RetryPolicy, Unknown,
@@ -16,20 +16,20 @@ use crate::{
     retry::After,
     router::Plans,
 };
-use ropeway_broker::{Error, ErrorKind, Position, Published};
+use ropeway_broker::{Error, ErrorKind, Position, Published, Timestamp};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 impl Driver {
     /// Starts what a message needs next.
-    pub(super) fn begin(&mut self, ticket: Ticket) {
+    pub(super) fn begin(&mut self, ticket: Ticket, now: (Instant, Timestamp)) {
         let Some(work) = self.core.get_mut(&ticket) else { return };
         if let Step::Bury(_) = &work.step {
             return self.write(ticket);
         }
         let plans = &mut self.plans;
-        match run_of(plans, work) {
-            Some(run) => self.core.run(ticket, run, |work| run_of(plans, work)),
+        match run_of(plans, work, now) {
+            Some(run) => self.core.run(ticket, run, |work| run_of(plans, work, now)),
             None => self.unknown(ticket),
         }
     }
@@ -252,7 +252,7 @@ impl Driver {
 }
 
 /// The next run of a message through its handlers; `None` where no handler takes it, or where its dead letter is to be written.
-fn run_of(plans: &mut Plans, work: &mut Work) -> Option<Run> {
+fn run_of(plans: &mut Plans, work: &mut Work, (at, wall): (Instant, Timestamp)) -> Option<Run> {
     let (plan, progress, first) = match &work.step {
         Step::New => {
             let plan = plans.of(&work.turn.owned.topic, work.event.event_type());
@@ -265,6 +265,6 @@ fn run_of(plans: &mut Plans, work: &mut Work) -> Option<Run> {
         Step::Handle(plan, progress) => (plan.clone(), *progress, false),
         Step::Bury(_) => return None,
     };
-    let first = first.then_some(work.since);
+    let first = first.then(|| First { since: work.since, age: wall.since(work.event.timestamp()), at });
     Some(Run { turn: work.turn.clone(), event: work.event.clone(), plan, progress, first })
 }

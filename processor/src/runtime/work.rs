@@ -13,8 +13,8 @@ use crate::{
     router::Plan,
 };
 use bytes::Bytes;
-use ropeway_broker::{Clock, Delivery, Group, Message, MessageId, Owned, Position, Timestamp};
-use std::sync::Arc;
+use ropeway_broker::{Delivery, Group, Message, MessageId, Owned, Position, Timestamp};
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// The lane of a key: its partition, and the key itself. Exact: two keys never share one.
@@ -41,15 +41,23 @@ pub(crate) struct Run {
     pub(crate) event: Event,
     pub(crate) plan: Plan,
     pub(crate) progress: Progress,
-    /// Where it is the first one: since when it waits for it.
-    pub(crate) first: Option<Instant>,
+    pub(crate) first: Option<First>,
+}
+
+/// What is measured of the first run of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct First {
+    /// Since when it waits for it.
+    pub(crate) since: Instant,
+    /// How old it was at `at`.
+    pub(crate) age: Duration,
+    pub(crate) at: Instant,
 }
 
 /// How a processor's workers run messages.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) runner: Arc<Runner>,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: GroupMetrics,
     /// How long messages waited in their lanes.
     pub(crate) waited: prometheus::Histogram,
@@ -60,9 +68,8 @@ impl Execute for Running {
     type Output = Ran;
 
     async fn execute(&self, run: Run, now: Instant) -> Ran {
-        if let Some(since) = run.first {
-            let age = self.clock.now().since(run.event.timestamp());
-            self.metrics.age(&run.turn.owned.topic, age);
+        if let Some(First { since, age, at }) = run.first {
+            self.metrics.age(&run.turn.owned.topic, age + now.duration_since(at));
             self.waited.observe(now.duration_since(since).as_secs_f64());
         }
         self.runner.run(&run.plan, run.progress, &run.event, &run.turn.reins, now).await
