@@ -12,7 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("benches", &["broker", "processor"]),
     ("benches/instructions", &["broker", "processor"]),
     ("store", &[]),
-    ("benches/rivals", &["broker", "processor", "store"]),
+    ("benches/rivals", &["benches", "broker", "processor", "store"]),
     ("broker", &["store"]),
     ("processor", &["broker", "store"]),
     ("cli", &["benches", "broker", "processor", "store"]),

@@ -1,12 +1,13 @@
-//! The list of cells: what is measured beside what, and the target.
+//! The list of cells: what is measured, beside what, and the target.
 //!
 //! Not here: the work itself (`arms/`), the interleaving (`rounds.rs`).
 
 use crate::{
     Result,
-    arms::{Against, Publish},
+    arms::{Against, Engine, Hop, Publish, reopen, steady},
     rounds::{Plan, Turn},
 };
+use ropeway_bench::keys::KeySpread;
 use std::path::Path;
 
 /// Two who do the same work in turns.
@@ -17,70 +18,147 @@ pub(crate) trait Pair {
     fn rival(&mut self, dir: &Path) -> Result<Turn>;
 }
 
-/// One row of the table.
+/// What is measured under one name.
 #[derive(Debug)]
 pub(crate) struct Cell {
     /// How it is chosen.
     pub(crate) name: &'static str,
     /// What ours does, and what the rival.
     pub(crate) what: &'static str,
-    /// The least ratio of messages a second.
-    pub(crate) target: f64,
-    /// Makes the two.
-    pub(crate) pair: fn(&Plan) -> Box<dyn Pair>,
+    pub(crate) kind: Kind,
 }
+
+/// How it is measured.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// In turns with a rival; the least ratio of messages a second.
+    Ratio { target: f64, pair: fn(&Plan) -> Box<dyn Pair> },
+    /// Alone, against bounds.
+    Bounds(fn(&Plan, &Path) -> Result<Vec<Figure>>),
+}
+
+/// What a cell without a rival found.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Figure {
+    pub(crate) what: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    /// It may be no more than that; `None`: it is only told.
+    pub(crate) most: Option<f64>,
+}
+
+impl Figure {
+    pub(crate) fn met(&self) -> bool {
+        self.most.is_none_or(|most| self.value <= most)
+    }
+}
+
+const fn ratio(
+    name: &'static str,
+    what: &'static str,
+    target: f64,
+    pair: fn(&Plan) -> Box<dyn Pair>,
+) -> Cell {
+    Cell { name, what, kind: Kind::Ratio { target, pair } }
+}
+
+const UNIFORM: KeySpread = KeySpread::Uniform(10_000);
+const ZIPF: KeySpread = KeySpread::Zipf { exponent: 1.0, keys: 10_000 };
+const HOT: KeySpread = KeySpread::Hot { share: 0.2, keys: 10_000 };
 
 /// All of them, in the order in which they run.
 pub(crate) const CELLS: &[Cell] = &[
+    ratio(
+        "publish-64-fjall",
+        "1 KiB messages, 64 at once, each acked when synced; a bare fjall loop with batches of the same size",
+        0.85,
+        |plan| Publish::pair(plan, 64, 60_000, Against::Fjall),
+    ),
+    ratio(
+        "publish-1024-fjall",
+        "1 KiB messages, 1,024 at once, each acked when synced; a bare fjall loop with batches of the same size",
+        0.85,
+        |plan| Publish::pair(plan, 1024, 200_000, Against::Fjall),
+    ),
+    ratio(
+        "publish-1-file",
+        "1 KiB messages, one at a time, each acked when synced; write and fdatasync of the same bytes",
+        0.85,
+        |plan| Publish::pair(plan, 1, 6_000, Against::File),
+    ),
+    ratio(
+        "publish-64-redb",
+        "1 KiB messages, 64 at once, each acked when synced; redb, a transaction for each 64",
+        1.5,
+        |plan| Publish::pair(plan, 64, 60_000, Against::Redb),
+    ),
+    ratio(
+        "publish-1024-redb",
+        "1 KiB messages, 1,024 at once, each acked when synced; redb, a transaction for each 1,024",
+        1.5,
+        |plan| Publish::pair(plan, 1024, 100_000, Against::Redb),
+    ),
+    ratio(
+        "publish-64-sqlite",
+        "1 KiB messages, 64 at once, each acked when synced; SQLite (WAL, synchronous=FULL), a transaction for each 64",
+        2.0,
+        |plan| Publish::pair(plan, 64, 60_000, Against::Sqlite),
+    ),
+    ratio(
+        "publish-1024-sqlite",
+        "1 KiB messages, 1,024 at once, each acked when synced; SQLite (WAL, synchronous=FULL), a transaction for each 1,024",
+        2.0,
+        |plan| Publish::pair(plan, 1024, 100_000, Against::Sqlite),
+    ),
+    ratio(
+        "memory-hop",
+        "64 B messages on `memory:`, published 256 in a call and handled by a processor; a hop through a bounded tokio channel for each",
+        0.25,
+        |plan| Hop::pair(plan, 400_000),
+    ),
+    ratio(
+        "engine-1ms-uniform",
+        "a processor, 1,024 handlers that sleep 1 ms, 10,000 keys; a bare loop of 1,024 tasks that keeps keys in order",
+        0.95,
+        |plan| Engine::pair(plan, 1, UNIFORM, 200_000),
+    ),
+    ratio("engine-1ms-zipf", "the same, keys by Zipf's law", 0.95, |plan| {
+        Engine::pair(plan, 1, ZIPF, 20_000)
+    }),
+    ratio("engine-1ms-hot", "the same, one key has a fifth of the messages", 0.95, |plan| {
+        Engine::pair(plan, 1, HOT, 10_000)
+    }),
+    ratio(
+        "engine-50ms-uniform",
+        "a processor, 1,024 handlers that sleep 50 ms, 10,000 keys; a bare loop of 1,024 tasks that keeps keys in order",
+        0.95,
+        |plan| Engine::pair(plan, 50, UNIFORM, 60_000),
+    ),
+    ratio("engine-50ms-zipf", "the same, keys by Zipf's law", 0.95, |plan| Engine::pair(plan, 50, ZIPF, 600)),
+    ratio("engine-50ms-hot", "the same, one key has a fifth of the messages", 0.95, |plan| {
+        Engine::pair(plan, 50, HOT, 300)
+    }),
     Cell {
-        name: "publish-64-fjall",
-        what: "1 KiB messages, 64 at once, each acked when synced; a bare fjall loop with batches of the same size",
-        target: 0.85,
-        pair: |plan| Publish::pair(plan, 64, 60_000, Against::Fjall),
+        name: "steady",
+        what: "--messages of 1 KiB through `embedded:` in a process of its own, kept up to --retention, a consumer keeping up: what it takes",
+        kind: Kind::Bounds(steady::run),
     },
     Cell {
-        name: "publish-1024-fjall",
-        what: "1 KiB messages, 1,024 at once, each acked when synced; a bare fjall loop with batches of the same size",
-        target: 0.85,
-        pair: |plan| Publish::pair(plan, 1024, 200_000, Against::Fjall),
-    },
-    Cell {
-        name: "publish-1-file",
-        what: "1 KiB messages, one at a time, each acked when synced; write and fdatasync of the same bytes",
-        target: 0.85,
-        pair: |plan| Publish::pair(plan, 1, 6_000, Against::File),
-    },
-    Cell {
-        name: "publish-64-redb",
-        what: "1 KiB messages, 64 at once, each acked when synced; redb, a transaction for each 64",
-        target: 1.5,
-        pair: |plan| Publish::pair(plan, 64, 60_000, Against::Redb),
-    },
-    Cell {
-        name: "publish-1024-redb",
-        what: "1 KiB messages, 1,024 at once, each acked when synced; redb, a transaction for each 1,024",
-        target: 1.5,
-        pair: |plan| Publish::pair(plan, 1024, 100_000, Against::Redb),
-    },
-    Cell {
-        name: "publish-64-sqlite",
-        what: "1 KiB messages, 64 at once, each acked when synced; SQLite (WAL, synchronous=FULL), a transaction for each 64",
-        target: 2.0,
-        pair: |plan| Publish::pair(plan, 64, 60_000, Against::Sqlite),
-    },
-    Cell {
-        name: "publish-1024-sqlite",
-        what: "1 KiB messages, 1,024 at once, each acked when synced; SQLite (WAL, synchronous=FULL), a transaction for each 1,024",
-        target: 2.0,
-        pair: |plan| Publish::pair(plan, 1024, 100_000, Against::Sqlite),
+        name: "reopen",
+        what: "--retained of 1 KiB messages, the process killed, opened again: how long to the first message, with a warm cache",
+        kind: Kind::Bounds(reopen::run),
     },
 ];
 
 /// The list of cells, for `--help`.
 pub(crate) fn help() -> String {
-    let mut text = String::from("Cells (ours; the rival):\n");
+    let mut text = String::from("Cells (ours; the rival; the target):\n");
     for cell in CELLS {
-        text += &format!("  {:<20} {} (>= {})\n", cell.name, cell.what, cell.target);
+        let target = match cell.kind {
+            Kind::Ratio { target, .. } => format!(" (>= {target})"),
+            Kind::Bounds(_) => String::new(),
+        };
+        text += &format!("  {}{target}\n      {}\n", cell.name, cell.what);
     }
     text += "\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 a target is missed (with --assert)";
     text
@@ -94,7 +172,7 @@ mod tests {
     fn names_differ_and_help_has_them_all() {
         let help = help();
         for (at, cell) in CELLS.iter().enumerate() {
-            assert!(help.contains(cell.name) && help.contains(cell.what));
+            assert!(help.contains(&format!("  {}", cell.name)) && help.contains(cell.what));
             assert!(CELLS[at + 1..].iter().all(|other| other.name != cell.name), "{}", cell.name);
         }
     }

@@ -6,7 +6,8 @@ use std::{
     fs::{self, File},
     hint::black_box,
     io::Write,
-    path::Path,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -56,6 +57,49 @@ pub(crate) fn is_in_memory(dir: &Path) -> bool {
 /// Writes everything out, so that what one turn left behind is not paid for by the next.
 pub(crate) fn settle(dir: &Path) -> Result<()> {
     Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
+/// What a process takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// Bytes resident now.
+    pub(crate) resident: u64,
+    /// The most bytes that were ever resident.
+    pub(crate) peak: u64,
+    /// Threads.
+    pub(crate) threads: u64,
+    /// Open file handles.
+    pub(crate) handles: u64,
+    /// Bytes that its directory takes of the disk.
+    pub(crate) disk: u64,
+}
+
+impl Usage {
+    /// Of a process that works in `dir`; `None` where it is gone.
+    pub(crate) fn of(process: u32, dir: &Path) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let number = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        };
+        Some(Self {
+            resident: number("VmRSS") * 1024,
+            peak: number("VmHWM") * 1024,
+            threads: number("Threads"),
+            handles: fs::read_dir(format!("/proc/{process}/fd")).ok()?.count() as u64,
+            disk: disk(dir),
+        })
+    }
+}
+
+/// Bytes that a directory takes of the disk. What vanishes meanwhile is not counted.
+pub(crate) fn disk(dir: &Path) -> u64 {
+    let of = |path: PathBuf| match fs::symlink_metadata(&path) {
+        Ok(about) if about.is_dir() => disk(&path),
+        Ok(about) => about.blocks() * 512,
+        Err(_) => 0,
+    };
+    fs::read_dir(dir).map_or(0, |entries| entries.flatten().map(|entry| of(entry.path())).sum())
 }
 
 /// A fixed piece of computing and a fixed number of syncs: how long each took.

@@ -2,13 +2,14 @@
 //! one run.
 //!
 //! Here: what is asked for, in which order it runs, and the exit code. `cell.rs` has the list of cells and their targets, `work.rs` the
-//! messages, `arms/` who does the work, `rounds.rs` the interleaving, `statistics.rs` the ratio and its interval, `report.rs` what is printed.
+//! messages, `arms/` who does the work, `rounds.rs` the interleaving, `report.rs` what is printed.
 //! Not here: instructions a message (`cargo xtask instructions`).
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
 mod arms;
 mod cell;
+mod child;
 mod machine;
 mod record;
 mod report;
@@ -16,7 +17,7 @@ mod rounds;
 mod statistics;
 mod work;
 
-use cell::{CELLS, Cell};
+use cell::{CELLS, Cell, Kind};
 use clap::Parser;
 use report::Report;
 use rounds::Plan;
@@ -31,7 +32,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 /// discarded. The ratio is that of the medians, with a bootstrap interval of 90 %. What was written is read back and compared.
 /// Use an idle machine and a directory on a real disk.
 #[derive(Debug, Parser)]
-#[command(name = "ropeway-rivals", version, after_help = cell::help())]
+#[command(name = "ropeway-rivals", version, after_help = cell::help(), disable_help_subcommand = true)]
 struct Options {
     /// A smoke test: a few hundred messages, one round, no target is judged.
     #[arg(long)]
@@ -51,11 +52,39 @@ struct Options {
     /// End with 3 where a target is missed.
     #[arg(long)]
     assert: bool,
+    /// Messages of the cell `steady`.
+    #[arg(long, default_value_t = 10_000_000, value_name = "COUNT")]
+    messages: u64,
+    /// MiB that the cell `steady` keeps.
+    #[arg(long, default_value_t = 1024, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    retention: u64,
+    /// MiB that the cell `reopen` finds.
+    #[arg(long, default_value_t = 5 * 1024, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    retained: u64,
+    #[command(subcommand)]
+    role: Option<child::Role>,
+}
+
+impl Options {
+    fn plan(&self) -> Plan {
+        const MIB: u64 = 1024 * 1024;
+        if self.quick {
+            return Plan::quick();
+        }
+        Plan {
+            rounds: self.rounds,
+            quick: false,
+            steady_messages: self.messages,
+            retention: self.retention * MIB,
+            retained: self.retained * MIB,
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
+    let done = options.role.as_ref().map_or_else(|| run(&options), |role| role.play().map(|()| true));
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) if options.assert => ExitCode::from(3),
         Ok(false) => ExitCode::SUCCESS,
@@ -69,15 +98,21 @@ fn main() -> ExitCode {
 /// Runs the cells that were asked for; answers whether all targets were met.
 fn run(options: &Options) -> Result<bool> {
     let chosen = chosen(&options.cells)?;
-    let plan = if options.quick { Plan::quick() } else { Plan::full(options.rounds) };
+    let plan = options.plan();
     let failed = |error| format!("{}: {error}", options.dir.display());
     std::fs::create_dir_all(&options.dir).map_err(failed)?;
     let place = tempfile::Builder::new().prefix("rivals-").tempdir_in(&options.dir).map_err(failed)?;
     let mut report = Report::begin(place.path(), &plan)?;
     for cell in chosen {
         eprintln!("{}: {}", cell.name, cell.what);
-        let outcome = rounds::run(cell, &plan, place.path());
-        report.add(cell, outcome.map_err(|error| format!("{}: {error}", cell.name))?);
+        let failed = |error| format!("{}: {error}", cell.name);
+        match cell.kind {
+            Kind::Ratio { target, pair } => {
+                let rounds = rounds::run(pair(&plan), &plan, place.path()).map_err(failed)?;
+                report.add_ratio(cell, target, &rounds);
+            }
+            Kind::Bounds(measure) => report.add_bounds(cell, measure(&plan, place.path()).map_err(failed)?),
+        }
     }
     report.end();
     print!("{}", report.table());

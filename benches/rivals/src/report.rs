@@ -4,11 +4,12 @@
 
 use crate::{
     Result,
-    cell::Cell,
+    cell::{Cell, Figure},
     machine,
     rounds::{Plan, Rounds, Turn},
-    statistics::{median, ratio, spread},
+    statistics::{median, spread},
 };
+use ropeway_bench::ratio::Ratio;
 use serde::Serialize;
 use std::path::Path;
 
@@ -31,6 +32,7 @@ pub(crate) struct Report {
     /// The same of 100 writes of 4 KiB, each synced.
     canary_syncs: Spread,
     rows: Vec<Row>,
+    bounds: Vec<Bounds>,
     #[serde(skip)]
     spins: Vec<f64>,
     #[serde(skip)]
@@ -55,6 +57,14 @@ struct Row {
     ratio_high: f64,
     target: f64,
     met: bool,
+}
+
+/// One cell without a rival.
+#[derive(Debug, Serialize)]
+struct Bounds {
+    cell: &'static str,
+    what: &'static str,
+    figures: Vec<Figure>,
 }
 
 /// One of two.
@@ -93,6 +103,7 @@ impl Report {
             canary_spin: Spread::default(),
             canary_syncs: Spread::default(),
             rows: Vec::new(),
+            bounds: Vec::new(),
             spins: Vec::new(),
             syncs: Vec::new(),
         };
@@ -112,9 +123,15 @@ impl Report {
         Ok(report)
     }
 
-    pub(crate) fn add(&mut self, cell: &'static Cell, rounds: Rounds) {
+    pub(crate) fn add_bounds(&mut self, cell: &'static Cell, figures: Vec<Figure>) {
+        self.bounds.push(Bounds { cell: cell.name, what: cell.what, figures });
+    }
+
+    pub(crate) fn add_ratio(&mut self, cell: &'static Cell, target: f64, rounds: &Rounds) {
         let (ours, rival) = (Arm::of(&rounds.ours), Arm::of(&rounds.rival));
-        let found = ratio(&ours.rates, &rival.rates);
+        let pairs: Vec<(f64, f64)> = ours.rates.iter().copied().zip(rival.rates.iter().copied()).collect();
+        let nothing = Ratio { ours: 0.0, theirs: 0.0, ratio: 0.0, low: 0.0, high: 0.0 };
+        let found = Ratio::of(&pairs).unwrap_or(nothing);
         self.spins.extend(rounds.canaries.iter().map(|canary| canary.spin.as_secs_f64() * 1e3));
         self.syncs.extend(rounds.canaries.iter().map(|canary| canary.syncs.as_secs_f64() * 1e3));
         self.rows.push(Row {
@@ -125,8 +142,8 @@ impl Report {
             ratio: found.ratio,
             ratio_low: found.low,
             ratio_high: found.high,
-            target: cell.target,
-            met: found.ratio >= cell.target,
+            target,
+            met: found.ratio >= target,
         });
     }
 
@@ -138,7 +155,8 @@ impl Report {
 
     /// Whether all targets were met; a smoke test has none.
     pub(crate) fn met(&self) -> bool {
-        self.quick || self.rows.iter().all(|row| row.met)
+        let mut figures = self.bounds.iter().flat_map(|bounds| &bounds.figures);
+        self.quick || (self.rows.iter().all(|row| row.met) && figures.all(Figure::met))
     }
 
     pub(crate) fn json(&self) -> Result<String> {
@@ -175,7 +193,13 @@ impl Report {
                 facts(&row.rival),
             ]);
         }
-        let mut text = format!("{}\n{}\n", markdown(&rows), markdown(&more));
+        let mut text = String::new();
+        if !self.rows.is_empty() {
+            text += &format!("{}\n{}\n", markdown(&rows), markdown(&more));
+        }
+        if !self.bounds.is_empty() {
+            text += &format!("{}\n", self.bounds_table());
+        }
         text += &format!(
             "{} x {}; load {:.2} at the start, {:.2} at the end; canary: computing {:.1} ms, spread {:.0} %, 100 syncs {:.1} ms, spread {:.0} %\n",
             self.processors,
@@ -194,6 +218,27 @@ impl Report {
     }
 }
 
+impl Report {
+    fn bounds_table(&self) -> String {
+        let mut rows = vec![["cell", "figure", "value", "at most", "met"].map(str::to_owned)];
+        for bounds in &self.bounds {
+            for figure in &bounds.figures {
+                let with_unit = |value: f64| format!("{} {}", short(value), figure.unit).trim().to_owned();
+                let judged = match figure.most {
+                    Some(_) if self.quick => "not judged",
+                    Some(_) if figure.met() => "yes",
+                    Some(_) => "NO",
+                    None => "",
+                };
+                let most = figure.most.map_or_else(String::new, with_unit);
+                let cells = [bounds.cell, figure.what, &with_unit(figure.value), &most, judged];
+                rows.push(cells.map(str::to_owned));
+            }
+        }
+        markdown(&rows)
+    }
+}
+
 fn facts(arm: &Arm) -> String {
     let facts: Vec<String> =
         arm.facts.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
@@ -201,7 +246,13 @@ fn facts(arm: &Arm) -> String {
 }
 
 fn short(value: f64) -> String {
-    if value >= 1000.0 { thousands(value) } else { format!("{value:.1}") }
+    if value >= 1000.0 {
+        thousands(value)
+    } else if value.fract() == 0.0 {
+        format!("{value}")
+    } else {
+        format!("{value:.2}")
+    }
 }
 
 /// A whole number with commas.

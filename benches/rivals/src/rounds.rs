@@ -4,9 +4,10 @@
 
 use crate::{
     Result,
-    cell::{Cell, Pair},
+    cell::Pair,
     machine::{Canary, settle},
 };
+use ropeway_bench::ratio::first_goes_first;
 use std::{fs, path::Path, time::Duration};
 
 /// How much is measured.
@@ -16,17 +17,19 @@ pub(crate) struct Plan {
     pub(crate) rounds: u32,
     /// Only whether it works is of interest.
     pub(crate) quick: bool,
+    /// Messages of the cell `steady`.
+    pub(crate) steady_messages: u64,
+    /// Bytes that it keeps.
+    pub(crate) retention: u64,
+    /// Bytes that the cell `reopen` finds.
+    pub(crate) retained: u64,
 }
 
 impl Plan {
     /// Few messages of all cells, once.
     pub(crate) const fn quick() -> Self {
-        Self { rounds: 1, quick: true }
-    }
-
-    /// As many rounds, and one before them that is discarded.
-    pub(crate) const fn full(rounds: u32) -> Self {
-        Self { rounds, quick: false }
+        const MIB: u64 = 1024 * 1024;
+        Self { rounds: 1, quick: true, steady_messages: 3_000, retention: 2 * MIB, retained: 2 * MIB }
     }
 
     /// How many messages a turn has, where it has `full` when it is meant.
@@ -68,9 +71,8 @@ pub(crate) struct Rounds {
     pub(crate) canaries: Vec<Canary>,
 }
 
-/// Runs all rounds of a cell.
-pub(crate) fn run(cell: &Cell, plan: &Plan, place: &Path) -> Result<Rounds> {
-    let mut pair = (cell.pair)(plan);
+/// Runs all rounds of a pair; the first is discarded.
+pub(crate) fn run(mut pair: Box<dyn Pair>, plan: &Plan, place: &Path) -> Result<Rounds> {
     let mut rounds = Rounds::default();
     if !plan.quick {
         for ours in [true, false] {
@@ -79,7 +81,7 @@ pub(crate) fn run(cell: &Cell, plan: &Plan, place: &Path) -> Result<Rounds> {
     }
     for round in 0..plan.rounds {
         rounds.canaries.push(Canary::sing(place)?);
-        let first = round % 2 == 0;
+        let first = first_goes_first(round as usize);
         for ours in [first, !first] {
             let turn = turn(&mut *pair, ours, place)?;
             if ours { rounds.ours.push(turn) } else { rounds.rival.push(turn) }
@@ -131,8 +133,8 @@ mod tests {
     #[test]
     fn turns_alternate_and_the_first_round_does_not_count() {
         let place = tempfile::tempdir().unwrap();
-        let cell = Cell { name: "x", what: "y", target: 1.0, pair: |_| Box::new(Order(Vec::new())) };
-        let rounds = run(&cell, &Plan::full(3), place.path()).unwrap();
+        let plan = Plan { rounds: 3, quick: false, ..Plan::quick() };
+        let rounds = run(Box::new(Order(Vec::new())), &plan, place.path()).unwrap();
         let numbers = |turns: &[Turn]| turns.iter().map(|turn| turn.messages).collect::<Vec<_>>();
         // A B (discarded), then A B B A A B.
         assert_eq!(numbers(&rounds.ours), [3, 6, 7]);

@@ -17,7 +17,7 @@ fn every_cell_runs_and_reads_back_what_it_wrote() {
     assert!(run.status.success(), "{stdout}{stderr}");
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert!(rows.len() >= 7, "{report}");
+    assert!(rows.len() == 14, "{report}");
     for row in rows {
         let cell = row["cell"].as_str().unwrap();
         assert!(stdout.contains(cell), "{stdout}");
@@ -25,6 +25,8 @@ fn every_cell_runs_and_reads_back_what_it_wrote() {
             assert!(row[arm]["rate"].as_f64().is_some_and(|rate| rate > 0.0), "{cell}: {row}");
         }
     }
+    let bounds = report["bounds"].as_array().unwrap();
+    assert!(bounds.iter().all(|bounds| bounds["figures"].as_array().is_some_and(|all| !all.is_empty())));
     // What was made is removed; only the report is left.
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }

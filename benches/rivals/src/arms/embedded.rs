@@ -21,7 +21,9 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The topic of every cell that publishes.
+pub(super) const TOPIC: &str = "orders";
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Publishes the messages before `timed` and then, by the watch, those of `timed`, `at_once` at a time; reads all of them back.
 pub(super) fn publish(dir: &Path, work: &Work, at_once: u64, timed: Range<u64>) -> Result<Turn> {
@@ -30,7 +32,7 @@ pub(super) fn publish(dir: &Path, work: &Work, at_once: u64, timed: Range<u64>) 
     let work = Arc::new(work.clone());
     runtime.block_on(async {
         let broker = Embedded::open(dir, EmbeddedSettings::default())?;
-        let topic = Topic::new("orders")?;
+        let topic = Topic::new(TOPIC)?;
         broker.admin().create_topic(&topic, TopicSpec::default()).await?;
         let publisher = Publisher::new(broker.clone(), PublisherSettings::default())?;
         send(&publisher, &topic, &work, at_once, 0..timed.start).await?;
@@ -54,7 +56,7 @@ pub(super) fn publish(dir: &Path, work: &Work, at_once: u64, timed: Range<u64>) 
 }
 
 /// So many tasks, each with one message on its way, until all are acked as safe from a power cut.
-async fn send(
+pub(super) async fn send(
     publisher: &Publisher,
     topic: &Topic,
     work: &Arc<Work>,

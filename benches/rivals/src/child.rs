@@ -1,0 +1,41 @@
+//! Processes of this program's own: started so that they can be watched or killed from outside.
+//!
+//! Not here: what they do (`arms/steady.rs`, `arms/reopen.rs`).
+
+use crate::{
+    Result,
+    arms::{reopen, steady},
+};
+use clap::Subcommand;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+/// What such a process does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// Publishes and consumes.
+    #[command(hide = true)]
+    Steady { dir: PathBuf, messages: u64, retention: u64 },
+    /// Publishes until it is killed.
+    #[command(hide = true)]
+    Fill { dir: PathBuf, messages: u64 },
+}
+
+impl Role {
+    pub(crate) fn play(&self) -> Result<()> {
+        match self {
+            Self::Steady { dir, messages, retention } => steady::inside(dir, *messages, *retention),
+            Self::Fill { dir, messages } => reopen::inside(dir, *messages),
+        }
+    }
+}
+
+/// Starts this program in a role.
+pub(crate) fn start(role: &str, dir: &Path, numbers: &[String], stdout: Stdio) -> Result<Child> {
+    let mut command = Command::new(env::current_exe()?);
+    command.arg(role).arg(dir).args(numbers).stdin(Stdio::null()).stdout(stdout);
+    Ok(command.spawn()?)
+}
