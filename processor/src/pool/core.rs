@@ -147,3 +147,43 @@ impl<K: Hash + Eq + Clone, T, X: Execute> Core<K, T, X> {
         self.busy.set(self.workers.running());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    struct Fails;
+
+    impl Execute for Fails {
+        type Job = ();
+        type Output = ();
+
+        async fn execute(&self, (): (), _: Instant) {}
+
+        fn goes_on((): &()) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_behind_a_failure_is_forgotten_though_the_failure_was_not_looked_at() {
+        let metrics = Metrics::unregistered().unwrap();
+        let mut core = Core::new(Fails, 4, &metrics.of_pool("test"));
+        let now = Instant::now();
+        core.push(Some("key"), 1);
+        core.push(Some("key"), 2);
+        let first = core.next(now).unwrap();
+        core.run(first, (), |_| Some(()));
+        core.send();
+        // The worker runs the first and gives both back.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(core.forget(false, |_| true), [2]);
+        let (first, _) = core.try_finished().unwrap();
+        assert_eq!(core.finish(first), Some(Finished::Current(1)));
+        assert!(core.next(now).is_none() && core.has_room());
+        assert_eq!(core.running(), 0);
+    }
+}

@@ -231,15 +231,17 @@ impl<X: Execute> Workers<X> {
     /// Takes back what was not started and is behind the first of its chain, the last of each chain first.
     pub(super) fn recall_followers(&mut self) -> Vec<Ticket> {
         let mut chains: Vec<Chain<X::Job>> = Vec::new();
+        // Also what came back behind a failure that nobody has looked at yet.
+        let mut back: Vec<Ticket> = self.fetched.iter_mut().flat_map(|done| done.back.drain(..)).collect();
         chains.extend(self.given.iter_mut().map(|queued| std::mem::take(&mut queued.behind)));
         {
             let mut state = self.shared.state();
+            back.extend(state.done.iter_mut().flat_map(|done| done.back.drain(..)));
             chains.extend(state.queue.iter_mut().map(|queued| std::mem::take(&mut queued.behind)));
             chains.extend(state.workers.iter_mut().map(|(_, worker)| std::mem::take(&mut worker.chain)));
         }
         // The jobs are dropped outside of the lock.
-        let back: Vec<Ticket> =
-            chains.into_iter().flat_map(|chain| chain.into_iter().rev()).map(|(ticket, _)| ticket).collect();
+        back.extend(chains.into_iter().flat_map(|chain| chain.into_iter().rev()).map(|(ticket, _)| ticket));
         self.followers = self.followers.saturating_sub(back.len());
         back
     }
