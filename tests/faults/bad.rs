@@ -5,6 +5,7 @@ use crate::{
     history::{Event, Id, Open, Outcome, Place},
 };
 use libtest_mimic::{Failed, Trial};
+use ropeway_broker::Position;
 
 fn id(text: &str) -> Id {
     text.parse().unwrap_or_else(|()| panic!("{text:?} is not an id"))
@@ -59,6 +60,7 @@ fn good() -> Evidence {
             ],
         ],
         log: vec![(place(0), id("a:1")), (place(1), id("a:2")), (place(2), id("b:1")), (place(3), id("b:2"))],
+        low: vec![Position(7, 0)],
         dead: vec![id("b:1")],
     }
 }
@@ -77,6 +79,32 @@ const BAD: &[(&str, Change, &str)] = &[
         "a_delayed_message_that_vanished",
         |e| e.lives[0].extend([Event::Invoke(id("d:1")), Event::Delayed(id("d:1"))]),
         "d:1 was acked and is not in the log",
+    ),
+    (
+        "a_message_that_retention_removed_before_it_was_handled",
+        |e| {
+            e.lives[0].extend([Event::Invoke(id("e:1")), Event::Acked(id("e:1"), place(4))]);
+            e.low = vec![Position(7, 5)];
+            e.log.clear();
+        },
+        "e:1 was acked, and neither handled nor dead-lettered",
+    ),
+    (
+        "a_message_that_vanished_from_where_retention_keeps",
+        |e| {
+            e.low = vec![Position(7, 1)];
+            e.log.drain(..2);
+        },
+        "a:2 was acked and is not in the log",
+    ),
+    (
+        "an_ack_after_a_failed_commit",
+        |e| {
+            let late =
+                [Event::Unknown(id("b:3")), Event::Invoke(id("b:4")), Event::Acked(id("b:4"), place(4))];
+            e.lives[0].extend(late);
+        },
+        "b:4 was acked, though a commit had failed",
     ),
     (
         "a_written_message_in_doubt_that_nobody_handled",

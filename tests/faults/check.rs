@@ -4,7 +4,9 @@
 //! `bad.rs`.
 //!
 //! What holds:
-//! * every acked publish is in the log, once, where its ack said (one that is delayed: somewhere), and is handled or dead-lettered;
+//! * every acked publish is in the log, once, where its ack said (one that is delayed: somewhere; but for what retention removed), and is
+//!   handled or dead-lettered;
+//! * once a commit has failed nothing that is published later is acked, until the next life;
 //! * what was refused, or never published, never appears anywhere;
 //! * first completions of a key come in the order of its numbers (but for delayed ones), and no two handlers of a key run at once;
 //! * a message completes twice only if a kill lies between, and not after its ack was confirmed;
@@ -14,6 +16,7 @@ use crate::{
     history::{Event, Id, Outcome, Place},
     traffic,
 };
+use ropeway_broker::Position;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that is left.
@@ -23,8 +26,23 @@ pub(crate) struct Evidence {
     pub(crate) lives: Vec<Vec<Event>>,
     /// The topic, read from its beginning: partition by partition, in order.
     pub(crate) log: Vec<(Place, Id)>,
+    /// Where each partition of it begins: what lies before was removed by retention.
+    pub(crate) low: Vec<Position>,
     /// The dead letters.
     pub(crate) dead: Vec<Id>,
+}
+
+impl Evidence {
+    /// Whether retention may have removed what lay there; where that is not known, whether it removed anything.
+    fn may_be_removed(&self, place: Option<&Place>) -> bool {
+        let is_before = |place: &Place, low: &Position| {
+            place.position.parse::<Position>().is_ok_and(|position| position < *low)
+        };
+        match place {
+            Some(place) => self.low.get(place.partition as usize).is_some_and(|low| is_before(place, low)),
+            None => self.low.iter().any(|low| low.1 > 0),
+        }
+    }
 }
 
 /// What was seen, for the report.
@@ -45,6 +63,7 @@ pub(crate) fn check(evidence: &Evidence) -> (Counts, Vec<String>) {
     let mut publishing = Publishing::default();
     let mut handling = Handling::default();
     for (life, events) in evidence.lives.iter().enumerate() {
+        publishing.is_broken = false;
         handling.begin(life);
         for event in events {
             publishing.see(event);
@@ -57,7 +76,7 @@ pub(crate) fn check(evidence: &Evidence) -> (Counts, Vec<String>) {
     if !drained {
         wrong.push("the last life did not end drained".to_owned());
     }
-    let written = check_log(&publishing.acked, &evidence.log, &mut wrong);
+    let written = check_log(&publishing.acked, evidence, &mut wrong);
     let dead = check_dead(&handling, &written, &evidence.dead, &mut wrong);
 
     for id in publishing.acked.keys().filter(|id| !handling.completed.contains_key(id) && !dead.contains(id))
@@ -91,6 +110,10 @@ struct Publishing {
     /// Where it lies; `None` where it was to be delivered later.
     acked: BTreeMap<Id, Option<Place>>,
     refused: BTreeSet<Id>,
+    /// A commit failed in this life.
+    is_broken: bool,
+    /// Begun after that.
+    late: BTreeSet<Id>,
     wrong: Vec<String>,
 }
 
@@ -102,17 +125,29 @@ impl Publishing {
                 if !new {
                     self.wrong.push(format!("the test published {id} twice"));
                 }
+                if self.is_broken {
+                    self.late.insert(id.clone());
+                }
             }
             Event::Acked(id, place) => {
+                self.promise(id);
                 self.acked.insert(id.clone(), Some(place.clone()));
             }
             Event::Delayed(id) => {
+                self.promise(id);
                 self.acked.insert(id.clone(), None);
             }
             Event::Refused(id) => {
                 self.refused.insert(id.clone());
             }
+            Event::Unknown(_) => self.is_broken = true,
             _ => {}
+        }
+    }
+
+    fn promise(&mut self, id: &Id) {
+        if self.late.contains(id) {
+            self.wrong.push(format!("{id} was acked, though a commit had failed before it was published"));
         }
     }
 }
@@ -215,12 +250,12 @@ impl Handling {
 /// The log against the acks. Answers what is in the log.
 fn check_log(
     acked: &BTreeMap<Id, Option<Place>>,
-    log: &[(Place, Id)],
+    evidence: &Evidence,
     wrong: &mut Vec<String>,
 ) -> BTreeSet<Id> {
     let mut places: BTreeMap<&Id, &Place> = BTreeMap::new();
     let mut last: BTreeMap<&str, u64> = BTreeMap::new();
-    for (place, id) in log {
+    for (place, id) in &evidence.log {
         if places.insert(id, place).is_some() {
             wrong.push(format!("{id} is in the log twice"));
         }
@@ -230,6 +265,8 @@ fn check_log(
     }
     for (id, place) in acked {
         match (places.get(id), place) {
+            // That it was handled before it was removed is asked of every acked message.
+            (None, place) if evidence.may_be_removed(place.as_ref()) => {}
             (None, _) => wrong.push(format!("{id} was acked and is not in the log")),
             (Some(found), Some(place)) if *found != place => {
                 wrong.push(format!("{id} was acked at {place:?} and lies at {found:?}"));

@@ -10,22 +10,31 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// The trial.
 pub(crate) fn survives_kills() -> Result<(), Failed> {
-    kill_and_check("", number("ROPEWAY_TEST_KILLS").unwrap_or(20))
+    kill_and_check("", None, number("ROPEWAY_TEST_KILLS").unwrap_or(20))
 }
 
 /// The trial with the weaker promise, which is strong enough for a kill. A quarter of the kills.
 pub(crate) fn survives_kills_unsynced() -> Result<(), Failed> {
-    kill_and_check(
-        "?durability=process_crash",
-        number::<usize>("ROPEWAY_TEST_KILLS").unwrap_or(20).div_ceil(4),
-    )
+    kill_and_check("?durability=process_crash", None, a_quarter())
 }
 
-fn kill_and_check(parameters: &str, kills: usize) -> Result<(), Failed> {
+/// The trial with retention that removes what every group has finished, in small segments. A quarter of the kills.
+pub(crate) fn survives_kills_with_retention() -> Result<(), Failed> {
+    kill_and_check("?segment=64KiB", Some(16 * 1024), a_quarter())
+}
+
+fn a_quarter() -> usize {
+    number::<usize>("ROPEWAY_TEST_KILLS").unwrap_or(20).div_ceil(4)
+}
+
+fn kill_and_check(parameters: &str, retention: Option<u64>, kills: usize) -> Result<(), Failed> {
     let seed: u64 = number("ROPEWAY_TEST_SEED").unwrap_or_else(rand::random);
     let root = tempfile::tempdir()?;
     let url = format!("embedded:{}{parameters}", root.path().join("broker").display());
     let mut run = Run::new(root.path(), url);
+    if let Some(bytes) = retention {
+        run.keep_bytes(bytes);
+    }
     match kill_and_drain(&mut run, kills, &mut StdRng::seed_from_u64(seed)) {
         Ok(story) => {
             eprintln!("seed {seed}: {story}");

@@ -9,6 +9,7 @@ mod bad;
 mod check;
 mod disk;
 mod history;
+mod injected;
 mod kill;
 mod load;
 mod native;
@@ -31,7 +32,9 @@ fn main() -> ExitCode {
         Trial::ignorable_test("embedded::takes_no_more_of_the_machine_as_time_goes_on", soak::stays_flat),
         Trial::test("embedded::survives_kills_at_any_moment", kill::survives_kills),
         Trial::ignorable_test("embedded::survives_power_cuts_at_any_moment", power_cut::survives_power_cuts),
+        Trial::ignorable_test("embedded::survives_calls_that_fail", injected::survives_failing_calls),
         Trial::test("embedded::survives_kills_when_acks_promise_no_more", kill::survives_kills_unsynced),
+        Trial::test("embedded::survives_kills_while_retention_removes", kill::survives_kills_with_retention),
         Trial::test("soak::growth_is_found", soak::growth_is_found),
     ];
     trials.extend(bad::trials());

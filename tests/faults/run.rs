@@ -8,7 +8,7 @@ use crate::{
     traffic, worker,
 };
 use rand::{RngExt, rngs::StdRng};
-use ropeway_broker::{Event as BusEvent, MessageBroker, ReaderExt, Start, Topic};
+use ropeway_broker::{Event as BusEvent, MessageBroker, Position, ReaderExt, Start, Topic};
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -19,6 +19,10 @@ use std::{
 };
 
 const STEP: Duration = Duration::from_millis(2);
+/// How long a worker runs whose failing call does not come.
+const LONGEST_FAULTY_LIFE: Duration = Duration::from_secs(4);
+/// How long a failure may take to be told, where it is told at all.
+const LONGEST_SILENCE: Duration = Duration::from_millis(1500);
 /// How long a worker may take to start or to drain.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -32,6 +36,8 @@ pub(crate) struct Run {
     /// Where the histories are written: never on the disk that fails.
     root: PathBuf,
     url: String,
+    /// Given to every worker.
+    environment: Vec<(&'static str, String)>,
     /// Per life what each group saw.
     lives: Vec<Vec<Vec<Event>>>,
     counted: usize,
@@ -40,7 +46,13 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(root: &Path, url: String) -> Self {
-        Self { root: root.to_owned(), url, lives: Vec::new(), counted: 0, open: Open::default() }
+        let (lives, environment) = (Vec::new(), Vec::new());
+        Self { root: root.to_owned(), url, environment, lives, counted: 0, open: Open::default() }
+    }
+
+    /// Has retention keep that many bytes of each partition.
+    pub(crate) fn keep_bytes(&mut self, bytes: u64) {
+        self.environment.push((worker::RETENTION, bytes.to_string()));
     }
 
     /// How many lives ended while publishes, handlers and acks were open.
@@ -84,6 +96,30 @@ impl Run {
         Ok(())
     }
 
+    /// One life in an environment that makes a call fail, and `mark` when it did. It lives on for a while, or ends of its own will.
+    pub(crate) fn live_with(&mut self, environment: &[(&str, String)], mark: &Path) -> Result<(), String> {
+        let life = self.lives.len();
+        let mut worker = self.start_with(life, "publish", environment)?;
+        let path = self.history(life);
+        let is_told = || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            text.contains("\nrefused ") || text.contains("\nunknown ")
+        };
+        wait(LONGEST_FAULTY_LIFE, || Ok(mark.exists() || worker.ended()?.is_some()))?;
+        wait(LONGEST_SILENCE, || Ok(is_told() || worker.ended()?.is_some()))?;
+        // A while with a broker that knows of its failure.
+        sleep(Duration::from_millis(50));
+        worker.kill()?;
+        self.lives.push(history::read_life(&self.history(life))?);
+        Ok(())
+    }
+
+    /// Whether somebody in the first life got to know that something failed.
+    pub(crate) fn was_told(&self) -> bool {
+        let failed = |event: &Event| matches!(event, Event::Refused(_) | Event::Unknown(_));
+        self.lives.first().is_some_and(|life| life.iter().flatten().any(failed)) || !self.stderr(0).is_empty()
+    }
+
     /// The last life: it ends of its own will. Then everything is judged; answers what there is to tell.
     pub(crate) fn drain_and_check(&mut self) -> Result<String, String> {
         let life = self.lives.len();
@@ -123,6 +159,10 @@ impl Run {
     }
 
     fn start(&self, life: usize, role: &str) -> Result<Worker, String> {
+        self.start_with(life, role, &[])
+    }
+
+    fn start_with(&self, life: usize, role: &str, environment: &[(&str, String)]) -> Result<Worker, String> {
         let start = || {
             let errors = File::create(self.root.join(format!("stderr-{life:03}")))?;
             let child = Command::new(std::env::current_exe()?)
@@ -130,6 +170,8 @@ impl Run {
                 .env(worker::URL, &self.url)
                 .env(worker::HISTORY, self.history(life))
                 .env(worker::LIFE, life.to_string())
+                .envs(self.environment.iter().map(|(name, value)| (name, value)))
+                .envs(environment.iter().map(|(name, value)| (name, value)))
                 .stderr(errors)
                 .spawn()?;
             Ok(child)
@@ -172,11 +214,14 @@ impl Run {
             let broker = ropeway_broker::connect(&self.url).await.map_err(|error| error.to_string())?;
             let names = traffic::names().map_err(|error| error.to_string())?;
             let log = read_topic(&*broker, &names.topic).await?;
+            let about = broker.admin().describe_topic(&names.topic).await;
+            let about = about.map_err(|error| error.to_string())?;
+            let low: Vec<Position> = about.partitions.iter().map(|partition| partition.low).collect();
             let mut evidence = Vec::new();
             for (index, (_, dead)) in names.groups.iter().enumerate() {
                 let dead = read_topic(&*broker, dead).await?.into_iter().map(|(_, id)| id).collect();
                 let lives = self.lives.iter().map(|life| life[index].clone()).collect();
-                evidence.push(Evidence { lives, log: log.clone(), dead });
+                evidence.push(Evidence { lives, log: log.clone(), low: low.clone(), dead });
             }
             broker.close(PATIENCE).await;
             Ok(evidence)
@@ -215,9 +260,13 @@ impl Drop for Worker {
     }
 }
 
-/// Asks again and again; `false` where it did not come true in time.
-pub(crate) fn within_patience(mut is_true: impl FnMut() -> Result<bool, String>) -> Result<bool, String> {
-    for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
+/// Asks again and again; `false` where it did not come true within [`PATIENCE`].
+pub(crate) fn within_patience(is_true: impl FnMut() -> Result<bool, String>) -> Result<bool, String> {
+    wait(PATIENCE, is_true)
+}
+
+fn wait(patience: Duration, mut is_true: impl FnMut() -> Result<bool, String>) -> Result<bool, String> {
+    for _ in 0..patience.as_millis() / STEP.as_millis() {
         if is_true()? {
             return Ok(true);
         }

@@ -28,6 +28,8 @@ use std::{
 pub(crate) const ROLE: &str = "ROPEWAY_FAULTS_ROLE";
 /// The URL of the broker.
 pub(crate) const URL: &str = "ROPEWAY_FAULTS_URL";
+/// How many bytes retention keeps of a partition of the topic; not set: all.
+pub(crate) const RETENTION: &str = "ROPEWAY_FAULTS_RETENTION";
 /// The file of this life's history.
 pub(crate) const HISTORY: &str = "ROPEWAY_FAULTS_HISTORY";
 /// Which life this is, from 0.
@@ -75,8 +77,12 @@ async fn run(role: &str, url: &str) -> Result<(), Failure> {
     let life: u64 = std::env::var(LIFE)?.parse()?;
     let broker = ropeway_broker::connect(url).await?;
     let names = traffic::names()?;
-    for topic in names.groups.iter().map(|(_, dead)| dead).chain([&names.topic]) {
-        match broker.admin().create_topic(topic, TopicSpec::partitions(traffic::PARTITIONS)).await {
+    let all = TopicSpec::partitions(traffic::PARTITIONS);
+    let mut kept = all.clone();
+    kept.retention.bytes = std::env::var(RETENTION).ok().map(|bytes| bytes.parse()).transpose()?;
+    let dead = names.groups.iter().map(|(_, dead)| (dead, &all));
+    for (topic, spec) in dead.chain([(&names.topic, &kept)]) {
+        match broker.admin().create_topic(topic, spec.clone()).await {
             Err(error) if error.kind() != ErrorKind::Exists => return Err(error.into()),
             _ => {}
         }
