@@ -2,7 +2,7 @@
 //!
 //! Needs Linux, the right to mount, loop devices, `mkfs.ext4` and a C compiler; [`SmallDisk::absent`] says what a machine lacks. Whatever
 //! becomes of the test, it is unmounted when it is dropped, and the loop device goes with it.
-//! Not here: what happens to a broker on it (`power_cut.rs`).
+//! Not here: what happens to a broker on it (`power_cut.rs`, `disk_full.rs`).
 
 use crate::{
     native,

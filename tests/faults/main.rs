@@ -8,6 +8,7 @@
 mod bad;
 mod check;
 mod disk;
+mod disk_full;
 mod history;
 mod injected;
 mod kill;
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
         Trial::ignorable_test("embedded::survives_calls_that_fail", injected::survives_failing_calls),
         Trial::test("embedded::survives_kills_when_acks_promise_no_more", kill::survives_kills_unsynced),
         Trial::test("embedded::survives_kills_while_retention_removes", kill::survives_kills_with_retention),
+        Trial::ignorable_test(
+            "embedded::answers_truly_on_a_full_disk",
+            disk_full::answers_truly_on_a_full_disk,
+        ),
         Trial::test("soak::growth_is_found", soak::growth_is_found),
     ];
     trials.extend(bad::trials());
