@@ -19,6 +19,8 @@ mod run;
 mod seam;
 mod soak;
 mod traffic;
+#[cfg(unix)]
+mod twice;
 mod worker;
 
 use libtest_mimic::{Arguments, Trial};
@@ -42,6 +44,19 @@ fn main() -> ExitCode {
         ),
         Trial::test("soak::growth_is_found", soak::growth_is_found),
     ];
+    #[cfg(unix)]
+    trials.extend([
+        Trial::test(
+            "embedded::refuses_a_second_process_until_the_first_is_killed",
+            twice::a_second_process_is_refused,
+        ),
+        Trial::test("embedded::refuses_a_second_broker_on_its_directory", twice::a_second_broker_is_refused),
+        Trial::test("embedded::survives_its_directory_going_away", twice::a_directory_may_go_away),
+        Trial::ignorable_test(
+            "embedded::refuses_a_directory_without_rights",
+            twice::a_directory_without_rights_is_refused,
+        ),
+    ]);
     trials.extend(bad::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -96,6 +96,13 @@ impl Run {
         Ok(())
     }
 
+    /// A worker whose members run.
+    pub(crate) fn start_ready(&mut self) -> Result<Worker, String> {
+        let mut worker = self.start(0, "publish")?;
+        self.wait_until_ready(&mut worker, 0)?;
+        Ok(worker)
+    }
+
     /// One life in an environment that makes a call fail, and `mark` when it did. It lives on for a while, or ends of its own will.
     pub(crate) fn live_with(&mut self, environment: &[(&str, String)], mark: &Path) -> Result<(), String> {
         let life = self.lives.len();

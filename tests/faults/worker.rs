@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-/// Set for the process that is the worker: `publish`, `drain` or `soak`.
+/// Set for the process that is the worker: `publish`, `drain`, `soak` or `open`.
 pub(crate) const ROLE: &str = "ROPEWAY_FAULTS_ROLE";
 /// The URL of the broker.
 pub(crate) const URL: &str = "ROPEWAY_FAULTS_URL";
@@ -67,6 +67,7 @@ async fn play(role: &str) -> Result<(), Failure> {
     let url = std::env::var(URL)?;
     match role {
         "soak" => load::run(&url).await,
+        "open" => Ok(ropeway_broker::connect(&url).await.map(drop)?),
         _ => run(role, &url).await,
     }
 }
