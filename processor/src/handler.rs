@@ -13,7 +13,7 @@ use std::{fmt, future::Future, marker::PhantomData};
 /// partition the same event comes again, so what it does should bear repeating.
 ///
 /// An error is tried again by policy; [`Undecodable`](crate::Undecodable) as an error is a rejection. A panic is caught and counts as an
-/// error. Each run is a task of its own on the caller's tokio runtime, so computing is fine where that has several threads; what
+/// error. Runs are spread over tasks on the caller's tokio runtime, so computing is fine where that has several threads; what
 /// blocks a thread belongs in `tokio::task::spawn_blocking`. The future is dropped when an attempt takes too long, or some time after [`Context::cancelled`].
 pub trait Handler: Send + Sync + 'static {
     /// Handles one event.

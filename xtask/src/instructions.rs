@@ -31,25 +31,25 @@ const CELLS: &[Cell] = &[
     Cell {
         name: "publish",
         without: None,
-        bound: 7_600,
+        bound: 5_500,
         meaning: "made, published in batches of 256 and acked, on memory:",
     },
     Cell {
         name: "consume_to_ack",
         without: Some("publish"),
-        bound: 2_100,
+        bound: 1_400,
         meaning: "from the log to a consumer and acked, a batch at a time",
     },
     Cell {
         name: "pool",
         without: Some("publish"),
-        bound: 16_000,
+        bound: 7_000,
         meaning: "the same through a processor, with a handler that does nothing and 4,096 keys",
     },
     Cell {
         name: "pool_one_key",
         without: Some("publish"),
-        bound: 30_500,
+        bound: 7_100,
         meaning: "the same, all of one key",
     },
 ];

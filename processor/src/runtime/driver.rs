@@ -1,6 +1,6 @@
 //! The one task that drives a processor: it polls the consumer, starts what may run, collects what is over and gives the acks.
 //!
-//! Everything it decides with is owned by it alone, so there are no locks; handlers run in tasks of their own.
+//! Everything it decides with is owned by it alone, so there are no locks; handlers run in the tasks of its pool.
 //! Not here: what an event of the bus changes (`events.rs`), what follows from a result (`outcome.rs`), shutting down (`drain.rs`).
 
 use super::{

@@ -70,7 +70,6 @@ impl Driver {
             }
             (Err(panic), _) => (Progress::start(), Ended::Failed(Failure::new(FailureClass::Panic, panic))),
         };
-        let turn = work.turn.clone();
         match ended {
             Ended::Done => {
                 if let Step::Handle(plan, _) = &work.step {
@@ -85,7 +84,7 @@ impl Driver {
             }
             Ended::Stopped => self.give_up(ticket),
             // What a cancelled handler returns is no failure: it was told to end.
-            Ended::Failed(_) if turn.reins.cancel.is_cancelled() => self.give_up(ticket),
+            Ended::Failed(_) if work.turn.reins.cancel.is_cancelled() => self.give_up(ticket),
             Ended::Failed(failure) => self.failed(ticket, progress, failure, now),
         }
     }
