@@ -101,7 +101,6 @@ async fn assert_keeps_pace(name: &str, key: fn(&mut StdRng) -> usize) {
         let keys: Vec<usize> = (0..MESSAGES).map(|_| key(&mut random)).collect();
         let (bare, engine) = (bare(&keys, sleep).await, engine(&keys, sleep).await);
         let ratio = bare.as_secs_f64() / engine.as_secs_f64();
-        println!("{name}, {sleep:?}: bare {bare:?}, engine {engine:?}, ratio {ratio:.3}");
         assert!(ratio >= 0.95, "{name}, {sleep:?}: bare {bare:?}, engine {engine:?}, ratio {ratio:.3}");
     }
 }

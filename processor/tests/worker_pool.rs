@@ -231,3 +231,54 @@ async fn a_retry_that_comes_due_after_the_cancel_does_not_spin() {
     let drained = tokio::time::timeout(SECOND * 30, pool.drain(SECOND * 10)).await.unwrap();
     assert_eq!(drained, DrainReport { finished: 0, failed: 0, dropped: 2 });
 }
+
+#[tokio::test(start_paused = true)]
+async fn once_jobs_are_cancelled_nothing_behind_them_is_started() {
+    let pool = pool(PoolSettings { buffer: 100, ..settings() });
+    let began = Arc::new(Mutex::new(0));
+    for _ in 0..40 {
+        let began = began.clone();
+        let job = move |attempt: ropeway_processor::Attempt| {
+            *began.lock().unwrap() += 1;
+            async move {
+                attempt.cancellation.cancelled().await;
+                Ok::<_, BoxError>(())
+            }
+        };
+        pool.submit(1, job).await.unwrap();
+    }
+    let report = pool.drain(SECOND * 10).await;
+    assert_eq!(report, DrainReport { finished: 1, failed: 0, dropped: 39 });
+    assert_eq!(*began.lock().unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_several_threads_no_job_is_lost_and_keys_keep_their_order() {
+    const JOBS: usize = 20_000;
+    const KEYS: usize = 40;
+    let pool = pool(PoolSettings { buffer: 512, concurrency: 16, ..settings() });
+    let last: Arc<Vec<Mutex<usize>>> = Arc::new((0..KEYS).map(|_| Mutex::new(0)).collect());
+    for n in 1..=JOBS {
+        let last = last.clone();
+        let job = move |_| {
+            let last = last.clone();
+            async move {
+                // Held across nothing that waits: two jobs of a key at once would be told by the order below.
+                assert!(*last[n % KEYS].lock().unwrap() < n, "out of order");
+                match n % 7 {
+                    0 => tokio::task::yield_now().await,
+                    1 if n % 1000 == 1 => tokio::time::sleep(Duration::from_millis(1)).await,
+                    _ => {}
+                }
+                let before = std::mem::replace(&mut *last[n % KEYS].lock().unwrap(), n);
+                assert!(before == 0 || before == n - KEYS, "{n} came after {before}");
+                Ok::<_, BoxError>(())
+            }
+        };
+        pool.submit(u32::try_from(n % KEYS).unwrap(), job).await.unwrap();
+    }
+    let report = pool.drain(SECOND * 60).await;
+    assert_eq!((report.failed, report.dropped), (0, 0));
+    assert_eq!(pool.snapshot().finished, JOBS as u64);
+    assert_eq!(pool.snapshot().retried, 0, "no job failed on the way");
+}

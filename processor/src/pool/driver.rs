@@ -127,8 +127,9 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
             self.show();
             if let Some(drain) = &draining {
                 if now >= drain.cancel_at && !self.reins.cancel.is_cancelled() {
-                    self.reins.cancel.cancel();
+                    // In this order, so that a job that ends at once is not followed by the next of its key.
                     self.core.hold();
+                    self.reins.cancel.cancel();
                 }
                 if now >= drain.stop_at {
                     self.reins.stop.cancel();
