@@ -111,6 +111,9 @@ impl TopicSpec {
 /// A group is alive that has a member, or had one within the time that the backend's settings say (7 days by default). What one has not
 /// finished is kept, whatever stands here; only a purge removes that.
 ///
+/// Where that keeps more than the bytes that stand here and a piece, `memory:` and `embedded:` take no more: a publish is answered *not written*
+/// (`Throttled`), and names the group that lags. It goes on when that has finished the oldest piece, or is alive no more.
+///
 /// Messages go in pieces, as the backend stores them, so that a bit more is kept than what stands here. On `memory:` and `embedded:` a piece is a
 /// segment, which has messages of all partitions: at most an eighth of the age, at least 1 s; and at most an eighth of the bytes of the
 /// topic (or 1 MiB, where that is more) or what the setting `segment` says, and what was published at once. A topic has at most 256 of them;

@@ -2,7 +2,7 @@
 
 use super::{
     consumer::GroupConsumer,
-    core::Rules,
+    core::{Quota, Rules},
     engine::{Engine, Lease},
     publish,
     queue::{Cost, Lane},
@@ -71,6 +71,16 @@ impl Embedded {
             dedup: settings.dedup_window.map(|window| (window, settings.dedup_count.max(1))),
             group_expiry: settings.group_expiry,
             segment: settings.segment,
+            quota: if inline {
+                Quota { setting: "max_memory", most: settings.max_memory, min_free: 0, at_once: true }
+            } else {
+                Quota {
+                    setting: "max_disk",
+                    most: settings.max_disk,
+                    min_free: settings.min_free,
+                    at_once: false,
+                }
+            },
         };
         let most = Cost { messages: settings.queue_messages, bytes: settings.queue_bytes };
         let engine = Arc::new(Engine::open(store, settings.clock, rules, most, inline)?);
@@ -170,10 +180,14 @@ impl MessageBroker for Embedded {
     }
 
     fn health(&self) -> Answer<Health> {
-        let answer = self.engine().call(|core, step| core.probe(step));
+        let answer = self.engine().call(|core, step| {
+            core.probe(step)?;
+            Ok(core.shortage())
+        });
         Box::pin(async move {
             match tokio::time::timeout(HEALTH, answer).await {
-                Ok(Ok(())) => Health::Up,
+                Ok(Ok(None)) => Health::Up,
+                Ok(Ok(Some(shortage))) => Health::Degraded(shortage),
                 Ok(Err(error)) => Health::Down(error.to_string()),
                 Err(_) => Health::Down(format!("no answer within {HEALTH:?}")),
             }

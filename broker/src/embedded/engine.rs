@@ -245,12 +245,35 @@ impl Engine {
         }
     }
 
+    /// Measures what the store takes.
+    #[cfg(feature = "embedded")]
+    fn measure(&self) {
+        use ropeway_store::Error as Store;
+        let written = self.core().written();
+        match self.store.usage() {
+            Ok(usage) => self.core().measured(usage, written),
+            Err(Store::Closed) => {}
+            Err(error @ (Store::Io { .. } | Store::Full { .. })) => {
+                tracing::warn!(%error, "what the store takes cannot be measured; it is tried again");
+            }
+            Err(error) => self.core().lose(&store_error(error)),
+        }
+    }
+
     /// Does chores until the broker is closed.
     #[cfg(feature = "embedded")]
     pub(super) fn run_house(&self) {
         let _fall = Fall(self);
-        while let Some((chore, _busy)) = self.house.next() {
-            self.do_chore(chore);
+        let mut short = 0_u32;
+        while let Some((chore, _busy)) = self.house.next(super::housekeeping::PACE) {
+            chore.into_iter().for_each(|chore| self.do_chore(chore));
+            self.measure();
+            let held = self.core().in_memory();
+            short = if held.is_empty() { 0 } else { short.wrapping_add(1) };
+            // What was removed takes room in the journal of the store until all that is in memory beside it is written out.
+            if short % super::housekeeping::RELIEF == 1 {
+                held.into_iter().for_each(|log| self.do_chore(Chore::Flush(log)));
+            }
         }
     }
 

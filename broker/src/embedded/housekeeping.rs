@@ -1,4 +1,4 @@
-//! What takes the disk a while and nobody waits for: making, flushing and dropping keyspaces.
+//! What takes the disk a while and nobody waits for: making, flushing and dropping keyspaces, and measuring what is taken.
 //!
 //! The core asks for it in a step; it is done once that step is committed. `embedded:` has a thread for it; for `memory:` it is done by who runs
 //! the step.
@@ -7,10 +7,20 @@
 use super::core::{Life, open_segment};
 use crate::Result;
 use ropeway_store::{Error, KeyValue, Keyspace};
+#[cfg(feature = "embedded")]
+use std::time::Duration;
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
+
+/// Of how many times that there is too little room it is tried once to get some.
+#[cfg(feature = "embedded")]
+pub(super) const RELIEF: u32 = 10;
+
+/// How often it is measured what the store takes, or after each chore.
+#[cfg(feature = "embedded")]
+pub(super) const PACE: Duration = Duration::from_secs(1);
 
 /// Something to be done.
 #[derive(Debug)]
@@ -87,20 +97,20 @@ impl Housekeeping {
         self.changed.notify_all();
     }
 
-    /// Waits for the next chore, or for the end.
+    /// The next chore, where one comes within a time, and who does it; `None` at the end.
     #[cfg(feature = "embedded")]
-    pub(super) fn next(&self) -> Option<(Chore, Busy<'_>)> {
+    pub(super) fn next(&self, within: Duration) -> Option<(Option<Chore>, Busy<'_>)> {
         let mut state = self.state();
-        loop {
-            if state.ended {
-                return None;
-            }
-            if let Some(chore) = state.urgent.pop_front().or_else(|| state.others.pop_front()) {
-                state.busy = true;
-                return Some((chore, Busy(self)));
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if state.urgent.is_empty() && state.others.is_empty() && !state.ended {
+            let waited = self.changed.wait_timeout(state, within);
+            state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         }
+        if state.ended {
+            return None;
+        }
+        let chore = state.urgent.pop_front().or_else(|| state.others.pop_front());
+        state.busy = true;
+        Some((chore, Busy(self)))
     }
 
     /// Nothing more is done. What is being done is waited for, as long as the disk takes for one keyspace.

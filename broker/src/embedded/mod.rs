@@ -9,6 +9,8 @@
 //! | `dedup_count` | `1000000` | how many ids are remembered at the most |
 //! | `segment` | `64MiB` | how large a segment of a topic gets: retention removes whole ones |
 //! | `group_expiry` | `7d` | for how long a group without members holds retention back |
+//! | `max_disk`, `min_free` (not for `memory:`) | `10GiB`, `256MiB` | what the directory may take, and what must stay free; beyond, publishing is answered *not written* (`Throttled`) |
+//! | `max_memory` (only for `memory:`) | `1GiB` | the same for messages in memory |
 //! | `queue_messages`, `queue_bytes` | `65536`, `64MiB` | what may wait to be written; more is answered *not written* (`Throttled`) |
 //!
 //! What a clock that is set back or forward does and does not change is told in `time.rs`.

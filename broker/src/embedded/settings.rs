@@ -40,6 +40,15 @@ pub struct EmbeddedSettings {
     /// The most bytes of a segment, unless what a topic holds or may hold would make too many of them. A topic's messages lie in segments, and
     /// retention removes whole ones. Default: 64 MiB.
     pub segment: u64,
+    /// Bytes that `embedded:` may take on the disk. At that, publishing is answered *not written* (`Throttled`), until there is room again. Default:
+    /// 10 GiB.
+    pub max_disk: u64,
+    /// Bytes that must stay free on the file system of `embedded:`, for acks, and for removing. At that, publishing is answered *not written*
+    /// (`Throttled`), until there is room again; at half of it, delayed messages that are due wait as well. Default: 256 MiB.
+    pub min_free: u64,
+    /// Bytes of keys and values that `memory:` may take. At that, publishing is answered *not written* (`Throttled`), until there is room again.
+    /// Default: 1 GiB.
+    pub max_memory: u64,
     /// What tells the time. Default: the machine's clock. No parameter.
     pub clock: Arc<dyn Clock>,
 }
@@ -56,6 +65,9 @@ impl Default for EmbeddedSettings {
             queue_bytes: 64 * 1024 * 1024,
             group_expiry: Duration::from_secs(7 * 24 * 3600),
             segment: 64 * 1024 * 1024,
+            max_disk: 10 * 1024 * 1024 * 1024,
+            min_free: 256 * 1024 * 1024,
+            max_memory: 1024 * 1024 * 1024,
             clock: Arc::new(SystemClock::default()),
         }
     }
@@ -66,7 +78,9 @@ impl EmbeddedSettings {
     pub(super) fn of_url(url: &BrokerUrl, durable: bool) -> Result<Self> {
         let mut known = COMMON.to_vec();
         if durable {
-            known.push("durability");
+            known.extend(["durability", "max_disk", "min_free"]);
+        } else {
+            known.push("max_memory");
         }
         known.sort_unstable();
         url.allow(&known)?;
@@ -104,7 +118,14 @@ impl EmbeddedSettings {
         settings.publish_deadline = duration("publish_deadline")?.unwrap_or(settings.publish_deadline);
         settings.dedup_window = duration("dedup_window")?;
         settings.group_expiry = duration("group_expiry")?.unwrap_or(settings.group_expiry);
-        settings.segment = bytes("segment", 64 * 1024 * 1024)? as u64;
+        for (name, setting) in [
+            ("segment", &mut settings.segment),
+            ("max_disk", &mut settings.max_disk),
+            ("min_free", &mut settings.min_free),
+            ("max_memory", &mut settings.max_memory),
+        ] {
+            *setting = bytes(name, usize::try_from(*setting).unwrap_or(usize::MAX))? as u64;
+        }
         Ok(settings)
     }
 }
@@ -169,6 +190,15 @@ mod tests {
             let name = bad.split(['?', '=']).nth(1).unwrap();
             assert!(error.to_string().contains(name), "{error}");
         }
-        assert!(EmbeddedSettings::of_url(&url("memory:?durability=power_loss"), false).is_err());
+        for wrong in ["durability=power_loss", "max_disk=1GiB", "min_free=1GiB"] {
+            assert!(EmbeddedSettings::of_url(&url(&format!("memory:?{wrong}")), false).is_err());
+        }
+        assert!(EmbeddedSettings::of_url(&url("embedded:./x?max_memory=1GiB"), true).is_err());
+        let text = "embedded:./x?segment=1MiB&max_disk=2GiB&min_free=1kB&group_expiry=1h";
+        let settings = EmbeddedSettings::of_url(&url(text), true).unwrap();
+        assert_eq!((settings.segment, settings.max_disk, settings.min_free), (1 << 20, 2 << 30, 1000));
+        assert_eq!(settings.group_expiry, Duration::from_secs(3600));
+        let settings = EmbeddedSettings::of_url(&url("memory:?max_memory=5MiB"), false).unwrap();
+        assert_eq!(settings.max_memory, 5 << 20);
     }
 }

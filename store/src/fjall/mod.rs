@@ -343,7 +343,9 @@ impl KeyValue for FjallStore {
         // This waits for the disk, and holds up nobody but who closes the store.
         let open = self.inner.read();
         let open = open.as_ref().ok_or(Error::Closed)?;
-        self.inner.write_out(open, &open.tree(keyspace)?)
+        self.inner.write_out(open, &open.tree(keyspace)?)?;
+        // Each commit puts its number there, which would keep every journal.
+        self.inner.write_out(open, &open.commits)
     }
 
     fn usage(&self) -> Result<Usage> {

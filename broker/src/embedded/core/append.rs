@@ -114,7 +114,7 @@ impl Core {
         error.clone().during(format!("publish to topic {topic:?}")).on(self.rules.backend)
     }
 
-    fn admit(&self, step: &mut Step, to: &Target) -> Result<Admitted> {
+    fn admit(&mut self, step: &mut Step, to: &Target) -> Result<Admitted> {
         self.writable()?;
         let topic = self.topic(&to.topic)?;
         if let Some(partition) = to.partition
@@ -122,7 +122,7 @@ impl Core {
         {
             return Err(super::no_partition(&to.topic, partition, topic.count()));
         }
-        let rules = &self.rules;
+        let (life, rules) = (topic.life, &self.rules);
         let durability = to.at_least.map_or(rules.durability, |least| least.max(rules.durability));
         if durability > rules.possible {
             return Err(Error::new(
@@ -134,8 +134,10 @@ impl Core {
                 ),
             ));
         }
+        self.check_room(step)?;
+        self.check_bound(step, life)?;
         step.at_least(stored_as(durability));
-        Ok(Admitted { life: topic.life, partition: to.partition, durability })
+        Ok(Admitted { life, partition: to.partition, durability })
     }
 
     /// Puts a message that was checked into its place; `known`: what [`Self::remembered`] found.

@@ -27,6 +27,13 @@ pub(super) struct GroupState {
     pub(super) last_seen: Steady,
 }
 
+impl GroupState {
+    /// What it has of the partitions of a topic.
+    pub(super) fn shares_of(&self, topic: &Topic) -> impl Iterator<Item = ShareId> {
+        self.shares.range((topic.clone(), 0)..=(topic.clone(), u32::MAX)).map(|(_, id)| *id)
+    }
+}
+
 /// A member of a group.
 #[derive(Debug)]
 pub(super) struct Member {

@@ -20,6 +20,7 @@ mod member;
 mod migrate;
 mod recover;
 mod retention;
+mod room;
 mod search;
 mod segments;
 mod step;
@@ -33,6 +34,7 @@ mod tests;
 pub(super) use append::{Verdict, stored_as};
 pub(super) use cursors::Settled;
 pub(super) use delivery::{Next, Plan};
+pub(super) use room::Quota;
 pub(super) use segments::open_segment;
 pub(super) use step::Step;
 pub(super) use timers::Due;
@@ -45,6 +47,7 @@ use super::{
 use crate::{Durability, Error, ErrorKind, Group, Result, Statistics, Timestamp, Topic};
 use bytes::Bytes;
 use member::{GroupState, Member, ReaderState, Share, Told};
+use room::Room;
 use ropeway_store::{KeyValue, Keyspace};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -83,6 +86,7 @@ pub(super) struct Rules {
     pub(super) group_expiry: Duration,
     /// The most bytes of a segment.
     pub(super) segment: u64,
+    pub(super) quota: Quota,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +124,7 @@ pub(super) struct Core {
     /// How many ids are remembered.
     remembered: u64,
     statistics: Statistics,
+    room: Room,
     poisoned: Option<Error>,
     closed: bool,
     /// The due time that waiting consumers know of, where they keep the timers.
@@ -195,8 +200,11 @@ impl Core {
         while let Some(life) = self.delays.pop(step.time_of_day) {
             lives.push(life);
         }
+        let wait = self.is_critical();
         for life in lives {
-            if let Err(error) = self.move_due(step, life) {
+            if wait {
+                self.delays.set(life, step.time_of_day + AGAIN);
+            } else if let Err(error) = self.move_due(step, life) {
                 tracing::error!(%error, "delayed messages cannot be moved; it is tried again");
                 self.delays.set(life, step.time_of_day + AGAIN);
             }
@@ -268,6 +276,7 @@ impl Core {
             }
         }
         self.mark(step);
+        step.bytes = step.batch.bytes() as u64;
     }
 
     /// Stores what time it is, so that steady time goes on from here when the broker is opened next.
@@ -287,6 +296,7 @@ impl Core {
     /// Makes visible what was committed; answers whom to wake.
     pub(super) fn apply(&mut self, step: &mut Step) -> Vec<Waker> {
         self.statistics.published += std::mem::take(&mut step.published);
+        self.room.written += std::mem::take(&mut step.bytes);
         let mut wake = Vec::new();
         for (life, partition) in std::mem::take(&mut step.touched) {
             self.show(life, partition, &mut wake);
@@ -303,22 +313,23 @@ impl Core {
 
     /// A commit failed: nothing of the step is shown, and nothing is written any more.
     pub(super) fn poison(&mut self, step: &mut Step, error: &Error) -> Vec<Waker> {
-        if self.poisoned.is_none() {
-            tracing::error!(%error, "a commit failed: the embedded broker refuses all writes until it is opened again");
-            self.poisoned = Some(
-                Error::new(
-                    ErrorKind::Unavailable,
-                    "a commit to the disk failed, so nothing is written any more; close the broker and open it again to recover",
-                )
-                .on(self.rules.backend)
-                .caused_by(error.clone()),
-            );
-        }
+        self.refuse_writes("a commit to the disk failed", error);
         self.statistics.unknown += std::mem::take(&mut step.published);
         step.touched.clear();
         // What was taken away is gone, and consumers that end are told so; nobody gets anything.
         step.told.retain(|(_, told)| matches!(told, Told::Event(_) | Told::Over));
         self.apply(step)
+    }
+
+    fn refuse_writes(&mut self, why: &'static str, error: &Error) {
+        if self.poisoned.is_none() {
+            tracing::error!(%error, "{why}: the embedded broker refuses all writes until it is opened again");
+            let text = format!(
+                "{why}, so nothing is written any more; close the broker and open it again to recover"
+            );
+            let refused = Error::new(ErrorKind::Unavailable, text).on(self.rules.backend);
+            self.poisoned = Some(refused.caused_by(error.clone()));
+        }
     }
 
     /// Shows a partition's new messages to who waits for them.

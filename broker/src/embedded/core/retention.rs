@@ -4,7 +4,7 @@
 //! of it is purged, so that its room comes back.
 //! Not here: when a segment ends (`segments.rs`).
 
-use super::{Core, Life, ShareId, Step, stored_as, timers::Timer};
+use super::{Core, Life, ShareId, Step, member::GroupState, stored_as, timers::Timer, topic::TopicState};
 use crate::{
     Result, Start, Topic,
     embedded::{housekeeping::Chore, state::segment_key, time::Steady},
@@ -19,7 +19,7 @@ enum Kept {
     /// Nothing is to go, or it is the last one; when to look again.
     Wanted(Option<Steady>),
     /// It would go, but a live group has not finished it.
-    Held,
+    Held(ShareId),
 }
 
 impl Core {
@@ -67,13 +67,20 @@ impl Core {
 
     /// Removes the segments that may go.
     pub(super) fn trim(&mut self, step: &mut Step, life: Life) {
+        let mut held = None;
         let again = loop {
             match self.keeps(step.now, life) {
                 None => self.drop_oldest(step, life),
                 Some(Kept::Wanted(again)) => break again,
-                Some(Kept::Held) => break Some(step.now + PACE),
+                Some(Kept::Held(share)) => {
+                    held = Some(share);
+                    break Some(step.now + PACE);
+                }
             }
         };
+        if let Some(topic) = self.topics.get_mut(&life) {
+            topic.held_by = held;
+        }
         if let Some(again) = again {
             self.timers.set_by(Timer::Retention(life), again);
         }
@@ -95,23 +102,37 @@ impl Core {
         if !much && due.is_none_or(|due| due > now) {
             return Some(Kept::Wanted(due));
         }
-        self.holder(now, life, ends).map(|_| Kept::Held)
+        self.holder(now, life).map(Kept::Held)
     }
 
-    /// What a live group has of a partition and not finished before `ends`.
-    fn holder(&self, now: Steady, life: Life, ends: impl Fn(u32) -> u64) -> Option<ShareId> {
+    /// What a live group has of a partition whose part of the oldest segment it has not finished.
+    fn holder(&self, now: Steady, life: Life) -> Option<ShareId> {
         let topic = self.topics.get(&life)?;
-        let range = (topic.topic.clone(), 0)..=(topic.topic.clone(), u32::MAX);
-        let live = self.groups.values().filter(|group| {
-            !group.members.is_empty() || now.since(group.last_seen) < self.rules.group_expiry
-        });
-        live.flat_map(|group| group.shares.range(range.clone())).map(|(_, id)| *id).find(|id| {
-            let Some(share) = self.shares.get(id) else { return false };
-            let Some(part) = topic.partition(share.partition) else { return false };
-            let position = share.window.as_ref().map(crate::AckWindow::position);
-            let position = position.filter(|position| position.0 == life);
-            position.is_some_and(|position| position.1.max(part.low) < ends(share.partition))
-        })
+        let live = self.groups.values().filter(|group| self.is_live(now, group));
+        live.flat_map(|group| group.shares_of(&topic.topic)).find(|share| self.is_behind(topic, *share))
+    }
+
+    /// Whether this still keeps the oldest segment.
+    pub(super) fn holds(&self, now: Steady, life: Life, share: ShareId) -> bool {
+        let group = self.shares.get(&share).and_then(|share| self.groups.get(&share.group));
+        let topic = self.topics.get(&life);
+        group.is_some_and(|group| self.is_live(now, group))
+            && topic.is_some_and(|topic| self.is_behind(topic, share))
+    }
+
+    fn is_live(&self, now: Steady, group: &GroupState) -> bool {
+        !group.members.is_empty() || now.since(group.last_seen) < self.rules.group_expiry
+    }
+
+    /// Whether a group has not finished a partition's part of the oldest segment.
+    fn is_behind(&self, topic: &TopicState, share: ShareId) -> bool {
+        let Some(share) = self.shares.get(&share) else { return false };
+        let Some((part, next)) = topic.partition(share.partition).zip(topic.segments.second()) else {
+            return false;
+        };
+        let position = share.window.as_ref().map(crate::AckWindow::position);
+        let position = position.filter(|position| position.0 == topic.life);
+        position.is_some_and(|position| position.1.max(part.low) < next.base(share.partition))
     }
 
     fn drop_oldest(&mut self, step: &mut Step, life: Life) {

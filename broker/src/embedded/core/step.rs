@@ -39,6 +39,8 @@ pub(in crate::embedded) struct Step {
     pub(super) seen: HashSet<(Life, MessageId)>,
     /// Delayed messages taken back by this step, by their place.
     pub(super) cancelled: HashSet<Bytes>,
+    /// How many bytes it writes.
+    pub(super) bytes: u64,
     /// How many messages it writes.
     pub(in crate::embedded) published: u64,
     /// Ids forgotten by this step, by their `forget_key`.
@@ -62,6 +64,7 @@ impl Step {
             told: Vec::new(),
             seen: HashSet::new(),
             cancelled: HashSet::new(),
+            bytes: 0,
             published: 0,
             forgotten: HashSet::new(),
             chores: Vec::new(),

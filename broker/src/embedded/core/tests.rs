@@ -2,7 +2,7 @@
 //!
 //! Not here: what a user sees of the broker (`embedded/tests`), what every backend promises (`conformance/`).
 
-use super::{Core, MemberId, Next, Rules, Step, Verdict};
+use super::{Core, MemberId, Next, Quota, Rules, Step, Verdict};
 use crate::{
     Bound, Durability, ErrorKind, Event, GoneReason, Group, Message, Owned, Position, Subscription, Target,
     Timestamp, Topic, TopicSpec,
@@ -14,6 +14,7 @@ use crate::{
 use ropeway_store::{KeyValue, MemoryStore};
 use std::{sync::Arc, task::Waker, time::Duration};
 
+mod room;
 mod segments;
 
 struct Bench {
@@ -43,6 +44,7 @@ fn rules() -> Rules {
         dedup: None,
         group_expiry: Duration::from_secs(3600),
         segment: 1 << 20,
+        quota: Quota { setting: "max_disk", most: u64::MAX, min_free: 0, at_once: false },
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct TopicState {
     pub(super) retention: Retention,
     pub(super) segments: Segments,
     pub(super) partitions: Vec<PartitionState>,
+    /// What a live group has of a partition and did not finish, so that the oldest segment stays that should go.
+    pub(super) held_by: Option<ShareId>,
     /// How many messages wait for their time.
     pub(super) delayed: u64,
     pub(super) delay_seq: u64,

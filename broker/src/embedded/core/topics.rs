@@ -88,6 +88,7 @@ impl Core {
                 life,
                 retention: spec.retention,
                 segments,
+                held_by: None,
                 partitions: (0..spec.partitions).map(|_| PartitionState::default()).collect(),
                 delayed: 0,
                 delay_seq: 0,

@@ -1,7 +1,11 @@
-//! Segments on a disk: they are made and removed behind the back of who publishes, and a restart finds those that there are.
+//! Segments on a disk: they are made and removed behind the back of who publishes, and a restart finds those that there are. What the disk may
+//! take is bounded.
 
 use super::support::*;
-use crate::{Embedded, EmbeddedSettings, Event, MessageBroker, Position, Retention, Start, Topic, TopicSpec};
+use crate::{
+    Durability, Embedded, EmbeddedSettings, Error, ErrorKind, Event, Health, MessageBroker, Position,
+    Published, Retention, Start, Topic, TopicSpec,
+};
 use std::{path::Path, sync::Arc, time::Duration};
 
 const KIB: u64 = 1024;
@@ -57,4 +61,67 @@ async fn segments_come_and_go_on_the_disk_and_a_restart_goes_on_with_them() {
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("nothing is left of a deleted topic");
+}
+
+/// Publishes until it is refused for want of room, and answers why.
+async fn fill(broker: &Embedded, topic: &Topic, payload: &str) -> Error {
+    let refused = async {
+        loop {
+            let outcomes = broker.publish(&topic.into(), vec![text(payload); 64]).await;
+            let failed = outcomes.0.into_iter().find_map(|published| match published {
+                Published::Acked { .. } => None,
+                Published::NotWritten(failed) => Some(failed),
+                unknown => panic!("{unknown:?}"),
+            });
+            if let Some(failed) = failed {
+                assert_eq!(failed.message.payload.as_deref(), Some(payload.as_bytes()), "given back");
+                return failed.error;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("the disk is bounded")
+}
+
+#[tokio::test]
+async fn a_directory_that_takes_all_it_may_refuses_to_publish_and_recovers_when_room_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = EmbeddedSettings {
+        max_disk: 100 * KIB * KIB,
+        durability: Durability::ProcessCrash,
+        ..EmbeddedSettings::default()
+    };
+    let broker = Embedded::open(dir.path(), settings).unwrap();
+    let (orders, others) = (make(&broker, "orders", 1).await, make(&broker, "others", 1).await);
+    let mut consumer = subscribe(&broker, |_| (), "g", &[&orders]).await;
+    let error = fill(&broker, &orders, &"x".repeat(16 * 1024)).await;
+    assert_eq!(error.kind(), ErrorKind::Throttled);
+    assert!(error.to_string().contains("`max_disk` allows 104857600"), "{error}");
+    let health = broker.health().await;
+    assert!(matches!(&health, Health::Degraded(why) if why.contains("max_disk")), "{health:?}");
+    assigned(&mut *consumer).await;
+    let (of, got) = batch(&mut *consumer).await;
+    let done: Vec<Position> = got.iter().map(|(position, _)| *position).collect();
+    consumer.control().ack(&of, &done).unwrap();
+    assert!(consumer.control().flush().await.is_empty(), "acks are stored");
+    drop(consumer);
+    broker.admin().delete_topic(&orders).await.unwrap();
+    let works = async {
+        while !broker.publish(&(&others).into(), vec![text("x")]).await.all_acked() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, works).await.expect("room came back");
+    assert_eq!(broker.health().await, Health::Up);
+}
+
+#[tokio::test]
+async fn what_must_stay_free_on_the_file_system_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = EmbeddedSettings { min_free: u64::MAX / 2, ..EmbeddedSettings::default() };
+    let broker = Embedded::open(dir.path(), settings).unwrap();
+    let orders = make(&broker, "orders", 1).await;
+    let error = fill(&broker, &orders, "x").await;
+    assert_eq!(error.kind(), ErrorKind::Throttled);
+    assert!(error.to_string().contains("`min_free`"), "{error}");
+    broker.admin().delete_topic(&orders).await.unwrap();
 }

@@ -6,10 +6,10 @@ use ropeway_store::{Direction, Durability as Stored, Keyspace, Limit, Page, Purp
 use std::sync::Mutex;
 
 /// Bytes of a message of these tests, as it is stored.
-const STORED: u64 = 100;
+pub(super) const STORED: u64 = 100;
 const SECOND: Duration = Duration::from_secs(1);
 
-fn message(number: u64) -> Message {
+pub(super) fn message(number: u64) -> Message {
     let mut payload = number.to_be_bytes().to_vec();
     payload.resize(STORED as usize - 34, 0);
     Message::builder().payload(payload).build()
@@ -19,7 +19,7 @@ fn number(message: &Message) -> u64 {
     u64::from_be_bytes(message.payload.as_ref().unwrap()[..8].try_into().unwrap())
 }
 
-fn spec(partitions: u32, age: Option<u64>, bytes: Option<u64>) -> TopicSpec {
+pub(super) fn spec(partitions: u32, age: Option<u64>, bytes: Option<u64>) -> TopicSpec {
     TopicSpec {
         partitions,
         retention: Retention { age: age.map(Duration::from_secs), bytes, compact: false },
@@ -27,7 +27,7 @@ fn spec(partitions: u32, age: Option<u64>, bytes: Option<u64>) -> TopicSpec {
 }
 
 /// A topic whose segments have 10 messages.
-fn bench(spec: TopicSpec) -> Bench {
+pub(super) fn bench(spec: TopicSpec) -> Bench {
     bench_over(Arc::new(MemoryStore::new()), spec)
 }
 
@@ -39,7 +39,7 @@ fn bench_over(store: Arc<dyn KeyValue>, spec: TopicSpec) -> Bench {
 
 impl Bench {
     /// Publishes one message after the other; each is its number.
-    fn publish_each(&mut self, partition: u32, numbers: std::ops::Range<u64>) {
+    pub(super) fn publish_each(&mut self, partition: u32, numbers: std::ops::Range<u64>) {
         for number in numbers {
             self.publish_all(partition, &[message(number)]);
         }
@@ -51,7 +51,7 @@ impl Bench {
         assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Placed { .. })), "{verdicts:?}");
     }
 
-    fn range(&self, partition: usize) -> (u64, u64) {
+    pub(super) fn range(&self, partition: usize) -> (u64, u64) {
         let info = self.core.describe_topic(&topic()).unwrap();
         (info.partitions[partition].low.1, info.partitions[partition].end.1)
     }
@@ -66,7 +66,7 @@ impl Bench {
         self.core.topics.values().next().unwrap().segments.keyspaces().len()
     }
 
-    fn tick(&mut self, time: Duration) {
+    pub(super) fn tick(&mut self, time: Duration) {
         self.pass(time);
         self.step(|_, _| ());
     }
@@ -100,7 +100,7 @@ impl Bench {
     }
 
     /// All that the group gets now, acked; and the gaps it was told.
-    fn consume(&mut self, member: MemberId) -> (usize, usize) {
+    pub(super) fn consume(&mut self, member: MemberId) -> (usize, usize) {
         let (mut messages, mut gaps) = (0, 0);
         while let Some(event) = self.poll(member) {
             match event {
@@ -231,7 +231,7 @@ fn what_a_live_group_has_not_finished_stays_until_it_has_or_is_gone() {
     for expires in [false, true] {
         let mut bench = bench(spec(2, Some(10), Some(STORED)));
         let member = bench.join(|_| ());
-        bench.publish_each(0, 0..35);
+        bench.publish_all(0, &(0..35).map(message).collect::<Vec<_>>());
         bench.tick(SECOND * 100);
         bench.tick(SECOND * 100);
         assert_eq!(bench.range(0).0, 0);

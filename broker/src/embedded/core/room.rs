@@ -1,0 +1,165 @@
+//! How much room there is: what the store takes against what it may, and topics that are at their bound because a live group lags.
+//!
+//! Only publishing is refused: acks, forwards that only ack, purges and deletes are small, and make room. Where even those have little left,
+//! delayed messages that are due wait as well. It all goes on by itself when room is there.
+//! Not here: what is removed (`retention.rs`), who measures (`housekeeping.rs`).
+
+use super::{Core, Life, ShareId, Step, segments::segment_bytes, store_error, topic::TopicState};
+use crate::{Error, ErrorKind, Result};
+#[cfg(feature = "embedded")]
+use ropeway_store::Keyspace;
+use ropeway_store::Usage;
+
+/// What the store may take.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::embedded) struct Quota {
+    /// The name of the setting.
+    pub(in crate::embedded) setting: &'static str,
+    /// Bytes that it may take.
+    pub(in crate::embedded) most: u64,
+    /// Bytes that must stay free on the file system.
+    pub(in crate::embedded) min_free: u64,
+    /// It is cheap to measure, so that is done when it seems to be too much; else housekeeping measures.
+    pub(in crate::embedded) at_once: bool,
+}
+
+/// What the store takes, as far as is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    measured: Usage,
+    /// What was written when that was measured.
+    since: u64,
+    /// Bytes that were written since the broker was opened.
+    pub(super) written: u64,
+}
+
+impl Room {
+    pub(super) const fn new(measured: Usage) -> Self {
+        Self { measured, since: 0, written: 0 }
+    }
+
+    /// Why nothing more may be published, if so. `more`: what is about to be written.
+    fn short(&self, quota: &Quota, more: u64) -> Option<String> {
+        let new = self.written.saturating_sub(self.since).saturating_add(more);
+        let taken = self.measured.bytes.saturating_add(new);
+        if taken > quota.most {
+            return Some(format!(
+                "{taken} bytes are taken, and `{}` allows {}; purge or delete what is not needed, or allow more",
+                quota.setting, quota.most
+            ));
+        }
+        let free = self.measured.free?.saturating_sub(new);
+        (free < quota.min_free).then(|| {
+            format!(
+                "the file system has {free} bytes left, and `min_free` keeps {} for acks and for removing; make room on it",
+                quota.min_free
+            )
+        })
+    }
+}
+
+impl Core {
+    /// What was written so far: [`Self::measured`] wants it, as it was before measuring.
+    #[cfg(feature = "embedded")]
+    pub(in crate::embedded) const fn written(&self) -> u64 {
+        self.room.written
+    }
+
+    /// The store was measured, when that much was written.
+    pub(in crate::embedded) const fn measured(&mut self, usage: Usage, written: u64) {
+        (self.room.measured, self.room.since) = (usage, written);
+    }
+
+    /// The keyspaces that are written to, where there is no room.
+    #[cfg(feature = "embedded")]
+    pub(in crate::embedded) fn in_memory(&self) -> Vec<Keyspace> {
+        if self.room.short(&self.rules.quota, 0).is_none() {
+            return Vec::new();
+        }
+        let logs = self.topics.values().map(|topic| topic.segments.active());
+        logs.chain([self.spaces.state, self.spaces.schedule]).chain(self.spaces.dedup).collect()
+    }
+
+    /// The store has lost what it keeps: nothing is written any more.
+    #[cfg(feature = "embedded")]
+    pub(in crate::embedded) fn lose(&mut self, error: &Error) {
+        self.refuse_writes("the store cannot be used any more", error);
+    }
+
+    /// Less than half is left of what is kept free: what can wait does.
+    pub(super) fn is_critical(&self) -> bool {
+        let half = self.rules.quota.min_free / 2;
+        let new = self.room.written.saturating_sub(self.room.since);
+        self.room.measured.free.is_some_and(|free| free.saturating_sub(new) < half)
+    }
+
+    /// Refuses to publish where there is no room.
+    pub(super) fn check_room(&mut self, step: &Step) -> Result<()> {
+        let quota = self.rules.quota;
+        let more = step.batch.bytes() as u64;
+        if self.room.short(&quota, more).is_none() {
+            return Ok(());
+        }
+        if quota.at_once {
+            self.measured(self.store.usage().map_err(store_error)?, self.room.written);
+        }
+        let short = self.room.short(&quota, more);
+        short.map_or(Ok(()), |why| Err(Error::new(ErrorKind::Throttled, why)))
+    }
+
+    /// Refuses to publish to a topic that is at its bound, where a live group has not finished what would go.
+    pub(super) fn check_bound(&mut self, step: &mut Step, life: Life) -> Result<()> {
+        let most = self.rules.segment;
+        let Some(topic) = self.topics.get(&life).filter(|topic| topic.is_full(most)) else { return Ok(()) };
+        // As long as one that was found holds it back, no other is looked for.
+        if topic.held_by.is_none_or(|share| !self.holds(step.now, life, share)) {
+            self.trim(step, life);
+        }
+        let Some(topic) = self.topics.get(&life).filter(|topic| topic.is_full(most)) else { return Ok(()) };
+        let Some(why) = topic.held_by.and_then(|share| self.lagging(topic, share)) else { return Ok(()) };
+        Err(Error::new(ErrorKind::Throttled, why))
+    }
+
+    /// Who lags how far, and what can be done.
+    fn lagging(&self, topic: &TopicState, share: ShareId) -> Option<String> {
+        let group = &self.shares.get(&share)?.group;
+        let shares = self.groups.get(group)?.shares_of(&topic.topic);
+        let lag: u64 = shares
+            .filter_map(|id| {
+                let share = self.shares.get(&id)?;
+                let part = topic.partition(share.partition)?;
+                let position = share.window.as_ref()?.position();
+                let from = if position.0 == topic.life { position.1.max(part.low) } else { part.low };
+                Some(part.next.saturating_sub(from))
+            })
+            .sum();
+        Some(format!(
+            "topic {:?} holds {} bytes and may hold {}, and group {group:?} has not finished {lag} messages of it; let it catch up, or seek or delete it",
+            topic.topic,
+            topic.segments.bytes(),
+            topic.bound()?,
+        ))
+    }
+
+    /// What does not work for want of room, if anything.
+    pub(in crate::embedded) fn shortage(&self) -> Option<String> {
+        let room = self.room.short(&self.rules.quota, 0);
+        let full = self.topics.values().filter(|topic| topic.is_full(self.rules.segment));
+        let mut held: Vec<String> =
+            full.filter_map(|topic| self.lagging(topic, topic.held_by?)).chain(room).collect();
+        held.sort();
+        let others = held.len().saturating_sub(1);
+        let first = held.into_iter().next()?;
+        let more = if others > 0 { format!("; and {others} more of that kind") } else { String::new() };
+        Some(format!("publishing is refused: {first}{more}"))
+    }
+}
+
+impl TopicState {
+    /// It holds its bound and a segment more.
+    fn is_full(&self, most: u64) -> bool {
+        let bytes = self.segments.bytes();
+        self.bound()
+            .is_some_and(|bound| bytes >= bound.saturating_add(segment_bytes(most, Some(bound), bytes)))
+    }
+}
