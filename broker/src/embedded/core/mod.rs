@@ -427,6 +427,7 @@ impl Core {
             "the embedded broker has panicked, which is a defect; open it again to recover",
         )
         .on(self.rules.backend);
+        self.making.clear();
         let mut wake = Vec::new();
         for member in self.members.values_mut() {
             for id in member.owned.values() {

@@ -56,6 +56,7 @@ impl Core {
         }
         let Some(topic) = self.topics.get_mut(&life) else { return };
         topic.flush_sealed(step);
+        topic.segments.retry();
         let purged = topic.is_purged();
         self.rotate(step, life, purged);
         self.trim(step, life);

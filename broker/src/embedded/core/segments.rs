@@ -55,7 +55,7 @@ enum Ahead {
     /// It is being made.
     Asked,
     Ready(Keyspace),
-    /// It could not be made; that is tried again.
+    /// It could not be made; that is tried again after a while, not with each step.
     Failed,
 }
 
@@ -92,6 +92,13 @@ impl Segments {
     fn of(list: VecDeque<Segment>, log: Keyspace) -> Self {
         let newest = Steady::default();
         Self { list, log, ahead: Ahead::None, taken: 0, noted: 0, oldest: None, newest }
+    }
+
+    /// What failed may be tried again.
+    pub(super) fn retry(&mut self) {
+        if self.ahead == Ahead::Failed {
+            self.ahead = Ahead::None;
+        }
     }
 
     /// When the last one is to end at the latest, where it has something and there is such a time.
@@ -252,11 +259,11 @@ impl Core {
                 topic.flush_sealed(step);
                 return true;
             }
-            Ahead::None | Ahead::Failed if wanted || bytes >= size - size / 4 => {
+            Ahead::None if wanted || bytes >= size - size / 4 => {
                 segments.ahead = Ahead::Asked;
                 step.chores.push(Chore::Open { life, number: segments.next_number() });
             }
-            Ahead::None | Ahead::Failed | Ahead::Asked | Ahead::Ready(_) => {}
+            Ahead::None | Ahead::Asked | Ahead::Ready(_) | Ahead::Failed => {}
         }
         false
     }

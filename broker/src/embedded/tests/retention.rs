@@ -125,3 +125,27 @@ async fn what_must_stay_free_on_the_file_system_stays() {
     assert!(error.to_string().contains("`min_free`"), "{error}");
     broker.admin().delete_topic(&orders).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_directory_that_is_gone_is_written_to_no_more_and_that_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let (dir, aside) = (place.path().join("data"), place.path().join("aside"));
+    let broker = open(&dir);
+    let orders = make(&broker, "orders", 1).await;
+    publish(&broker, &orders, 0, &["a"]).await;
+    std::fs::rename(&dir, &aside).unwrap();
+    let told = async {
+        loop {
+            if let Health::Down(why) = broker.health().await {
+                break why;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let why = tokio::time::timeout(PATIENCE, told).await.expect("it is noticed");
+    assert!(why.contains("open it again"), "{why}");
+    let outcomes = broker.publish(&(&orders).into(), vec![text("b")]).await;
+    let Published::NotWritten(failed) = &outcomes.0[0] else { panic!("{outcomes:?}") };
+    let cause = std::error::Error::source(&failed.error).unwrap();
+    assert!(cause.to_string().contains(&*dir.to_string_lossy()), "{cause}");
+}

@@ -1,7 +1,7 @@
 //! Tests of segments and retention: when a segment ends, what goes and what stays, and a crash after each change of the store.
 
 use super::*;
-use crate::{Delivery, GapReason, Retention, Start};
+use crate::{Delivery, GapReason, Retention, Start, embedded::housekeeping::Opened};
 use ropeway_store::{Direction, Durability as Stored, Keyspace, Limit, Page, Purpose, Usage, WriteBatch};
 use std::sync::Mutex;
 
@@ -155,6 +155,34 @@ fn a_segment_that_is_not_there_in_time_is_not_waited_for() {
     bench.publish_each(0, 35..36);
     assert_eq!(bench.known(), 2, "begun as soon as it is there");
     assert_eq!(bench.read(0, Start::Earliest).0.len(), 36);
+}
+
+#[test]
+fn a_segment_that_cannot_be_made_is_tried_again_after_a_while_and_nothing_is_lost() {
+    let mut bench = bench(spec(1, None, None));
+    bench.idle = true;
+    let fail = |bench: &mut Bench| {
+        let chores = std::mem::take(&mut bench.chores);
+        for chore in &chores {
+            let Chore::Open { life, number } = *chore else { panic!("{chore:?}") };
+            let log = Err(crate::Error::new(ErrorKind::Unavailable, "no disk"));
+            bench.step(|core, step| core.opened(step, Opened { life, number, log }));
+        }
+        chores.len()
+    };
+    bench.publish_each(0, 0..15);
+    assert_eq!(fail(&mut bench), 1);
+    bench.publish_each(0, 15..30);
+    assert_eq!(fail(&mut bench), 0, "not with each step");
+    for _ in 0..3 {
+        bench.tick(SECOND);
+        assert_eq!(fail(&mut bench), 1, "tried again");
+    }
+    bench.tick(SECOND);
+    bench.keep_house();
+    assert_eq!(bench.known(), 2);
+    bench.publish_each(0, 30..35);
+    assert_eq!(bench.read(0, Start::Earliest).0.len(), 35);
 }
 
 #[test]
