@@ -63,6 +63,15 @@ impl SmallDisk {
         self.root.path().join("disk")
     }
 
+    /// How many bytes of it are free.
+    pub(crate) fn free(&self) -> Result<u64, String> {
+        let output = Command::new("df").args(["--output=avail", "-B1"]).arg(self.path()).output();
+        let output = output.map_err(|error| format!("df cannot be run: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let free = text.split_whitespace().last().and_then(|word| word.parse().ok());
+        free.ok_or_else(|| format!("df says {text:?}"))
+    }
+
     pub(crate) fn mount(&mut self) -> Result<(), String> {
         native::run(
             Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(self.image()).arg(self.path()),

@@ -1,29 +1,35 @@
 //! The disk is full: somebody else's file takes what is left while the broker is used, and later goes again.
 //!
 //! A broker in this process on a small file system of its own. What holds: every answer is true, which a broker that is opened when there is
-//! room again shows; what was stored can be read on the full disk; consumers of what was published before go on.
+//! room again shows; what was stored can be read on the full disk. While some of `min_free` is left, consumers finish, their acks are stored,
+//! and publishing goes on by itself when there is room again.
 //! Not here: the file system (`disk.rs`).
 
-use crate::disk::SmallDisk;
+use crate::{disk::SmallDisk, native};
 use libtest_mimic::{Completion, Failed};
 use ropeway_broker::{
-    ErrorKind, Event, Message, MessageBroker, Published, ReaderExt, Start, Target, Topic, TopicSpec,
+    ConsumerExt, ErrorKind, Event, Group, Message, MessageBroker, Published, ReaderExt, Start, Subscription,
+    Target, Topic, TopicSpec,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::Write,
+    io::{Seek, SeekFrom, Write},
     path::Path,
+    process::Command,
     sync::Arc,
     time::Duration,
 };
 
-const MEBIBYTES: u64 = 320;
+const MEBIBYTES: u64 = 768;
+/// Room is taken in pieces of so many bytes, and the rest by writing.
+const PIECE: u64 = 16 * 1024 * 1024;
 const PARTITIONS: u32 = 4;
 const BATCH: u64 = 8;
 /// So many batches without one that is acked: it is full.
 const REFUSALS: usize = 5;
 const CLOSE: Duration = Duration::from_secs(30);
+const PACE: Duration = Duration::from_millis(50);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -115,13 +121,103 @@ async fn fill(disk: &SmallDisk) -> Result<String, Failure> {
     ))
 }
 
+/// The trial: what must stay free is taken by somebody else, and later goes again; all the while the same broker runs.
+pub(crate) fn lives_on_while_room_is_short() -> Result<Completion, Failed> {
+    if let Some(why) = SmallDisk::absent() {
+        return Ok(Completion::ignored_with(why));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut disk = SmallDisk::make(MEBIBYTES)?;
+    let result = runtime.block_on(squeeze(&disk)).map_err(|error| error.to_string());
+    drop(runtime);
+    disk.unmount()?;
+    eprintln!("{}", result?);
+    Ok(Completion::Completed)
+}
+
+async fn squeeze(disk: &SmallDisk) -> Result<String, Failure> {
+    let url = format!("embedded:{}?min_free=64MiB", disk.path().join("broker").display());
+    let ballast = disk.path().join("ballast");
+    let (topic, group) = (Topic::new("work")?, Group::new("crew")?);
+    let (mut told, mut number) = (Told::default(), 0);
+    let broker = ropeway_broker::connect(&url).await?;
+    broker.admin().create_topic(&topic, TopicSpec::partitions(PARTITIONS)).await?;
+    for _ in 0..20 {
+        publish(&broker, &topic, &mut number, &mut told).await?;
+    }
+    // Half of what must stay free: never all, not for a moment.
+    let taken = disk.free()?.saturating_sub(32 * 1024 * 1024).to_string();
+    native::run(Command::new("fallocate").args(["-l", &taken]).arg(&ballast))?;
+    wait_for(&broker, &topic, &mut number, &mut told, false).await?;
+    if told.kinds.keys().any(|kind| *kind != "throttled") {
+        return Err(format!("refused by {:?}, and not because room is short", told.kinds).into());
+    }
+    // Who consumes goes on and is done, and that is stored.
+    let mut consumer = broker.subscribe(Subscription::new(group.clone(), [topic.clone()])).await?;
+    let control = consumer.control();
+    let mut consumed = BTreeSet::new();
+    while consumed.len() < told.acked.len() {
+        if let Event::Batch(batch) = tokio::time::timeout(CLOSE, consumer.next()).await?? {
+            for delivery in &batch.deliveries {
+                consumed.insert((batch.of.partition, delivery.position));
+                control.ack(&batch.of, &[delivery.position])?;
+            }
+        }
+    }
+    let unstored = control.flush().await;
+    if !unstored.is_empty() {
+        return Err(format!("acks were not stored: {unstored:?}").into());
+    }
+    fs::remove_file(&ballast)?;
+    wait_for(&broker, &topic, &mut number, &mut told, true).await?;
+    broker.close(CLOSE).await;
+    drop((consumer, control, broker));
+    let broker = ropeway_broker::connect(&url).await?;
+    check(&told, &read(&*broker, &topic).await?, "opened again")?;
+    let about = broker.admin().describe_group(&group).await?;
+    let left: u64 = about.partitions.iter().filter_map(|partition| partition.unfinished).sum();
+    broker.close(CLOSE).await;
+    if left as usize > told.acked.len() - consumed.len() {
+        return Err(format!("{left} are to be handled again, though they were done").into());
+    }
+    Ok(format!("{} acked, {} refused: {:?}", told.acked.len(), told.refused.len(), told.kinds))
+}
+
+/// Publishes until it is acked, or is not.
+async fn wait_for(
+    broker: &Arc<dyn MessageBroker>,
+    topic: &Topic,
+    number: &mut u64,
+    told: &mut Told,
+    acked: bool,
+) -> Result<(), Failure> {
+    for _ in 0..CLOSE.as_millis() / PACE.as_millis() {
+        if publish(broker, topic, number, told).await? == acked {
+            return Ok(());
+        }
+        tokio::time::sleep(PACE).await;
+    }
+    Err(format!("publishing was still {} after {CLOSE:?}", if acked { "refused" } else { "acked" }).into())
+}
+
 async fn open(directory: &Path) -> Result<Arc<dyn MessageBroker>, Failure> {
-    Ok(ropeway_broker::connect(&format!("embedded:{}", directory.display())).await?)
+    // Nothing is kept free, so that it is the disk that refuses.
+    Ok(ropeway_broker::connect(&format!("embedded:{}?min_free=1", directory.display())).await?)
 }
 
 /// Writes a file until nothing is left for anybody.
 fn take_all_room(path: &Path) -> Result<(), Failure> {
     let mut file = File::create(path)?;
+    let mut taken: u64 = 0;
+    let take = |from: u64| {
+        let range = ["-o".into(), from.to_string(), "-l".into(), PIECE.to_string()];
+        native::run(Command::new("fallocate").args(range).arg(path))
+    };
+    // Where that program is missing, writing takes all of it.
+    while take(taken).is_ok() {
+        taken += PIECE;
+    }
+    file.seek(SeekFrom::Start(taken))?;
     for size in [1024 * 1024, 4096, 1] {
         while file.write_all(&vec![0; size]).and_then(|()| file.sync_data()).is_ok() {}
     }

@@ -42,6 +42,10 @@ fn main() -> ExitCode {
             "embedded::answers_truly_on_a_full_disk",
             disk_full::answers_truly_on_a_full_disk,
         ),
+        Trial::ignorable_test(
+            "embedded::lives_on_while_room_is_short",
+            disk_full::lives_on_while_room_is_short,
+        ),
         Trial::test("soak::growth_is_found", soak::growth_is_found),
     ];
     #[cfg(unix)]
