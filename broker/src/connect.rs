@@ -103,6 +103,12 @@ impl BrokerUrl {
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let decode = |text: &str| {
+            // Taken as it stands, it would be a path that nobody meant.
+            if has_lone_percent(text) {
+                return Err(invalid(format!(
+                    "in the {scheme} URL two hexadecimal digits must follow each `%`; a percent sign is written `%25`"
+                )));
+            }
             let text = percent_decode_str(text).decode_utf8();
             text.map(std::borrow::Cow::into_owned)
                 .map_err(|_| invalid(format!("the {scheme} URL is not UTF-8 after decoding")))
@@ -170,6 +176,15 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, k)| k)
 }
 
+/// Whether a `%` stands without the two digits that belong to it.
+fn has_lone_percent(text: &str) -> bool {
+    let is_escape = |after: &str| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    text.split('%').skip(1).any(|after| !is_escape(after))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +199,20 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_without_panic() {
-        for bad in ["", "nonsense", ":x", "a b:c", "x:?a=1&a=2", "embedded:%00", "embedded:%ff"] {
+        for bad in [
+            "",
+            "nonsense",
+            ":x",
+            "a b:c",
+            "x:?a=1&a=2",
+            "embedded:%00",
+            "embedded:%ff",
+            "embedded:%zz",
+            "embedded:a%",
+            "embedded:a%2",
+            "embedded:a%é",
+            "memory:?a=%4",
+        ] {
             assert_eq!(BrokerUrl::parse(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
         }
     }

@@ -13,6 +13,9 @@
 //! | `max_memory` (only for `memory:`) | `1GiB` | the same for messages in memory |
 //! | `queue_messages`, `queue_bytes` | `65536`, `64MiB` | what may wait to be written; more is answered *not written* (`Throttled`) |
 //!
+//! What publishing takes of memory: what waits in the queue and with who published it, once (`queue_bytes`); a copy of what one step
+//! writes, at most 4 MiB or one message; what the store has not written to tables yet.
+//!
 //! What a clock that is set back or forward does and does not change is told in `time.rs`.
 //!
 //! `core/` decides, and is pure; `engine.rs` runs it; `broker.rs`, `admin.rs`, `consumer.rs`, `control.rs` and `reader.rs` are the contract on

@@ -17,13 +17,16 @@ const COMMON: [&str; 8] = [
     "segment",
 ];
 
+/// The largest `max_message`.
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
 /// How an embedded broker is set up. In a URL each field is a parameter of the same name.
 #[derive(Clone, Debug)]
 pub struct EmbeddedSettings {
     /// What an acked message survives unless a publisher asks for more: `power_loss` (default) or `process_crash`. `memory:` is
     /// `Volatile`, whatever stands here.
     pub durability: Durability,
-    /// The largest message, in bytes of [`Message::size`](crate::Message::size). Default: 5 MiB.
+    /// The largest message, in bytes of [`Message::size`](crate::Message::size). Default: 5 MiB. At most 64 MiB in a URL.
     pub max_message: usize,
     /// When a publish is answered at the latest. Default: 30 s.
     pub publish_deadline: Duration,
@@ -95,7 +98,8 @@ impl EmbeddedSettings {
         let number = |name: &str, default: usize| match url.get(name) {
             None => Ok(default),
             Some(text) => {
-                parse_size(text).filter(|n| *n > 0).ok_or_else(|| url.wrong_value(name, "a number from 1 on"))
+                let number = text.parse::<usize>().ok().filter(|n| *n > 0);
+                number.ok_or_else(|| url.wrong_value(name, "a number from 1 on"))
             }
         };
         let bytes = |name: &str, default: usize| match url.get(name) {
@@ -112,6 +116,11 @@ impl EmbeddedSettings {
                 .ok_or_else(|| url.wrong_value(name, "a time such as `10m`, `30s` or `500ms`")),
         };
         settings.max_message = bytes("max_message", settings.max_message)?;
+        if settings.max_message > MAX_MESSAGE {
+            return Err(
+                url.wrong_value("max_message", "at most `64MiB`: a message is held in memory several times")
+            );
+        }
         settings.queue_bytes = bytes("queue_bytes", settings.queue_bytes)?;
         settings.queue_messages = number("queue_messages", settings.queue_messages)?;
         settings.dedup_count = number("dedup_count", 1_000_000)? as u64;
@@ -183,7 +192,10 @@ mod tests {
             "embedded:./x?max_message=lots",
             "embedded:./x?max_message=0",
             "embedded:./x?publish_deadline=5",
+            "embedded:./x?max_message=65MiB",
             "embedded:./x?queue_messages=-1",
+            "embedded:./x?queue_messages=5KiB",
+            "embedded:./x?dedup_count=1kB",
             "embedded:./x?durabilty=power_loss",
         ] {
             let error = EmbeddedSettings::of_url(&url(bad), true).unwrap_err();

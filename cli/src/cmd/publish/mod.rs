@@ -25,10 +25,15 @@ use std::{
     fs::File,
     io::{IsTerminal, Read},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 use tally::Tally;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
 
 /// What `pub` takes.
 #[derive(Debug, clap::Args)]
@@ -87,8 +92,10 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     crate::time::parse(text, Timestamp::now())
 }
 
-/// Records that wait between reading and publishing.
+/// The most records that wait between reading and publishing.
 const READ_AHEAD: usize = 256;
+/// The most bytes of theirs, but for one record that is larger.
+const READ_AHEAD_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Publishes.
 ///
@@ -132,8 +139,11 @@ enum Source {
     /// One body, again and again.
     Body(Record, bool),
     /// Lines and rows.
-    Records(mpsc::Receiver<Result<Record, Bad>>),
+    Records(mpsc::Receiver<Ahead>),
 }
+
+/// A record, or why it is none, and the room that it takes while it waits.
+type Ahead = (Result<Record, Bad>, OwnedSemaphorePermit);
 
 impl Source {
     fn of(args: &mut Args, picks: Picks, most: usize, notes: &Notes) -> Result<Self, Failure> {
@@ -155,16 +165,30 @@ impl Source {
                 Failure::new(format!("could not open {}", path.display())).caused_by(&error).exits(exit)
             })?),
         };
-        let (found, records) = mpsc::channel(READ_AHEAD);
-        let shape = args.format;
-        // A thread of its own: reading blocks, and a read of stdin cannot be taken back.
-        let reading = std::thread::Builder::new().name("input".to_owned());
-        let reading = reading.spawn(move || {
-            records::read(from, shape, &picks, most, |record| found.blocking_send(record).is_ok())
-        });
-        reading.map_err(|error| Failure::new("could not start to read").caused_by(&error))?;
+        let records = read_ahead(from, args.format, picks, most)
+            .map_err(|error| Failure::new("could not start to read").caused_by(&error))?;
         Ok(Self::Records(records))
     }
+}
+
+/// Reads in a thread of its own, a bounded piece ahead: reading blocks, and a read of stdin cannot be taken back.
+fn read_ahead(
+    from: Box<dyn Read + Send>,
+    shape: Shape,
+    picks: Picks,
+    most: usize,
+) -> std::io::Result<mpsc::Receiver<Ahead>> {
+    let (found, records) = mpsc::channel(READ_AHEAD);
+    let (room, runtime) = (Arc::new(Semaphore::new(READ_AHEAD_BYTES as usize)), Handle::current());
+    std::thread::Builder::new().name("input".to_owned()).spawn(move || {
+        records::read(from, shape, &picks, most, |record| {
+            let bytes = record.as_ref().map_or(0, |record| record.payload.len());
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(READ_AHEAD_BYTES);
+            let Ok(taken) = runtime.block_on(room.clone().acquire_many_owned(bytes)) else { return false };
+            found.blocking_send((record, taken)).is_ok()
+        })
+    })?;
+    Ok(records)
 }
 
 /// Moves records to the bus.
@@ -216,7 +240,7 @@ impl Pump {
 
     async fn forward(
         &self,
-        mut records: mpsc::Receiver<Result<Record, Bad>>,
+        mut records: mpsc::Receiver<Ahead>,
         count: Option<u64>,
         progress: &Progress,
         session: &Session,
@@ -226,8 +250,8 @@ impl Pump {
         while count.is_none_or(|count| number < count) {
             match records.recv().await {
                 None => return,
-                Some(Err(bad)) => self.tally.refused(&bad, &session.notes),
-                Some(Ok(record)) => {
+                Some((Err(bad), _)) => self.tally.refused(&bad, &session.notes),
+                Some((Ok(record), _room)) => {
                     self.turn(number, start).await;
                     if !self.publish(self.recipe.message(&record), record.line, progress).await {
                         return;
@@ -254,5 +278,47 @@ impl Pump {
         }
         progress.at(self.tally.published());
         !self.tally.is_hopeless()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    /// Lines without end of 1 MiB each, counted.
+    struct Lines(Arc<AtomicU64>);
+
+    impl Read for Lines {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            let part = into.len().min(1024);
+            let before = self.0.fetch_add(part as u64, SeqCst);
+            into[..part].fill(b'x');
+            if (before + part as u64) % (1024 * 1024) < part as u64 {
+                into[part - 1] = b'\n';
+            }
+            Ok(part)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_ahead_is_bounded_in_bytes() {
+        const MIB: u64 = 1024 * 1024;
+        let read = Arc::new(AtomicU64::new(0));
+        let picks = Picks { key: None, headers: Vec::new() };
+        let from = Box::new(Lines(read.clone()));
+        let mut records = read_ahead(from, Shape::Lines, picks, 5 * MIB as usize).unwrap();
+        let ahead = u64::from(READ_AHEAD_BYTES);
+        for taken in 0..8 {
+            while read.load(SeqCst) < ahead + taken * MIB {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // Longer than reading all that the channel would hold takes.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let most = ahead + (taken + 2) * MIB;
+            let all = read.load(SeqCst);
+            assert!(all <= most, "{all} bytes were read, and {taken} records taken");
+            assert!(records.recv().await.unwrap().0.is_ok());
+        }
     }
 }
