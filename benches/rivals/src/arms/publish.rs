@@ -56,13 +56,9 @@ impl Publish {
         Box::new(Self { work: Work::new(1024), at_once, warm: messages / 5, messages, against, per_commit })
     }
 
-    /// How many messages the rival writes as one. The other databases get what they like best, all that are published at once.
+    /// How many messages the rival writes as one: as many as ours did.
     fn batch(&self) -> u64 {
-        match self.against {
-            Against::Fjall => (self.per_commit.round() as u64).max(1),
-            Against::File => 1,
-            Against::Redb | Against::Sqlite => self.at_once,
-        }
+        (self.per_commit.round() as u64).max(1)
     }
 
     fn open(&self, dir: &Path) -> Result<Box<dyn Store>> {
