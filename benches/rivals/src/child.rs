@@ -8,9 +8,10 @@ use crate::{
 };
 use clap::Subcommand;
 use std::{
-    env,
+    env, io,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Stdio, exit},
+    thread,
 };
 
 /// What such a process does.
@@ -26,6 +27,11 @@ pub(crate) enum Role {
 
 impl Role {
     pub(crate) fn play(&self) -> Result<()> {
+        // Who started it holds the other end: without it nobody would end this process.
+        thread::spawn(|| {
+            _ = io::copy(&mut io::stdin(), &mut io::sink());
+            exit(1);
+        });
         match self {
             Self::Steady { dir, messages, retention } => steady::inside(dir, *messages, *retention),
             Self::Fill { dir, messages } => reopen::inside(dir, *messages),
@@ -33,9 +39,9 @@ impl Role {
     }
 }
 
-/// Starts this program in a role.
+/// Starts this program in a role. The process ends when the answer is dropped or this process ends.
 pub(crate) fn start(role: &str, dir: &Path, numbers: &[String], stdout: Stdio) -> Result<Child> {
     let mut command = Command::new(env::current_exe()?);
-    command.arg(role).arg(dir).args(numbers).stdin(Stdio::null()).stdout(stdout);
+    command.arg(role).arg(dir).args(numbers).stdin(Stdio::piped()).stdout(stdout);
     Ok(command.spawn()?)
 }

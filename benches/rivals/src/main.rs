@@ -111,7 +111,10 @@ fn run(options: &Options) -> Result<bool> {
                 let rounds = rounds::run(pair(&plan), &plan, place.path()).map_err(failed)?;
                 report.add_ratio(cell, target, &rounds);
             }
-            Kind::Bounds(measure) => report.add_bounds(cell, measure(&plan, place.path()).map_err(failed)?),
+            Kind::Bounds(measure) => {
+                let canary = machine::Canary::sing(place.path())?;
+                report.add_bounds(cell, measure(&plan, place.path()).map_err(failed)?, canary);
+            }
         }
     }
     report.end();

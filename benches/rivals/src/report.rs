@@ -5,7 +5,7 @@
 use crate::{
     Result,
     cell::{Cell, Figure},
-    machine,
+    machine::{self, Canary},
     rounds::{Plan, Rounds, Turn},
     statistics::{median, spread},
 };
@@ -123,7 +123,8 @@ impl Report {
         Ok(report)
     }
 
-    pub(crate) fn add_bounds(&mut self, cell: &'static Cell, figures: Vec<Figure>) {
+    pub(crate) fn add_bounds(&mut self, cell: &'static Cell, figures: Vec<Figure>, canary: Canary) {
+        self.heard(&[canary]);
         self.bounds.push(Bounds { cell: cell.name, what: cell.what, figures });
     }
 
@@ -132,8 +133,7 @@ impl Report {
         let pairs: Vec<(f64, f64)> = ours.rates.iter().copied().zip(rival.rates.iter().copied()).collect();
         let nothing = Ratio { ours: 0.0, theirs: 0.0, ratio: 0.0, low: 0.0, high: 0.0 };
         let found = Ratio::of(&pairs).unwrap_or(nothing);
-        self.spins.extend(rounds.canaries.iter().map(|canary| canary.spin.as_secs_f64() * 1e3));
-        self.syncs.extend(rounds.canaries.iter().map(|canary| canary.syncs.as_secs_f64() * 1e3));
+        self.heard(&rounds.canaries);
         self.rows.push(Row {
             cell: cell.name,
             what: cell.what,
@@ -145,6 +145,11 @@ impl Report {
             target,
             met: found.ratio >= target,
         });
+    }
+
+    fn heard(&mut self, canaries: &[Canary]) {
+        self.spins.extend(canaries.iter().map(|canary| canary.spin.as_secs_f64() * 1e3));
+        self.syncs.extend(canaries.iter().map(|canary| canary.syncs.as_secs_f64() * 1e3));
     }
 
     pub(crate) fn end(&mut self) {
