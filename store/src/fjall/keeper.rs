@@ -79,6 +79,7 @@ fn run(inner: &Weak<Inner>) {
             if let Some(open) = inner.read().as_ref() {
                 // What fails here fails again where somebody can be told.
                 _ = inner.make_room(open);
+                _ = inner.shorten_journals(open);
             }
             // Writing out takes its time, and whoever waits rings again and again.
             thread::sleep(Duration::from_millis(1));

@@ -72,6 +72,7 @@ struct Inner {
     /// The number of the newest commit that survives the machine losing power.
     synced: AtomicU64,
     bell: keeper::Bell,
+    journals: room::Journals,
 }
 
 struct Open {
@@ -303,6 +304,7 @@ impl KeyValue for FjallStore {
         let open = open.as_ref().ok_or(Error::Closed)?;
         inner.failure.check()?;
         batch.check()?;
+        let bytes = batch.bytes() as u64;
         let mode = match durability {
             Durability::None => None,
             Durability::ProcessCrash => Some(PersistMode::Buffer),
@@ -324,7 +326,7 @@ impl KeyValue for FjallStore {
                 }
             }
         }
-        inner.wait_for_room(open, &touched)?;
+        inner.wait_for_room(open, &touched, bytes)?;
         // One at a time, so that numbers lie in the journal in their order.
         let mut number = lock(&open.number);
         inner.failure.check()?;

@@ -92,6 +92,7 @@ pub(super) fn open(path: &Path, settings: &FjallSettings, damaged: Damaged) -> R
         synced: AtomicU64::new(number),
         mark: Mutex::new(mark),
         bell: super::keeper::Bell::default(),
+        journals: super::room::Journals::default(),
     })
 }
 

@@ -5,13 +5,14 @@
 use super::{
     Inner, Open,
     failure::{of_fjall, of_io},
+    journal,
 };
 use crate::{Error, Result};
 use ::fjall::{AbstractTree, Database, Keyspace as Tree, PersistMode};
 use std::{
     io,
     path::Path,
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -28,9 +29,40 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether they were.
 const PACE: Duration = Duration::from_millis(2);
 
+/// How much the journals may hold beyond their bound: the one that is written to, and one that is being put into tables.
+const MORE_JOURNAL: u64 = 128 * 1024 * 1024;
+
+/// After how many bytes of commits journals are measured.
+const MEASURE_EVERY: u64 = 8 * 1024 * 1024;
+
+/// How long a commit waits at most for journals to get shorter.
+const BRAKE: Duration = Duration::from_secs(1);
+
+/// What is known of the journals on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Journals {
+    /// Bytes of commits since they were measured.
+    since: AtomicU64,
+    /// They hold more than they may.
+    are_full: AtomicBool,
+}
+
 impl Inner {
-    /// Waits until there is room for another commit to `trees`.
-    pub(super) fn wait_for_room(&self, open: &Open, trees: &[Tree]) -> Result<()> {
+    /// Waits until there is room for another commit of so many `bytes` to `trees`.
+    pub(super) fn wait_for_room(&self, open: &Open, trees: &[Tree], bytes: u64) -> Result<()> {
+        if self.journals.since.fetch_add(bytes, Ordering::Relaxed) > MEASURE_EVERY {
+            self.journals.since.store(0, Ordering::Relaxed);
+            self.bell.ring();
+        }
+        let full = || self.journals.are_full.load(Ordering::Relaxed);
+        if full() {
+            // A bound of its own, because it is the disk's room and not its life that is at stake.
+            let since = now();
+            while full() && since.elapsed() < BRAKE {
+                self.bell.ring();
+                thread::sleep(PACE);
+            }
+        }
         if self.has_room(open, trees) {
             return Ok(());
         }
@@ -60,6 +92,26 @@ impl Inner {
             && trees.iter().all(|tree| {
                 tree.sealed_memtable_count() < MAX_SEALED && tree.tree.l0_run_count() < MAX_SIDE_BY_SIDE
             })
+    }
+
+    /// Measures the journals; where they hold more than they may, has all written out that may keep the oldest.
+    pub(super) fn shorten_journals(&self, open: &Open) -> Result<()> {
+        let failed = |error| of_io(error, "measure the journals", &self.path);
+        let mut bytes = 0;
+        for (_, path) in journal::list(&self.database).map_err(failed)? {
+            bytes += path.metadata().map_or(0, |about| about.len());
+        }
+        let bound = self.settings.journal_bytes.max(MORE_JOURNAL / 2) + MORE_JOURNAL;
+        let are_full = bytes > bound;
+        if are_full && !self.journals.are_full.swap(true, Ordering::Relaxed) {
+            let mut trees: Vec<Tree> = open.trees().slots.iter().flatten().cloned().collect();
+            trees.push(open.commits.clone());
+            for tree in trees.iter().filter(|tree| tree.sealed_memtable_count() == 0) {
+                tree.rotate_memtable().map_err(self.failed("write a keyspace out"))?;
+            }
+        }
+        self.journals.are_full.store(are_full, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Has what is largest written out until less than the bound is left. Answers when that is under way.

@@ -19,7 +19,7 @@ pub struct FjallSettings {
     /// table; when it is passed twice, commits wait. Default: 64 MiB.
     pub memory_bytes: u64,
     /// How much the journals may hold before tables are written, in bytes; at least 64 MiB. They take up to 128 MiB more while that is being
-    /// done. Default: 128 MiB.
+    /// done; beyond, commits wait a second at most each. Default: 128 MiB.
     pub journal_bytes: u64,
     /// The cache of blocks, in bytes. Default: 16 MiB.
     pub cache_bytes: u64,

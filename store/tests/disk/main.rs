@@ -4,6 +4,7 @@
 #![cfg(feature = "fjall")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bounds;
 mod crashes;
 mod damage;
 mod formats;

@@ -1,0 +1,109 @@
+//! Memory, journals and waits have bounds.
+//!
+//! Not here: what happens to damaged stores (`damage.rs`).
+
+use crate::support::{files, open, put, scratch, settings};
+use ropeway_store::{
+    Durability, Error, FjallSettings, FjallStore, KeyValue, Keyspace, MemoryStore, Purpose, WriteBatch,
+};
+use std::{fs, path::Path};
+
+const MIB: u64 = 1024 * 1024;
+
+fn fill(store: &FjallStore, keyspace: Keyspace, bytes: u64) {
+    const RECORD: u64 = 128 * 1024;
+    for n in 0..bytes / RECORD {
+        let mut batch = WriteBatch::new();
+        batch.put(keyspace, n.to_be_bytes().to_vec(), vec![n as u8; RECORD as usize]);
+        store.commit(batch, Durability::ProcessCrash).unwrap();
+    }
+}
+
+fn bytes_of(path: &Path, of: impl Fn(&Path) -> bool) -> u64 {
+    files(path)
+        .iter()
+        .filter(|(name, _)| of(name))
+        .map(|(_, bytes)| bytes.as_ref().map_or(0, Vec::len) as u64)
+        .sum()
+}
+
+#[test]
+fn what_many_keyspaces_have_in_memory_together_is_bounded() {
+    let dir = scratch();
+    let settings = FjallSettings { memory_bytes: 4 * MIB, ..settings() };
+    let store = FjallStore::open(dir.path(), &settings).unwrap();
+    for n in 0..24 {
+        let keyspace = store.open_keyspace(&format!("log-{n}"), Purpose::Log).unwrap();
+        fill(&store, keyspace, MIB);
+    }
+    store.close().unwrap();
+    // What is not in tables was in memory.
+    let tables = bytes_of(dir.path(), |name| name.components().any(|part| part.as_os_str() == "tables"));
+    assert!(tables + 2 * settings.memory_bytes + MIB >= 24 * MIB, "{tables} bytes are in tables");
+}
+
+fn journal_bytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir.join("db")).unwrap().map(|entry| entry.unwrap());
+    let journals = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "jnl"));
+    journals.map(|journal| journal.metadata().map_or(0, |about| about.len())).sum()
+}
+
+#[test]
+fn journals_are_bounded_although_keyspaces_rest() {
+    let dir = scratch();
+    let settings = FjallSettings { journal_bytes: 64 * MIB, workers: 2, ..FjallSettings::default() };
+    let store = FjallStore::open(dir.path(), &settings).unwrap();
+    let resting = store.open_keyspace("resting", Purpose::State).unwrap();
+    let small = store.open_keyspace("small", Purpose::State).unwrap();
+    let busy = store.open_keyspace("busy", Purpose::State).unwrap();
+    put(&store, small, "key", "value");
+    for _ in 0..6 {
+        put(&store, resting, "key", "value");
+        store.flush(resting).unwrap();
+        let mut batch = WriteBatch::new();
+        batch.delete(resting, "key");
+        store.commit(batch, Durability::PowerLoss).unwrap();
+        store.flush(resting).unwrap();
+    }
+    let mut most = 0;
+    for _ in 0..12 {
+        fill(&store, busy, 32 * MIB);
+        most = most.max(journal_bytes(dir.path()));
+    }
+    assert!(most <= settings.journal_bytes + 224 * MIB, "journals took {} MiB", most / MIB);
+    store.close().unwrap();
+    let store = open(dir.path()).unwrap();
+    assert!(store.get(store.open_keyspace("resting", Purpose::State).unwrap(), b"key").unwrap().is_none());
+    let small = store.open_keyspace("small", Purpose::State).unwrap();
+    assert_eq!(store.get(small, b"key").unwrap().unwrap(), "value");
+}
+
+#[test]
+fn a_directory_that_was_replaced_is_told_by_name() {
+    let parent = scratch();
+    let dir = parent.path().join("store");
+    let store = open(&dir).unwrap();
+    store.usage().unwrap();
+    fs::rename(&dir, parent.path().join("moved")).unwrap();
+    let error = store.usage().unwrap_err();
+    assert!(matches!(&error, Error::Replaced { path } if *path == dir), "{error}");
+    let other = open(&dir).unwrap();
+    assert!(matches!(store.usage(), Err(Error::Replaced { .. })));
+    other.usage().unwrap();
+    store.close().unwrap();
+    other.close().unwrap();
+    open(&dir).unwrap();
+}
+
+#[test]
+fn a_name_that_no_keyspace_may_have_is_refused() {
+    let dir = scratch();
+    let stores: [Box<dyn KeyValue>; 2] = [Box::new(open(dir.path()).unwrap()), Box::new(MemoryStore::new())];
+    for store in stores {
+        for name in ["", "\0commits", &"x".repeat(256)] {
+            assert!(matches!(store.open_keyspace(name, Purpose::State), Err(Error::Name { .. })));
+        }
+        store.open_keyspace(&"x".repeat(255), Purpose::State).unwrap();
+        assert_eq!(store.keyspaces().unwrap().len(), 1);
+    }
+}
