@@ -160,6 +160,15 @@ impl Inner {
         self.open.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What nothing can be promised after. That a thread of fjall failed is all that it says of it, so the likely cause is looked for.
+    fn broken(&self, error: ::fjall::Error, doing: &str) -> Error {
+        let mut error = of_fjall(error, doing, &self.path);
+        if let (Error::Poisoned { why }, Ok(Some(free))) = (&mut error, free_bytes(&self.path)) {
+            why.push_str(&format!("; the disk has {free} bytes left"));
+        }
+        self.failure.note(error)
+    }
+
     fn failed(&self, doing: &'static str) -> impl Fn(::fjall::Error) -> Error {
         move |error| of_fjall(error, doing, &self.path)
     }
@@ -333,7 +342,7 @@ impl KeyValue for FjallStore {
         let next = *number + 1;
         writes.insert(&open.commits, journal::COMMIT_KEY, journal::encode_number(next).as_slice());
         let committed = writes.commit();
-        committed.map_err(|error| inner.failure.note(of_fjall(error, "commit", &inner.path)))?;
+        committed.map_err(|error| inner.broken(error, "commit"))?;
         *number = next;
         if durability == Durability::PowerLoss {
             inner.synced.store(next, Ordering::Release);
@@ -419,4 +428,20 @@ fn free_bytes(path: &Path) -> Result<Option<u64>> {
 #[cfg(not(unix))]
 const fn free_bytes(_: &Path) -> Result<Option<u64>> {
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_is_the_reason_of_all_that_follow() {
+        let failure = Failure::default();
+        failure.check().unwrap();
+        let full = || Error::Full { source: std::io::ErrorKind::StorageFull.into() };
+        assert!(matches!(failure.note(full()), Error::Full { .. }));
+        failure.note(Error::Closed);
+        let Err(Error::Poisoned { why }) = failure.check() else { panic!("it takes more") };
+        assert!(why.contains("the disk is full"), "{why}");
+    }
 }

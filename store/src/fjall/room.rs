@@ -72,7 +72,7 @@ impl Inner {
             thread::sleep(PACE);
             self.failure.check()?;
             // fjall says only so that a thread of it has failed.
-            let failed = |error| self.failure.note(of_fjall(error, "write a table", &self.path));
+            let failed = |error| self.broken(error, "write a table");
             open.database.persist(PersistMode::Buffer).map_err(failed)?;
             if self.has_room(open, trees) {
                 return Ok(());

@@ -37,3 +37,14 @@ fn format_1_opens_whole() {
 fn format_1_of_a_process_that_was_killed_opens_whole() {
     opens_whole("format-1-killed", &[("log-1795266376218", 98), ("schedule", 0), ("state", 5)]);
 }
+
+#[test]
+fn format_2_opens_whole() {
+    let content = [("log-1795269806938", 40), ("log-1795269807182", 2), ("schedule", 2), ("state", 17)];
+    opens_whole("format-2", &content);
+}
+
+#[test]
+fn format_2_of_a_process_that_was_killed_opens_whole() {
+    opens_whole("format-2-killed", &[("log-1795269808962", 139), ("schedule", 0), ("state", 7)]);
+}
