@@ -5,6 +5,7 @@
 //! Not here: the stamp (`payload.rs`).
 
 use crate::payload::Stamp;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// The most pairs of producer and key whose order is watched: 32 MiB.
@@ -17,7 +18,7 @@ const MOST_UNACKED: usize = 1 << 20;
 const BITS: u64 = 4096;
 
 /// What became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Messages that were sent.
     pub sent: u64,

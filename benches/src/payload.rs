@@ -83,7 +83,8 @@ impl Sizes {
     }
 }
 
-fn size(text: &str) -> Option<usize> {
+/// Bytes from text such as `1KiB`; without a unit they are bytes.
+pub(crate) fn size(text: &str) -> Option<usize> {
     const UNITS: [(&str, usize); 6] =
         [("KiB", 1 << 10), ("MiB", 1 << 20), ("kB", 1_000), ("MB", 1_000_000), ("B", 1), ("", 1)];
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
