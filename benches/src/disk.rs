@@ -1,4 +1,5 @@
-//! What the disk gives the embedded broker, beside bare writes and fdatasync of the same bytes, in turns.
+//! What the disk gives the embedded broker, beside bare writes and fdatasync of the same bytes, in turns. Bare is the best the disk can: the
+//! file has its size and its blocks before, so that a sync has nothing but the bytes to write.
 //!
 //! One cell is a size of payload and how many publishes are under way at a time; bare, as many payloads are written at once and synced.
 //! Not here: rounds and ratios (`ratio.rs`).
@@ -14,7 +15,13 @@ use ropeway_broker::{
     Bound, Durability, Error, ErrorKind, Message, MessageBroker, Publisher, PublisherSettings, Result,
     Target, Topic, TopicSpec,
 };
-use std::{fs::File, io::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{Seek, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Disk {
     /// A broker that keeps its data in a directory.
     pub broker: Arc<dyn MessageBroker>,
-    /// A file beside that directory, which is made and removed.
+    /// A file beside that directory. It is made, 16 MiB, and left.
     pub file: PathBuf,
     /// How often both take their turn in each cell; at least 1.
     pub rounds: usize,
@@ -114,16 +121,19 @@ impl Disk {
         let (path, turn, stop) = (self.file.clone(), self.turn, self.stop.clone());
         let written = tokio::task::spawn_blocking(move || {
             let bytes = payload(size).repeat(at_once as usize);
-            let mut file = File::create(&path)?;
-            let (start, mut payloads) = (Instant::now(), 0_u64);
+            let mut file = prepared(&path)?;
+            let (start, mut payloads, mut at) = (Instant::now(), 0_u64, 0_u64);
             while start.elapsed() < turn && !stop.is_cancelled() {
+                if at + bytes.len() as u64 > BARE_BYTES {
+                    file.rewind()?;
+                    at = 0;
+                }
                 file.write_all(&bytes)?;
                 file.sync_data()?;
+                at += bytes.len() as u64;
                 payloads += at_once;
             }
             let took = start.elapsed();
-            drop(file);
-            std::fs::remove_file(&path)?;
             Ok::<f64, std::io::Error>(payloads as f64 / took.as_secs_f64())
         });
         written.await.map_err(std::io::Error::other).flatten().map_err(|error| {
@@ -131,6 +141,24 @@ impl Disk {
             Error::new(ErrorKind::Unavailable, format!("could not write and sync {place}")).caused_by(error)
         })
     }
+}
+
+/// How much of the disk the bare writes go over, again and again.
+const BARE_BYTES: u64 = 16 << 20;
+
+/// The file with all its blocks; made the first time.
+fn prepared(path: &Path) -> std::io::Result<File> {
+    if let Ok(file) = File::options().write(true).open(path) {
+        return Ok(file);
+    }
+    let mut file = File::create(path)?;
+    let block = vec![0; 1 << 20];
+    for _ in 0..BARE_BYTES >> 20 {
+        file.write_all(&block)?;
+    }
+    file.sync_all()?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn payload(size: u64) -> Bytes {

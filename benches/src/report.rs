@@ -2,7 +2,7 @@
 //!
 //! Times are seconds, sizes bytes, rates messages or bytes a second. What is not known is null and never invented; the latency of a run
 //! that did not keep its rate stands apart, as it tells how long the queue was and not how long the bus took. Not here: how it looks
-//! (`html.rs`), figures by name (`metric.rs`).
+//! (`html/mod.rs`), figures by name (`metric.rs`).
 
 use crate::{figures, integrity::Verdict, record::Latencies};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -289,13 +289,14 @@ impl Report {
             None if self.disk.is_none() => parts.push("nothing was measured".to_owned()),
             None => {}
         }
-        for row in self.disk.iter().flatten() {
-            let size = figures::bytes(row.size as f64);
-            parts.push(format!(
-                "{size} x {}: {:.2} of the bare disk",
-                figures::count(row.at_once),
-                row.ratio
-            ));
+        for size in crate::DISK_SIZES {
+            let rows = self.disk.iter().flatten().filter(|row| row.size == size);
+            let (ratios, at_once): (Vec<String>, Vec<String>) =
+                rows.map(|row| (format!("{:.2}", row.ratio), figures::count(row.at_once))).unzip();
+            if !ratios.is_empty() {
+                let (size, ratios) = (figures::bytes(size as f64), ratios.join(" / "));
+                parts.push(format!("{size}: {ratios} of the bare disk with {} at once", at_once.join(" / ")));
+            }
         }
         match &self.rates {
             Some(Rates { saturated: true, intended: Some(intended), .. }) => {

@@ -97,6 +97,12 @@ pub(crate) enum OnBus {
         #[command(subcommand)]
         verb: cmd::dlq::Verb,
     },
+    /// Measure: pub, sub, e2e, handler, embedded, compare
+    Bench {
+        /// What to do
+        #[command(subcommand)]
+        verb: Box<cmd::bench::Verb>,
+    },
 }
 
 impl Globals {

@@ -92,5 +92,6 @@ async fn run(command: OnBus, session: &mut Session) -> Result<(), Failure> {
         OnBus::Sub(args) => cmd::subscribe::run(args, session).await,
         OnBus::Group { verb } => cmd::group::run(verb, session).await,
         OnBus::Dlq { verb } => cmd::dlq::run(verb, session).await,
+        OnBus::Bench { verb } => cmd::bench::run(*verb, session).await,
     }
 }

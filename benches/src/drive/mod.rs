@@ -8,6 +8,7 @@ mod producer;
 mod recorder;
 mod work;
 
+pub use producer::run_of;
 pub use recorder::{Counting, Measured, Recorder};
 pub use work::Work;
 
@@ -97,6 +98,10 @@ impl Load {
     /// # Cancel safety
     /// Dropping the future leaves tasks running that end with the runtime.
     pub async fn run(&self, recorder: &Arc<Recorder>) -> Result<()> {
+        if self.sending.is_none() {
+            // What is there may come as soon as there is a member.
+            recorder.begin();
+        }
         let members = match &self.taking {
             Some(taking) => Some(Members::join(self, taking, recorder).await?),
             None => None,

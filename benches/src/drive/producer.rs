@@ -72,11 +72,14 @@ impl Producer {
     pub(super) async fn run(mut self) {
         /// Without a timetable so many go between two looks at the clock's end.
         const BURST: u64 = 64;
+        /// What was due before the end may go so much after it: a timer that fires late is no bus that is slow.
+        const LATE: Duration = Duration::from_secs(1);
         let start = self.recorder.start();
         let mut number = 0;
         while !self.stop.is_cancelled() && !self.recorder.is_halted() && self.left != Some(0) {
             let elapsed = self.recorder.elapsed();
-            if self.end.is_some_and(|end| elapsed >= end) {
+            let late = if self.pace.is_some() { LATE } else { Duration::ZERO };
+            if self.end.is_some_and(|end| elapsed >= end + late) {
                 return;
             }
             let due = self.pace.map_or(BURST, |pace| pace.due_by(elapsed).saturating_sub(number));
@@ -147,7 +150,8 @@ impl Producer {
 }
 
 /// The run that a topic is for: a number from its name, so that messages of another run are told apart.
-pub(crate) fn run_of(topic: &Topic) -> u32 {
+#[must_use]
+pub fn run_of(topic: &Topic) -> u32 {
     // FNV-1a.
     topic
         .as_str()

@@ -328,6 +328,9 @@ impl State {
         let busy = |row: &Row| row.acked + row.received + row.failed > 0;
         if busy(&self.row) {
             let mut row = std::mem::take(&mut self.row);
+            // It ends with what was the last, and not with a time that was not over.
+            let last = figures::seconds(run.last.max(self.phases[0].last)) - row.start;
+            row.seconds = last.clamp(0.001, row.seconds);
             row.p50 = self.window.percentile(50.0).map(figures::seconds);
             row.p99 = self.window.percentile(99.0).map(figures::seconds);
             series.push(row);

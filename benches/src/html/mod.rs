@@ -126,6 +126,9 @@ fn over(series: &[Row], value: impl Fn(&Row) -> Option<f64>) -> Vec<(f64, Option
 }
 
 fn throughput(series: &[Row]) -> String {
+    // A rate over a part of a moment says more about the moment than about the rate.
+    let part = |rows: &[Row]| matches!(rows, [.., before, last] if last.seconds < before.seconds / 2.0);
+    let series = if part(series) { &series[..series.len() - 1] } else { series };
     let rate = |count: fn(&Row) -> u64| over(series, move |row| Some(count(row) as f64 / row.seconds));
     let some = |count: fn(&Row) -> u64| series.iter().any(|row| count(row) > 0);
     let mut lines = Vec::new();

@@ -149,7 +149,7 @@ impl Plot {
         match self.x {
             Axis::Percentiles => PERCENTILES
                 .iter()
-                .filter(|(_, name)| !["p75", "p95"].contains(name))
+                .filter(|(_, name)| !["p75", "p95", "p99.99"].contains(name))
                 .map(|(at, name)| (*at, (*name).to_owned()))
                 .collect(),
             Axis::Seconds => {

@@ -2,6 +2,7 @@
 //!
 //! Not here: the main job on real records (`../demo/`), what all verbs take (`../args.rs`).
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod dlq;
