@@ -1,7 +1,7 @@
 //! The disk is full: somebody else's file takes what is left while the broker is used, and later goes again.
 //!
 //! A broker in this process on a small file system of its own. What holds: every answer is true, which a broker that is opened when there is
-//! room again shows; what was stored can be read on the full disk. While some of `min_free` is left, consumers finish, their acks are stored,
+//! room again shows; what was stored can be read on the full disk. While some of `min_free` is left, consumers finish, their acks are stored, topics are purged and deleted,
 //! and publishing goes on by itself when there is room again.
 //! Not here: the file system (`disk.rs`).
 
@@ -141,7 +141,13 @@ async fn squeeze(disk: &SmallDisk) -> Result<String, Failure> {
     let (topic, group) = (Topic::new("work")?, Group::new("crew")?);
     let (mut told, mut number) = (Told::default(), 0);
     let broker = ropeway_broker::connect(&url).await?;
-    broker.admin().create_topic(&topic, TopicSpec::partitions(PARTITIONS)).await?;
+    let (purged, deleted) = (Topic::new("purged")?, Topic::new("deleted")?);
+    for topic in [&topic, &purged, &deleted] {
+        broker.admin().create_topic(topic, TopicSpec::partitions(PARTITIONS)).await?;
+    }
+    for topic in [&purged, &deleted] {
+        broker.publish(&Target::from(topic), vec![message(0)]).await.into_result()?;
+    }
     for _ in 0..20 {
         publish(&broker, &topic, &mut number, &mut told).await?;
     }
@@ -167,6 +173,12 @@ async fn squeeze(disk: &SmallDisk) -> Result<String, Failure> {
     let unstored = control.flush().await;
     if !unstored.is_empty() {
         return Err(format!("acks were not stored: {unstored:?}").into());
+    }
+    // What makes room works.
+    broker.admin().purge_topic(&purged, None, Start::Latest).await?;
+    broker.admin().delete_topic(&deleted).await?;
+    if !read(&*broker, &purged).await?.is_empty() || broker.admin().topics().await?.contains(&deleted) {
+        return Err("what was purged or deleted is there".into());
     }
     fs::remove_file(&ballast)?;
     wait_for(&broker, &topic, &mut number, &mut told, true).await?;
