@@ -103,14 +103,14 @@ impl Inner {
         }
         let bound = self.settings.journal_bytes.max(MORE_JOURNAL / 2) + MORE_JOURNAL;
         let are_full = bytes > bound;
-        if are_full && !self.journals.are_full.swap(true, Ordering::Relaxed) {
+        self.journals.are_full.store(are_full, Ordering::Relaxed);
+        if are_full {
             let mut trees: Vec<Tree> = open.trees().slots.iter().flatten().cloned().collect();
             trees.push(open.commits.clone());
             for tree in trees.iter().filter(|tree| tree.sealed_memtable_count() == 0) {
                 tree.rotate_memtable().map_err(self.failed("write a keyspace out"))?;
             }
         }
-        self.journals.are_full.store(are_full, Ordering::Relaxed);
         Ok(())
     }
 
