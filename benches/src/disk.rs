@@ -97,7 +97,8 @@ impl Disk {
             let turn = self.turn;
             tokio::spawn(async move {
                 let mut acked = 0_u64;
-                while start.elapsed() < turn && !stop.is_cancelled() {
+                // At least one, however late its turn comes.
+                while acked == 0 || (start.elapsed() < turn && !stop.is_cancelled()) {
                     let message = Message::builder().payload(payload.clone()).build();
                     publisher.publish(to.clone(), message).await.map_err(|failed| failed.failed.error)?;
                     acked += 1;
@@ -123,7 +124,7 @@ impl Disk {
             let bytes = payload(size).repeat(at_once as usize);
             let mut file = prepared(&path)?;
             let (start, mut payloads, mut at) = (Instant::now(), 0_u64, 0_u64);
-            while start.elapsed() < turn && !stop.is_cancelled() {
+            while payloads == 0 || (start.elapsed() < turn && !stop.is_cancelled()) {
                 if at + bytes.len() as u64 > BARE_BYTES {
                     file.rewind()?;
                     at = 0;
