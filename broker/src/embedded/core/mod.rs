@@ -200,8 +200,9 @@ impl Core {
         while let Some(life) = self.delays.pop(step.time_of_day) {
             lives.push(life);
         }
-        let wait = self.is_critical();
-        for life in lives {
+        // After a failed commit nothing is moved or removed any more: it would never be done, and tried for ever.
+        let (wait, writable) = (self.is_critical(), self.writable().is_ok());
+        for life in lives.into_iter().filter(|_| writable) {
             if wait {
                 self.delays.set(life, step.time_of_day + AGAIN);
             } else if let Err(error) = self.move_due(step, life) {
@@ -227,6 +228,7 @@ impl Core {
                     self.close_over(step, member);
                     Ok(())
                 }
+                Timer::Retention(_) | Timer::Sweep(_) | Timer::Forget if !writable => Ok(()),
                 Timer::Retention(life) => {
                     self.retain(step, life);
                     Ok(())

@@ -299,3 +299,21 @@ async fn after_a_failed_commit_nothing_is_written_and_what_was_committed_is_read
     let mut consumer = subscribe(&broker, |_| (), "g", &[&orders]).await;
     assert_eq!(assigned(&mut *consumer).await[0].resumed, Some(positions[0]));
 }
+
+#[tokio::test]
+async fn after_a_failed_commit_nothing_is_swept_or_moved_for_ever() {
+    let store = Arc::new(Disk::default());
+    let clock = HandClock::starting_at(1_000_000);
+    let settings = EmbeddedSettings { clock: clock.clone(), ..EmbeddedSettings::default() };
+    let broker = Embedded::on_store(store.clone(), settings, Durability::PowerLoss, true).unwrap();
+    let (orders, more) = (make(&broker, "orders", 1).await, make(&broker, "more", 1).await);
+    let later = || Message::builder().deliver_at(Timestamp::from_millis(1_005_000)).build();
+    for topic in [&orders, &more] {
+        // More than is moved in one piece.
+        broker.publish(&topic.into(), (0..600).map(|_| later()).collect()).await.into_result().unwrap();
+    }
+    store.commits_fail.store(true, SeqCst);
+    broker.admin().delete_topic(&orders).await.unwrap_err();
+    clock.set(1_010_000);
+    assert!(matches!(broker.health().await, Health::Down(_)));
+}
