@@ -2,8 +2,10 @@
 //!
 //! Seeds are fixed, so that a run can be repeated. `ROPEWAY_MODEL_FACTOR=100` runs a hundred times as many programs, with other
 //! seeds; a failure is shrunk to the shortest program that still fails. Here: how many programs run where. `program.rs`:
-//! what they do; `run.rs`: how they are run; `reference.rs`: what must come of it.
+//! what they do; `run.rs`: how they are run; `reference.rs`: what must come of it. `crashes/`: programs whose broker is stopped at each
+//! change it makes.
 
+mod crashes;
 mod program;
 mod reference;
 mod run;
@@ -22,18 +24,29 @@ struct Load {
     longest: u16,
 }
 
-fn check(backend: &dyn Backend, load: &Load, flaw: Flaw) -> Result<(), TestError<Vec<Step>>> {
-    let factor = std::env::var("ROPEWAY_MODEL_FACTOR").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let config = Config {
-        cases: load.programs * factor,
+fn factor() -> u32 {
+    std::env::var("ROPEWAY_MODEL_FACTOR").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// For so many programs, times the factor.
+fn config(programs: u32) -> Config {
+    Config {
+        cases: programs * factor(),
         failure_persistence: None,
         max_shrink_iters: 2000,
         // A program that hangs takes its time.
         max_shrink_time: 60_000,
         ..Config::default()
-    };
-    let seed = [u8::try_from(factor % 251).unwrap_or(0); 32];
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    }
+}
+
+fn rng() -> TestRng {
+    let seed = [u8::try_from(factor() % 251).unwrap_or(0); 32];
+    TestRng::from_seed(RngAlgorithm::ChaCha, &seed)
+}
+
+fn check(backend: &dyn Backend, load: &Load, flaw: Flaw) -> Result<(), TestError<Vec<Step>>> {
+    let mut runner = TestRunner::new_with_rng(config(load.programs), rng());
     runner.run(&programs(load.steps, load.restarts, load.longest), |program| {
         run(backend, &program, flaw).map_err(TestCaseError::fail)
     })
