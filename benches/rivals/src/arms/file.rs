@@ -1,16 +1,14 @@
 //! A file that is written to and synced, with nothing around it: as much as a disk gives to who writes one message at a time.
 
-use super::publish::{Store, batches};
+use super::publish::Store;
 use crate::{
     Result,
     record::{self, KEY_BYTES},
-    work::Work,
 };
 use ropeway_broker::Message;
 use std::{
     fs::{self, File},
     io::Write,
-    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -36,19 +34,16 @@ impl Bare {
 }
 
 impl Store for Bare {
-    fn write(&mut self, work: &Work, messages: Range<u64>, batch: u64) -> Result<()> {
-        for messages in batches(messages, batch) {
-            self.bytes.clear();
-            for i in messages {
-                let start = self.bytes.len();
-                self.bytes.extend_from_slice(&record::key(0, i));
-                record::encode(&work.message(i), &mut self.bytes);
-                self.lengths.push(self.bytes.len() - start);
-            }
-            self.file.write_all(&self.bytes)?;
-            self.file.sync_data()?;
+    fn write(&mut self, batch: &[(u64, Message)]) -> Result<()> {
+        self.bytes.clear();
+        for (i, message) in batch {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(&record::key(0, *i));
+            record::encode(message, &mut self.bytes);
+            self.lengths.push(self.bytes.len() - start);
         }
-        Ok(())
+        self.file.write_all(&self.bytes)?;
+        Ok(self.file.sync_data()?)
     }
 
     fn read(&mut self, each: &mut dyn FnMut(&Message)) -> Result<()> {

@@ -1,11 +1,11 @@
 //! fjall with nothing around it: the store below the embedded broker, with its settings, and the same keys and records.
 
-use super::publish::{Store, batches};
-use crate::{Result, record, work::Work};
+use super::publish::Store;
+use crate::{Result, record};
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use ropeway_broker::{Message, TopicSpec, partition_for_key};
 use ropeway_store::FjallSettings;
-use std::{ops::Range, path::Path};
+use std::path::Path;
 
 pub(super) struct Bare {
     tree: Keyspace,
@@ -31,24 +31,19 @@ impl Bare {
 }
 
 impl Store for Bare {
-    fn write(&mut self, work: &Work, messages: Range<u64>, batch: u64) -> Result<()> {
-        for messages in batches(messages, batch) {
-            let room = (messages.end - messages.start) as usize;
-            let mut writes = OwnedWriteBatch::with_capacity(self.database.clone(), room)
-                .durability(Some(PersistMode::SyncData));
-            for i in messages {
-                let message = work.message(i);
-                let key = message.key.as_deref().unwrap_or_default();
-                let partition = partition_for_key(key, self.next.len() as u32);
-                let offset = &mut self.next[partition as usize];
-                self.record.clear();
-                record::encode(&message, &mut self.record);
-                writes.insert(&self.tree, record::key(partition, *offset), &self.record[..]);
-                *offset += 1;
-            }
-            writes.commit()?;
+    fn write(&mut self, batch: &[(u64, Message)]) -> Result<()> {
+        let mut writes = OwnedWriteBatch::with_capacity(self.database.clone(), batch.len())
+            .durability(Some(PersistMode::SyncData));
+        for (_, message) in batch {
+            let key = message.key.as_deref().unwrap_or_default();
+            let partition = partition_for_key(key, self.next.len() as u32);
+            let offset = &mut self.next[partition as usize];
+            self.record.clear();
+            record::encode(message, &mut self.record);
+            writes.insert(&self.tree, record::key(partition, *offset), &self.record[..]);
+            *offset += 1;
         }
-        Ok(())
+        Ok(writes.commit()?)
     }
 
     fn read(&mut self, each: &mut dyn FnMut(&Message)) -> Result<()> {

@@ -1,10 +1,11 @@
 //! Publishing so that each message survives a power cut: ours beside a rival that writes the same messages.
 //!
-//! Ours is the public way, a `Publisher` over `embedded:` with so many tasks, each with one message on its way. The rivals are loops
-//! on one thread, with nothing around them. Each turn writes some messages before the watch starts, and reads all of them back when it has
-//! stopped.
+//! Ours is the public way, a `Publisher` over `embedded:` with so many tasks, each with one message on its way. fjall and the file are loops
+//! on one thread with nothing around them, which write as many messages at once as ours did. redb and SQLite are used as a service would
+//! use them: so many tasks hand their messages to one thread, which writes all that wait in one transaction and answers them (`gathered.rs`).
+//! Each turn writes some messages before the watch starts, and reads all of them back when it has stopped.
 
-use super::{embedded, file, fjall, redb, sqlite};
+use super::{embedded, file, fjall, gathered, redb, sqlite};
 use crate::{
     Result,
     cell::Pair,
@@ -12,7 +13,8 @@ use crate::{
     rounds::{Plan, Turn},
     work::Work,
 };
-use std::{ops::Range, path::Path};
+use ropeway_broker::Message;
+use std::{ops::Range, path::Path, time::Duration};
 
 /// Beside whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +26,24 @@ pub(crate) enum Against {
 }
 
 /// A rival that stores messages.
-pub(super) trait Store {
-    /// Writes these messages, so many as one, and each of these so that it survives a power cut before the next begins.
-    fn write(&mut self, work: &Work, messages: Range<u64>, batch: u64) -> Result<()>;
+pub(super) trait Store: Send {
+    /// Writes these messages, with their numbers, as one, and so that they survive a power cut when it returns.
+    fn write(&mut self, batch: &[(u64, Message)]) -> Result<()>;
     /// Reads everything back, in any order.
-    fn read(&mut self, each: &mut dyn FnMut(&ropeway_broker::Message)) -> Result<()>;
+    fn read(&mut self, each: &mut dyn FnMut(&Message)) -> Result<()>;
 }
 
-/// The parts of `messages`, as long as `batch` but for the last one.
-pub(super) fn batches(messages: Range<u64>, batch: u64) -> impl Iterator<Item = Range<u64>> {
-    let end = messages.end;
-    messages.step_by(batch as usize).map(move |from| from..end.min(from + batch))
+/// Writes the messages in parts as long as `batch`, one after the other; answers how many parts there were.
+fn in_a_loop(store: &mut dyn Store, work: &Work, messages: Range<u64>, batch: u64) -> Result<u64> {
+    let (mut parts, end) = (0, messages.end);
+    let mut part = Vec::with_capacity(batch as usize);
+    for from in messages.step_by(batch as usize) {
+        part.clear();
+        part.extend((from..end.min(from + batch)).map(|i| (i, work.message(i))));
+        store.write(&part)?;
+        parts += 1;
+    }
+    Ok(parts)
 }
 
 /// The pair of such a cell.
@@ -56,7 +65,7 @@ impl Publish {
         Box::new(Self { work: Work::new(1024), at_once, warm: messages / 5, messages, against, per_commit })
     }
 
-    /// How many messages the rival writes as one: as many as ours did.
+    /// How many messages a loop writes as one: as many as ours did.
     fn batch(&self) -> u64 {
         (self.per_commit.round() as u64).max(1)
     }
@@ -68,6 +77,15 @@ impl Publish {
             Against::Redb => Box::new(redb::Bare::open(dir)?),
             Against::Sqlite => Box::new(sqlite::Bare::open(dir)?),
         })
+    }
+
+    fn in_a_loop(&self, mut store: Box<dyn Store>) -> Result<Written> {
+        let batch = self.batch();
+        in_a_loop(&mut *store, &self.work, 0..self.warm, batch)?;
+        let watch = Stopwatch::start();
+        let commits = in_a_loop(&mut *store, &self.work, self.warm..self.all(), batch)?;
+        let (wall, cpu) = watch.stop();
+        Ok((store, wall, cpu, commits))
     }
 
     fn all(&self) -> u64 {
@@ -83,18 +101,23 @@ impl Pair for Publish {
     }
 
     fn rival(&mut self, dir: &Path) -> Result<Turn> {
-        let batch = self.batch();
-        let mut store = self.open(dir)?;
-        store.write(&self.work, 0..self.warm, batch)?;
-        let watch = Stopwatch::start();
-        store.write(&self.work, self.warm..self.all(), batch)?;
-        let (wall, cpu) = watch.stop();
+        let store = self.open(dir)?;
+        let (mut store, wall, cpu, commits) = match self.against {
+            Against::Fjall | Against::File => self.in_a_loop(store)?,
+            Against::Redb | Against::Sqlite => {
+                gathered::publish(store, &self.work, self.at_once, self.warm..self.all())?
+            }
+        };
         let mut seen = crate::work::Seen::default();
         let watch = Stopwatch::start();
         store.read(&mut |message| seen.add(message))?;
         let read = seen.count as f64 / watch.stop().0.as_secs_f64();
         seen.check(self.work.expected(self.all()), "the rival")?;
-        let facts = vec![("messages a commit", batch as f64), ("read back/s", read)];
+        let per_commit = self.messages as f64 / commits.max(1) as f64;
+        let facts = vec![("messages a commit", per_commit), ("read back/s", read)];
         Ok(Turn { messages: self.messages, wall, cpu, facts })
     }
 }
+
+/// A store, how long it took by the clock and of the processor, and how many commits it made.
+pub(super) type Written = (Box<dyn Store>, Duration, Duration, u64);

@@ -1,11 +1,11 @@
-//! redb with nothing around it: one table by number, one transaction for each batch, immediate durability (its default), default cache.
+//! redb: one table by number, one transaction for each batch, immediate durability (its default), default cache.
 
-use super::publish::{Store, batches};
-use crate::{Result, record, work::Work};
+use super::publish::Store;
+use crate::{Result, record};
 use ::redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use bytes::Bytes;
 use ropeway_broker::Message;
-use std::{ops::Range, path::Path};
+use std::path::Path;
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 
@@ -21,20 +21,17 @@ impl Bare {
 }
 
 impl Store for Bare {
-    fn write(&mut self, work: &Work, messages: Range<u64>, batch: u64) -> Result<()> {
-        for messages in batches(messages, batch) {
-            let mut transaction = self.database.begin_write()?;
-            transaction.set_durability(Durability::Immediate)?;
-            let mut table = transaction.open_table(LOG)?;
-            for i in messages {
-                self.record.clear();
-                record::encode(&work.message(i), &mut self.record);
-                table.insert(i, &self.record[..])?;
-            }
-            drop(table);
-            transaction.commit()?;
+    fn write(&mut self, batch: &[(u64, Message)]) -> Result<()> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        let mut table = transaction.open_table(LOG)?;
+        for (i, message) in batch {
+            self.record.clear();
+            record::encode(message, &mut self.record);
+            table.insert(i, &self.record[..])?;
         }
-        Ok(())
+        drop(table);
+        Ok(transaction.commit()?)
     }
 
     fn read(&mut self, each: &mut dyn FnMut(&Message)) -> Result<()> {

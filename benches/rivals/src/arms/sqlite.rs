@@ -1,14 +1,14 @@
-//! SQLite with nothing around it: write-ahead log, `synchronous=FULL`, one table in the order of its numbers, one transaction for each batch,
+//! SQLite: write-ahead log, `synchronous=FULL`, one table in the order of its numbers, one transaction for each batch,
 //! statements prepared once.
 //!
 //! It is built to use `fdatasync` where it would use `fsync` by default (`.cargo/config.toml`), since all others do.
 
-use super::publish::{Store, batches};
-use crate::{Result, work::Work};
+use super::publish::Store;
+use crate::Result;
 use bytes::Bytes;
 use ropeway_broker::{Headers, Message, MessageId, Timestamp};
 use rusqlite::{Connection, params};
-use std::{ops::Range, path::Path};
+use std::path::Path;
 
 const INSERT: &str =
     "INSERT INTO log (number, id, key, headers, at, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
@@ -31,25 +31,20 @@ impl Bare {
 }
 
 impl Store for Bare {
-    fn write(&mut self, work: &Work, messages: Range<u64>, batch: u64) -> Result<()> {
-        let mut begin = self.0.prepare("BEGIN")?;
-        let mut insert = self.0.prepare(INSERT)?;
-        let mut commit = self.0.prepare("COMMIT")?;
-        for messages in batches(messages, batch) {
-            begin.execute([])?;
-            for i in messages {
-                let message = work.message(i);
-                insert.execute(params![
-                    i as i64,
-                    message.id.as_u128().to_be_bytes(),
-                    message.key.as_deref(),
-                    &message.headers.packed()[..],
-                    message.timestamp.as_millis(),
-                    message.payload.as_deref(),
-                ])?;
-            }
-            commit.execute([])?;
+    fn write(&mut self, batch: &[(u64, Message)]) -> Result<()> {
+        self.0.prepare_cached("BEGIN")?.execute([])?;
+        let mut insert = self.0.prepare_cached(INSERT)?;
+        for (i, message) in batch {
+            insert.execute(params![
+                *i as i64,
+                message.id.as_u128().to_be_bytes(),
+                message.key.as_deref(),
+                &message.headers.packed()[..],
+                message.timestamp.as_millis(),
+                message.payload.as_deref(),
+            ])?;
         }
+        self.0.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
 
