@@ -63,6 +63,8 @@ pub use consume::{
     Assignment, Batch, Bound, Consumer, Control, Delivery, Event, GapReason, GoneReason, Owned, Start,
     Subscription,
 };
+#[cfg(feature = "embedded")]
+pub use embedded::salvage;
 pub use embedded::{Embedded, EmbeddedSettings};
 pub use error::{Error, ErrorKind, Result};
 pub use ext::{ConsumerExt, MessageBrokerExt, PublishFailed, ReaderExt, Receipt};

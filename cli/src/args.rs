@@ -70,7 +70,7 @@ pub(crate) enum Command {
     Completions(cmd::completions::Args),
 }
 
-/// The nouns that need a broker.
+/// The nouns that need a session: a broker, or a long look at a directory.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OnBus {
     /// Run the main job on real records: publish, process in key order, dead-letter, and check the result
@@ -90,6 +90,13 @@ pub(crate) enum OnBus {
         /// What to do
         #[command(subcommand)]
         verb: cmd::group::Verb,
+    },
+    /// The directory of an embedded broker: check, export
+    #[cfg(feature = "embedded")]
+    Data {
+        /// What to do
+        #[command(subcommand)]
+        verb: cmd::directory::Verb,
     },
     /// Dead letters: list, show
     Dlq {

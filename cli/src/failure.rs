@@ -3,6 +3,7 @@
 //! Not here: how it is printed (`output/notes.rs`), the list of codes (`exit.rs`).
 
 use crate::exit::Exit;
+use ropeway_broker::ErrorKind;
 use std::error::Error as StdError;
 
 /// Why the program could not do what it was asked.
@@ -87,9 +88,19 @@ impl Failure {
     }
 }
 
+/// What to do about a directory that is damaged.
+pub(crate) fn damaged(dir: &str) -> String {
+    format!(
+        "`ropeway data check {dir}` tells all that is damaged, `ropeway data export {dir}` prints the messages that can be read"
+    )
+}
+
 impl From<ropeway_broker::Error> for Failure {
     fn from(error: ropeway_broker::Error) -> Self {
-        let failure = Self::new(error.to_string()).exits(Exit::of(error.kind()));
+        let mut failure = Self::new(error.to_string()).exits(Exit::of(error.kind()));
+        if error.kind() == ErrorKind::Corrupt {
+            failure = failure.hint(damaged("DIR"));
+        }
         match error.source() {
             Some(cause) => failure.caused_by(cause),
             None => failure,

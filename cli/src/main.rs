@@ -91,6 +91,8 @@ async fn run(command: OnBus, session: &mut Session) -> Result<(), Failure> {
         OnBus::Pub(args) => cmd::publish::run(*args, session).await,
         OnBus::Sub(args) => cmd::subscribe::run(args, session).await,
         OnBus::Group { verb } => cmd::group::run(verb, session).await,
+        #[cfg(feature = "embedded")]
+        OnBus::Data { verb } => cmd::directory::run(verb, session).await,
         OnBus::Dlq { verb } => cmd::dlq::run(verb, session).await,
         OnBus::Bench { verb } => cmd::bench::run(*verb, session).await,
     }

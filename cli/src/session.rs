@@ -5,20 +5,25 @@
 use crate::{
     args::Globals,
     exit::Exit,
-    failure::Failure,
+    failure::{self, Failure},
     listen,
     output::{Notes, Out},
     settings::{Format, Level, Loaded, Origin, Settings},
     stop::Stop,
 };
 use prometheus::Registry;
-use ropeway_broker::{MessageBroker, wrap::Meter};
+use ropeway_broker::{BrokerUrl, ErrorKind, MessageBroker, wrap::Meter};
 use std::{
     io::{BufRead, IsTerminal},
     sync::Arc,
     time::Duration,
 };
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// What a verb works with.
 #[derive(Debug)]
@@ -69,7 +74,10 @@ impl Session {
         let mut broker = opened.map_err(|_| out_of_time("open the broker", wait))?.map_err(|error| {
             let exit = Exit::of_connecting(error.kind());
             let origin = self.loaded.origin("broker.url");
-            let hint = format!("the broker is {address} ({origin}); --broker URL names another");
+            let hint = match BrokerUrl::parse(address.reveal()) {
+                Ok(url) if error.kind() == ErrorKind::Corrupt => failure::damaged(&url.path),
+                _ => format!("the broker is {address} ({origin}); --broker URL names another"),
+            };
             Failure::from(error).exits(exit).hint(hint)
         })?;
         if let Some(address) = self.settings.http.listen.0 {
@@ -186,8 +194,13 @@ fn log(level: Level, failures: bool, notes: &Notes) {
     let of_handlers = if failures { level } else { tracing::Level::ERROR };
     // What libraries find worth saying is for those who want to see everything.
     let others = if level == tracing::Level::TRACE { level } else { level.min(tracing::Level::WARN) };
+    // What the store below has to say the broker tells in its own errors, with what to do.
+    let of_store =
+        if level >= tracing::Level::INFO { LevelFilter::from_level(others) } else { LevelFilter::OFF };
     let targets = Targets::new()
         .with_default(others)
+        .with_target("fjall", of_store)
+        .with_target("lsm_tree", of_store)
         .with_target("ropeway", level)
         .with_target("ropeway_processor", of_handlers);
     let lines = tracing_subscriber::fmt::layer()

@@ -19,7 +19,8 @@
 //! What a clock that is set back or forward does and does not change is told in `time.rs`.
 //!
 //! `core/` decides, and is pure; `engine.rs` runs it; `broker.rs`, `admin.rs`, `consumer.rs`, `control.rs` and `reader.rs` are the contract on
-//! top; `record.rs` and `state.rs` are what is stored. Not here: the store itself (`ropeway-store`), what all backends share.
+//! top; `record.rs` and `state.rs` are what is stored; `salvage/` reads what is
+//! damaged. Not here: the store itself (`ropeway-store`), what all backends share.
 
 mod admin;
 mod broker;
@@ -32,6 +33,8 @@ mod publish;
 mod queue;
 mod reader;
 mod record;
+#[cfg(feature = "embedded")]
+pub mod salvage;
 mod settings;
 mod state;
 mod time;

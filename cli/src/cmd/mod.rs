@@ -5,6 +5,8 @@
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
+#[cfg(feature = "embedded")]
+pub(crate) mod directory;
 pub(crate) mod dlq;
 pub(crate) mod group;
 pub(crate) mod publish;

@@ -1,14 +1,14 @@
 //! One message in every format.
 //!
 //! JSON shape (stable): `topic`, `partition`, `position`, `id`, `timestamp`, `type`, `key`, `headers` (a list of `name` and `value`),
-//! `encoding` and `payload`. `encoding` says what `payload` is: `json` (the value itself, numbers as they were written), `text`, `base64`
+//! `encoding` and `payload`; `deliver_at` only where it was to be delivered later. `encoding` says what `payload` is: `json` (the value itself, numbers as they were written), `text`, `base64`
 //! or `none` (a tombstone; `payload` is null). A key or header value that is not UTF-8 is an object: `{"base64": "..."}`.
 //! Not here: lists and other objects (`table.rs`).
 
 use super::{Out, visible};
 use crate::{failure::Failure, time};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use ropeway_broker::{Delivery, Headers, Message, Owned};
+use ropeway_broker::{Delivery, Headers, Message, Owned, Position};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ use std::borrow::Cow;
 /// What help says about the JSON shape of a message.
 pub(crate) const SHAPE: &str = "\
 JSON of a message: {topic, partition, position, id, timestamp, type, key,
-    headers: [{name, value}], encoding, payload}
+    headers: [{name, value}], encoding, payload, deliver_at (only of delayed ones)}
   encoding: json (payload is the value itself), text, base64, or none (a tombstone, payload null)
   a key or header value that is not UTF-8 is {\"base64\": \"...\"}";
 
@@ -37,7 +37,7 @@ pub(crate) enum Decode {
 pub(crate) struct Shown<'a> {
     topic: &'a str,
     partition: u32,
-    position: String,
+    position: Option<String>,
     id: String,
     timestamp: String,
     #[serde(rename = "type")]
@@ -46,6 +46,8 @@ pub(crate) struct Shown<'a> {
     headers: Vec<Header<'a>>,
     encoding: &'static str,
     payload: Payload<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_at: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,12 +80,23 @@ enum Payload<'a> {
 impl<'a> Shown<'a> {
     /// The message at its place.
     pub(crate) fn new(of: &'a Owned, delivery: &'a Delivery, decode: Decode) -> Self {
-        let message = &delivery.message;
+        let position = Some(delivery.position);
+        Self::at(of.topic.as_str(), of.partition, position, &delivery.message, decode)
+    }
+
+    /// The message at a place; without position it is delayed.
+    pub(crate) fn at(
+        topic: &'a str,
+        partition: u32,
+        position: Option<Position>,
+        message: &'a Message,
+        decode: Decode,
+    ) -> Self {
         let (encoding, payload) = payload(message, decode);
         Self {
-            topic: of.topic.as_str(),
-            partition: of.partition,
-            position: delivery.position.to_string(),
+            topic,
+            partition,
+            position: position.map(|position| position.to_string()),
             id: message.id.to_string(),
             timestamp: time::shown(message.timestamp),
             event_type: message.event_type(),
@@ -91,6 +104,7 @@ impl<'a> Shown<'a> {
             headers: headers(&message.headers),
             encoding,
             payload,
+            deliver_at: message.deliver_at.map(time::shown),
         }
     }
 }
@@ -170,7 +184,7 @@ impl Out {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ropeway_broker::{Epoch, MessageId, Position, Timestamp, Topic};
+    use ropeway_broker::{Epoch, MessageId, Timestamp, Topic};
 
     fn json(message: Message, decode: Decode) -> String {
         let of = Owned { topic: Topic::new("orders").unwrap(), partition: 3, epoch: Epoch(0) };
@@ -205,6 +219,7 @@ mod tests {
             "headers",
             "encoding",
             "payload",
+            "deliver_at",
         ] {
             assert!(SHAPE.contains(name));
         }

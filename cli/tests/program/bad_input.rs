@@ -79,7 +79,7 @@ fn help_names_every_exit_code_and_costs_nothing() {
     {
         assert!(help.contains(code), "{code}");
     }
-    for verb in ["demo", "topic", "pub", "sub", "group", "dlq", "bench", "config", "completions"] {
+    for verb in ["demo", "topic", "pub", "sub", "group", "data", "dlq", "bench", "config", "completions"] {
         place.run(&[verb, "--help"]).ok();
     }
     assert!(place.run(&["--version"]).ok().text().starts_with("ropeway "));

@@ -7,6 +7,8 @@
 mod bad_input;
 mod bench;
 mod config;
+
+mod directory;
 mod dlq;
 mod group;
 mod listen;

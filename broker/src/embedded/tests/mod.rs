@@ -12,5 +12,7 @@ mod jumps;
 mod restart;
 #[cfg(feature = "embedded")]
 mod retention;
+#[cfg(feature = "embedded")]
+mod salvage;
 mod support;
 mod time;

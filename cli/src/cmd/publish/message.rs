@@ -92,8 +92,7 @@ mod tests {
         let headers = [("a", "1")].into_iter().collect();
         let recipe =
             Recipe { key: Some("all".into()), headers, after: Some(Duration::from_secs(5)), at: None };
-        let mut record =
-            Record { line: 1, payload: "x".into(), key: None, headers: vec![("b".into(), "2".into())] };
+        let mut record = Record { headers: vec![("b".into(), "2".into())], ..Record::of(1, "x".into()) };
         let message = recipe.message(&record);
         assert_eq!(message.key.as_deref(), Some(&b"all"[..]));
         assert_eq!(message.headers.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b"]);

@@ -1,8 +1,9 @@
 //! `ropeway pub`: publishes one message, or the records of a file or stdin.
 //!
-//! Here: what it takes, and the way of a record to the bus. Not here: cutting an input into records (`records.rs`), expressions
+//! Here: what it takes, and the way of a record to the bus. Not here: cutting an input into records (`records.rs`, `exported.rs`), expressions
 //! (`pick.rs`), the pace (`rate.rs`), what came of it (`tally.rs`).
 
+mod exported;
 mod lines;
 mod message;
 mod pick;
@@ -20,7 +21,7 @@ use message::Recipe;
 use pick::Pick;
 use rate::Rate;
 use records::{Bad, Picks, Record, Shape};
-use ropeway_broker::{Bound, Message, Publisher, PublisherSettings, Timestamp, Topic};
+use ropeway_broker::{Bound, Message, MessageBroker, Publisher, PublisherSettings, Target, Timestamp, Topic};
 use std::{
     fs::File,
     io::{IsTerminal, Read},
@@ -41,12 +42,14 @@ use tokio::{
 Without BODY and --file, stdin is read. Malformed lines and rows are told by number, the rest
 goes on, and the exit code is 5 (1 where nothing was published).
 Expressions: .user.id, .items[0], .\"odd name\"; with ? at the end the value may be missing.
+--format export reads what `sub -o ndjson` and `data export` print: each message goes to the topic
+it was in (or TOPIC) and to the same partition, with its own id, key, headers and time.
 JSON: {topic, published, refused, failed, durability, last: {partition, position, id}}
   refused: malformed, never sent; failed: given back by the broker; last: of the last that was
-  acked; raw prints the number published")]
+  acked; topic: null where each line names its own; raw prints the number published")]
 pub(crate) struct Args {
-    /// The topic; it must exist
-    topic: Topic,
+    /// The topic; it must exist. With --format export the lines name theirs [default: theirs]
+    topic: Option<Topic>,
     /// The content of one message
     #[arg(conflicts_with_all = ["file", "tombstone", "format"])]
     body: Option<String>,
@@ -107,17 +110,17 @@ pub(crate) async fn run(mut args: Args, session: &mut Session) -> Result<(), Fai
     {
         return Err(Failure::usage("--key-expr and --header-expr need --format jsonl or csv"));
     }
+    if args.format == Shape::Export {
+        whole_only(&args)?;
+    } else if args.topic.is_none() {
+        return Err(Failure::usage("which topic? `ropeway pub TOPIC`; only --format export needs none"));
+    }
     let broker = session.broker().await?;
-    let about =
-        within(session.request(), "describe the topic", broker.admin().describe_topic(&args.topic)).await;
-    let about = about.map_err(|failure| match failure.exit() {
-        Exit::NotFound => failure.hint(format!("make it with `ropeway topic create {}`", args.topic)),
-        _ => failure,
-    })?;
+    let most = most(&*broker, &args, session.request()).await?;
     let in_flight =
         Bound { messages: session.settings.publish.messages.0, bytes: session.settings.publish.bytes.0 };
     let publisher = Publisher::new(broker, PublisherSettings { in_flight, ..PublisherSettings::default() })?;
-    let source = Source::of(&mut args, picks, about.max_message, &session.notes)?;
+    let source = Source::of(&mut args, picks, most, &session.notes)?;
     let recipe = Recipe::of(&mut args);
     let tally = Tally::new(args.topic.clone());
     let pump = Pump {
@@ -132,6 +135,42 @@ pub(crate) async fn run(mut args: Args, session: &mut Session) -> Result<(), Fai
         tally.open(publisher.in_flight(), &error);
     }
     tally.report(session)
+}
+
+/// What is exported is whole: nothing is added to it.
+fn whole_only(args: &Args) -> Result<(), Failure> {
+    let adds = args.key.is_some()
+        || args.event_type.is_some()
+        || !args.headers.is_empty()
+        || args.after.is_some()
+        || args.at.is_some();
+    if adds {
+        let what = "with --format export messages are published as they are: without --key, --header, --type, --in and --at";
+        return Err(Failure::usage(what));
+    }
+    Ok(())
+}
+
+/// The most bytes of a record that the topic, or the largest where lines name theirs, takes.
+async fn most(broker: &dyn MessageBroker, args: &Args, wait: Duration) -> Result<usize, Failure> {
+    let topics = match &args.topic {
+        Some(topic) => vec![topic.clone()],
+        None => within(wait, "list topics", broker.admin().topics()).await?,
+    };
+    let mut most = 0;
+    for topic in topics {
+        let about = within(wait, "describe the topic", broker.admin().describe_topic(&topic)).await;
+        let about = about.map_err(|failure| match failure.exit() {
+            Exit::NotFound => failure.hint(format!("make it with `ropeway topic create {topic}`")),
+            _ => failure,
+        })?;
+        most = most.max(about.max_message);
+    }
+    if args.format == Shape::Export {
+        // A byte is written as six at the most, and names go with it.
+        most = most.saturating_mul(6).saturating_add(64 * 1024);
+    }
+    Ok(most)
 }
 
 /// Where messages come from.
@@ -149,7 +188,7 @@ impl Source {
     fn of(args: &mut Args, picks: Picks, most: usize, notes: &Notes) -> Result<Self, Failure> {
         if args.tombstone || args.body.is_some() {
             let payload = args.body.take().unwrap_or_default().into();
-            let body = Record { line: 0, payload, key: None, headers: Vec::new() };
+            let body = Record::of(0, payload);
             return Ok(Self::Body(body, args.tombstone));
         }
         let from: Box<dyn Read + Send> = match args.file.as_deref().filter(|file| file.as_os_str() != "-") {
@@ -193,7 +232,7 @@ fn read_ahead(
 
 /// Moves records to the bus.
 struct Pump {
-    topic: Topic,
+    topic: Option<Topic>,
     rate: Option<Rate>,
     recipe: Recipe,
     publisher: Publisher,
@@ -232,7 +271,8 @@ impl Pump {
             if tombstone {
                 message.payload = None;
             }
-            if !self.publish(message, body.line, progress).await {
+            let to = self.topic.clone().map(Target::from);
+            if !self.publish(to, message, body.line, progress).await {
                 return;
             }
         }
@@ -253,7 +293,16 @@ impl Pump {
                 Some((Err(bad), _)) => self.tally.refused(&bad, &session.notes),
                 Some((Ok(record), _room)) => {
                     self.turn(number, start).await;
-                    if !self.publish(self.recipe.message(&record), record.line, progress).await {
+                    let line = record.line;
+                    let (to, message) = match record.exported {
+                        Some(whole) => {
+                            let topic = self.topic.clone().unwrap_or(whole.topic);
+                            let to = Target { partition: Some(whole.partition), ..topic.into() };
+                            (Some(to), whole.message)
+                        }
+                        None => (self.topic.clone().map(Target::from), self.recipe.message(&record)),
+                    };
+                    if !self.publish(to, message, line, progress).await {
                         return;
                     }
                     number += 1;
@@ -270,10 +319,12 @@ impl Pump {
     }
 
     /// Publishes; `false`: there is no sense in going on.
-    async fn publish(&self, message: Message, line: u64, progress: &Progress) -> bool {
+    async fn publish(&self, to: Option<Target>, message: Message, line: u64, progress: &Progress) -> bool {
+        // Who names no topic was refused.
+        let Some(to) = to else { return false };
         let (tally, id) = (self.tally.clone(), message.id);
         let told = move |outcome| tally.told(line, id, outcome);
-        if let Err(failed) = self.publisher.publish_with(&self.topic, message, told).await {
+        if let Err(failed) = self.publisher.publish_with(to, message, told).await {
             self.tally.told(line, id, Err(failed));
         }
         progress.at(self.tally.published());

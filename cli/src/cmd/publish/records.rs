@@ -1,8 +1,9 @@
 //! Records out of an input: what becomes of each line or row, and what is wrong with those that become nothing.
 //!
-//! Not here: the bound of a line (`lines.rs`), expressions (`pick.rs`), publishing (`mod.rs`).
+//! Not here: messages that were printed whole (`exported.rs`), the bound of a line (`lines.rs`), expressions (`pick.rs`), publishing (`mod.rs`).
 
 use super::{
+    exported::Exported,
     lines::{self, Line},
     pick::Pick,
 };
@@ -25,6 +26,8 @@ pub(crate) enum Shape {
     Jsonl,
     /// Each row becomes a JSON object of strings; the first row names the fields
     Csv,
+    /// Each line is a message as `sub -o ndjson` and `data export` print it, for the partition that it names
+    Export,
 }
 
 /// What is picked out of each record.
@@ -47,6 +50,8 @@ pub(super) struct Record {
     pub(super) key: Option<String>,
     /// The headers that were picked.
     pub(super) headers: Vec<(String, String)>,
+    /// The whole message, where the input has such.
+    pub(super) exported: Option<Box<Exported>>,
 }
 
 /// Why there is no record.
@@ -68,6 +73,13 @@ pub(super) enum Bad {
 
 type Found = Result<Record, Bad>;
 
+impl Record {
+    /// A record that has content and nothing else.
+    pub(super) fn of(line: u64, payload: Bytes) -> Self {
+        Self { line, payload, key: None, headers: Vec::new(), exported: None }
+    }
+}
+
 /// Calls `each` with every record of the input, until it says that it wants no more. No more than `most` bytes of payload are held at a
 /// time (and 64 KiB).
 pub(super) fn read(
@@ -79,7 +91,7 @@ pub(super) fn read(
 ) {
     match shape {
         Shape::Raw => _ = each(whole(from, most)),
-        Shape::Lines | Shape::Jsonl => by_line(from, shape == Shape::Jsonl, picks, most, each),
+        Shape::Lines | Shape::Jsonl | Shape::Export => by_line(from, shape, picks, most, each),
         Shape::Csv => by_row(from, picks, most, each),
     }
 }
@@ -91,7 +103,7 @@ fn whole(from: impl Read, most: usize) -> Found {
     if payload.len() > most {
         return Err(too_large(1, most));
     }
-    Ok(Record { line: 1, payload: payload.into(), key: None, headers: Vec::new() })
+    Ok(Record::of(1, payload.into()))
 }
 
 fn too_large(line: u64, most: usize) -> Bad {
@@ -101,14 +113,16 @@ fn too_large(line: u64, most: usize) -> Bad {
     }
 }
 
-fn by_line(from: impl Read, json: bool, picks: &Picks, most: usize, mut each: impl FnMut(Found) -> bool) {
+fn by_line(from: impl Read, shape: Shape, picks: &Picks, most: usize, mut each: impl FnMut(Found) -> bool) {
     let mut from = BufReader::with_capacity(64 * 1024, from);
     let mut buffer = Vec::new();
     for line in 1.. {
         let found = match lines::next(&mut from, &mut buffer, most) {
             Ok(Line::Whole) => {
                 let mut text = &buffer[..];
-                if json {
+                if shape == Shape::Lines {
+                    Ok(Record::of(line, Bytes::copy_from_slice(text)))
+                } else {
                     if line == 1 {
                         text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
                     }
@@ -116,10 +130,7 @@ fn by_line(from: impl Read, json: bool, picks: &Picks, most: usize, mut each: im
                     if text.is_empty() {
                         continue;
                     }
-                    picked(line, text, picks)
-                } else {
-                    let payload = Bytes::copy_from_slice(text);
-                    Ok(Record { line, payload, key: None, headers: Vec::new() })
+                    if shape == Shape::Export { exported(line, text) } else { picked(line, text, picks) }
                 }
             }
             Ok(Line::TooLong(_)) => Err(too_large(line, most)),
@@ -133,11 +144,20 @@ fn by_line(from: impl Read, json: bool, picks: &Picks, most: usize, mut each: im
     }
 }
 
+fn exported(line: u64, text: &[u8]) -> Found {
+    let mut record = Record::of(line, Bytes::new());
+    match Exported::parse(text) {
+        Ok(exported) => record.exported = Some(Box::new(exported)),
+        Err(why) => return Err(Bad::Record { line, why }),
+    }
+    Ok(record)
+}
+
 fn picked(line: u64, text: &[u8], picks: &Picks) -> Found {
     let bad = |why: String| Bad::Record { line, why };
     let json: &RawValue =
         serde_json::from_slice(text).map_err(|error| bad(format!("not JSON: {}", place(&error))))?;
-    let mut record = Record { line, payload: Bytes::copy_from_slice(text), key: None, headers: Vec::new() };
+    let mut record = Record::of(line, Bytes::copy_from_slice(text));
     if let Some(pick) = &picks.key {
         record.key = pick.of(json).map_err(|why| bad(format!("no key: {why}")))?;
     }
@@ -150,7 +170,7 @@ fn picked(line: u64, text: &[u8], picks: &Picks) -> Found {
 }
 
 /// An error of a one-line text: its line is told by whoever counts lines.
-fn place(error: &serde_json::Error) -> String {
+pub(super) fn place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
     format!("{what} at column {}", error.column())

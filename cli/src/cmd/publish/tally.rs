@@ -14,7 +14,8 @@ const MOST_TOLD: u64 = 20;
 /// What came of the messages. Clones share everything.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
-    topic: Topic,
+    /// `None`: each message names its own.
+    topic: Option<Topic>,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -32,7 +33,7 @@ struct Counts {
 
 #[derive(Debug, Serialize)]
 struct Report<'a> {
-    topic: &'a str,
+    topic: Option<&'a str>,
     published: u64,
     refused: u64,
     failed: u64,
@@ -49,7 +50,7 @@ struct Last {
 
 impl Tally {
     /// Nothing yet.
-    pub(super) fn new(topic: Topic) -> Self {
+    pub(super) fn new(topic: Option<Topic>) -> Self {
         Self { topic, counts: Arc::default() }
     }
 
@@ -130,7 +131,7 @@ impl Tally {
             session.notes.warn(&format!("{} more were not published", counts.failed - MOST_TOLD));
         }
         let report = Report {
-            topic: self.topic.as_str(),
+            topic: self.topic.as_ref().map(Topic::as_str),
             published: counts.published,
             refused: counts.refused,
             failed: counts.failed,
@@ -141,7 +142,8 @@ impl Tally {
                 id: id.to_string(),
             }),
         };
-        let mut lines = vec![("published", counts.published.to_string()), ("topic", self.topic.to_string())];
+        let mut lines = vec![("published", counts.published.to_string())];
+        lines.extend(self.topic.as_ref().map(|topic| ("topic", topic.to_string())));
         if let Some((_, Receipt { partition, position, durability })) = counts.last {
             let at = position.map_or_else(|| "delayed".to_owned(), |position| position.to_string());
             lines.push(("last", format!("partition {partition}, {at}")));
@@ -153,7 +155,7 @@ impl Tally {
             }
         }
         session.out.object(session.settings.output.format, &report, &lines)?;
-        verdict(&counts, &self.topic)
+        verdict(&counts, self.topic.as_ref())
     }
 }
 
@@ -166,7 +168,7 @@ const fn survives(durability: Durability) -> &'static str {
     }
 }
 
-fn verdict(counts: &Counts, topic: &Topic) -> Result<(), Failure> {
+fn verdict(counts: &Counts, topic: Option<&Topic>) -> Result<(), Failure> {
     let left = counts.refused + counts.failed;
     if let Some(why) = &counts.input {
         let read = format!("the input could not be read to its end: {why}");
@@ -175,7 +177,8 @@ fn verdict(counts: &Counts, topic: &Topic) -> Result<(), Failure> {
     if left == 0 {
         return Ok(());
     }
-    let what = format!("{left} of {} messages were not published to {topic}", left + counts.published);
+    let to = topic.map(|topic| format!(" to {topic}")).unwrap_or_default();
+    let what = format!("{left} of {} messages were not published{to}", left + counts.published);
     let exit = if counts.published > 0 { Exit::Partial } else { Exit::Error };
     let failure = Failure::new(what).exits(exit);
     match &counts.first_error {
