@@ -10,8 +10,10 @@
 use super::damage::{Damage, unreadable};
 use crate::Result;
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
+    iter,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -123,6 +125,46 @@ pub(super) fn first_commit(path: &Path, commits: u64) -> io::Result<Option<u64>>
             Parsed::Short | Parsed::Invalid => return Ok(None),
         }
     }
+}
+
+/// The keyspaces in a journal, with the sequence number of the newest record of each.
+///
+/// # Errors
+/// Those of the file system.
+pub(super) fn newest(path: &Path) -> io::Result<BTreeMap<u64, u64>> {
+    let mut window = Window::open(path)?;
+    let mut newest = BTreeMap::new();
+    loop {
+        match parse(window.bytes(), window.left(), None) {
+            Parsed::Batch(batch) => {
+                for keyspace in keyspaces(&window.bytes()[..batch.bytes]) {
+                    newest.insert(keyspace, batch.sequence);
+                }
+                window.advance(batch.bytes);
+            }
+            Parsed::Short if window.more()? => {}
+            Parsed::Short | Parsed::Invalid => return Ok(newest),
+        }
+    }
+}
+
+/// The keyspaces of the records in a whole batch, each as often as it has some.
+fn keyspaces(batch: &[u8]) -> impl Iterator<Item = u64> {
+    let mut at = START_BYTES;
+    iter::from_fn(move || {
+        let item = &batch[at..];
+        match item[0] {
+            ITEM => {
+                at += ITEM_BYTES + usize::from(u16_at(item, 11)) + u32_at(item, 13) as usize;
+                Some(u64_at(item, 3))
+            }
+            CLEAR => {
+                at += CLEAR_BYTES;
+                Some(u64_at(item, 1))
+            }
+            _ => None,
+        }
+    })
 }
 
 /// The way through all journals.
@@ -430,5 +472,8 @@ mod tests {
         assert!(what.len() == 1 && what[0].contains("without a number follows commit 20"), "{what:?}");
         assert_eq!(first_commit(&journal.path, commits.id()).unwrap(), Some(1));
         assert_eq!(scan(dir.path(), None).unwrap().journals[0].plain, 21);
+        let newest = newest(&journal.path).unwrap();
+        assert_eq!(newest.keys().copied().collect::<Vec<_>>(), [commits.id(), other.id()]);
+        assert!(newest[&commits.id()] < newest[&other.id()], "it was cleared last: {newest:?}");
     }
 }

@@ -169,6 +169,16 @@ impl Inner {
         self.failure.note(error)
     }
 
+    /// Commits under the next number.
+    fn append(&self, open: &Open, mut writes: OwnedWriteBatch, number: &mut u64) -> Result<()> {
+        self.failure.check()?;
+        let next = *number + 1;
+        writes.insert(&open.commits, journal::COMMIT_KEY, journal::encode_number(next).as_slice());
+        writes.commit().map_err(|error| self.broken(error, "commit"))?;
+        *number = next;
+        Ok(())
+    }
+
     fn failed(&self, doing: &'static str) -> impl Fn(::fjall::Error) -> Error {
         move |error| of_fjall(error, doing, &self.path)
     }
@@ -338,14 +348,9 @@ impl KeyValue for FjallStore {
         inner.wait_for_room(open, &touched, bytes)?;
         // One at a time, so that numbers lie in the journal in their order.
         let mut number = lock(&open.number);
-        inner.failure.check()?;
-        let next = *number + 1;
-        writes.insert(&open.commits, journal::COMMIT_KEY, journal::encode_number(next).as_slice());
-        let committed = writes.commit();
-        committed.map_err(|error| inner.broken(error, "commit"))?;
-        *number = next;
+        inner.append(open, writes, &mut number)?;
         if durability == Durability::PowerLoss {
-            inner.synced.store(next, Ordering::Release);
+            inner.synced.store(*number, Ordering::Release);
         }
         Ok(())
     }

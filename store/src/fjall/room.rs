@@ -5,14 +5,17 @@
 use super::{
     Inner, Open,
     failure::{of_fjall, of_io},
-    journal,
+    journal, lock,
 };
 use crate::{Error, Result};
-use ::fjall::{AbstractTree, Database, Keyspace as Tree, PersistMode};
+use ::fjall::{AbstractTree, Database, Keyspace as Tree, OwnedWriteBatch, PersistMode};
 use std::{
     io,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -35,6 +38,9 @@ const MORE_JOURNAL: u64 = 128 * 1024 * 1024;
 /// After how many bytes of commits journals are measured.
 const MEASURE_EVERY: u64 = 8 * 1024 * 1024;
 
+/// How long the oldest journal may stay while they hold more than they should, before it is looked who keeps it.
+const STAY: Duration = Duration::from_secs(1);
+
 /// How long a commit waits at most for journals to get shorter.
 const BRAKE: Duration = Duration::from_secs(1);
 
@@ -45,6 +51,8 @@ pub(super) struct Journals {
     since: AtomicU64,
     /// They hold more than they may.
     are_full: AtomicBool,
+    /// The oldest of them, and since when it was seen while they hold more than they should.
+    oldest: Mutex<Option<(u64, Instant)>>,
 }
 
 impl Inner {
@@ -97,10 +105,9 @@ impl Inner {
     /// Measures the journals; where they hold more than they may, has all written out that may keep the oldest.
     pub(super) fn shorten_journals(&self, open: &Open) -> Result<()> {
         let failed = |error| of_io(error, "measure the journals", &self.path);
-        let mut bytes = 0;
-        for (_, path) in journal::list(&self.database).map_err(failed)? {
-            bytes += path.metadata().map_or(0, |about| about.len());
-        }
+        let journals = journal::list(&self.database).map_err(failed)?;
+        let bytes: u64 =
+            journals.iter().map(|(_, path)| path.metadata().map_or(0, |about| about.len())).sum();
         let bound = self.settings.journal_bytes.max(MORE_JOURNAL / 2) + MORE_JOURNAL;
         let are_full = bytes > bound;
         self.journals.are_full.store(are_full, Ordering::Relaxed);
@@ -111,7 +118,62 @@ impl Inner {
                 tree.rotate_memtable().map_err(self.failed("write a keyspace out"))?;
             }
         }
+        match &journals[..] {
+            [(oldest, path), _, ..] => self.release(open, (*oldest, path), bytes > bound - MORE_JOURNAL / 2),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the oldest journal given up, where it stays although there are `many`.
+    fn release(&self, open: &Open, (oldest, path): (u64, &Path), many: bool) -> Result<()> {
+        let mut seen = lock(&self.journals.oldest);
+        match &mut *seen {
+            _ if !many => *seen = None,
+            Some((id, since)) if *id == oldest => {
+                if since.elapsed() > STAY {
+                    *since = now();
+                    self.renew(open, path)?;
+                }
+            }
+            _ => *seen = Some((oldest, now())),
+        }
         Ok(())
+    }
+
+    /// Writes to each keyspace that keeps a journal although all it has is in tables.
+    ///
+    /// fjall knows what is in tables by the highest sequence number in them. Where the newest records are deletes, they are merged away in the
+    /// end, and with them the trace that the journal is not needed any more; only a newer record brings it back.
+    fn renew(&self, open: &Open, journal: &Path) -> Result<()> {
+        let newest = journal::newest(journal);
+        let newest = newest.map_err(|error| of_io(error, "read a journal", &self.path))?;
+        // While this is held, none of them is dropped.
+        let _mark = lock(&self.mark);
+        let trees: Vec<Tree> = open.trees().slots.iter().flatten().cloned().collect();
+        for tree in trees {
+            let is_kept = newest
+                .get(&tree.id())
+                .is_some_and(|newest| tree.tree.get_highest_persisted_seqno() < Some(*newest));
+            let is_written = tree.tree.get_highest_memtable_seqno().is_none();
+            if is_kept && is_written {
+                self.delete_nothing(open, &tree)?;
+                tree.rotate_memtable().map_err(self.failed("write a keyspace out"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the delete of a key that is not there.
+    fn delete_nothing(&self, open: &Open, tree: &Tree) -> Result<()> {
+        // Nobody commits while this is held.
+        let mut number = lock(&open.number);
+        let mut key = vec![0];
+        while tree.contains_key(&key).map_err(self.failed("read"))? {
+            key.push(0);
+        }
+        let mut writes = OwnedWriteBatch::with_capacity(open.database.clone(), 2);
+        writes.remove(tree, key);
+        self.append(open, writes, &mut number)
     }
 
     /// Has what is largest written out until less than the bound is left. Answers when that is under way.

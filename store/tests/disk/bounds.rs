@@ -2,7 +2,7 @@
 //!
 //! Not here: what happens to damaged stores (`damage.rs`).
 
-use crate::support::{files, open, put, scratch, settings};
+use crate::support::{files, names_and_counts, open, put, scratch, settings};
 use ropeway_store::{
     Durability, Error, FjallSettings, FjallStore, KeyValue, Keyspace, MemoryStore, Purpose, WriteBatch,
 };
@@ -106,4 +106,72 @@ fn a_name_that_no_keyspace_may_have_is_refused() {
         store.open_keyspace(&"x".repeat(255), Purpose::State).unwrap();
         assert_eq!(store.keyspaces().unwrap().len(), 1);
     }
+}
+
+/// Whether the store in a directory has a journal of this number.
+fn has_journal(dir: &Path, number: u32) -> bool {
+    dir.join(format!("db/{number}.jnl")).exists()
+}
+
+/// Waits until nothing of the tables in a directory changes any more.
+fn settled(dir: &Path) {
+    let tables = || {
+        let files = files(&dir.join("db/keyspaces"));
+        files.into_iter().map(|(name, bytes)| (name, bytes.map(|bytes| bytes.len()))).collect::<Vec<_>>()
+    };
+    let mut before = tables();
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let now = tables();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Delayed messages are put and deleted, and then there are none for days: what was deleted last is merged away, and so is the trace by which
+/// fjall knows that a journal is not needed any more.
+#[test]
+fn a_keyspace_that_lost_its_newest_records_to_merging_keeps_no_journal() {
+    let dir = scratch();
+    let settings = FjallSettings { journal_bytes: 128 * MIB, workers: 2, ..FjallSettings::default() };
+    let store = FjallStore::open(dir.path(), &settings).unwrap();
+    let merged = store.open_keyspace("merged", Purpose::State).unwrap();
+    let small = store.open_keyspace("small", Purpose::State).unwrap();
+    let busy = store.open_keyspace("busy", Purpose::State).unwrap();
+    let delete = || {
+        let mut batch = WriteBatch::new();
+        batch.delete(merged, "key");
+        store.commit(batch, Durability::PowerLoss).unwrap();
+    };
+    put(&store, merged, "key", "value");
+    store.flush(merged).unwrap();
+    delete();
+    store.flush(merged).unwrap();
+    put(&store, merged, "key", "value");
+    store.flush(merged).unwrap();
+    put(&store, merged, "key", "value");
+    store.flush(merged).unwrap();
+    delete();
+    put(&store, small, "key", "value");
+    while !has_journal(dir.path(), 1) {
+        fill(&store, busy, 8 * MIB);
+    }
+    // The journal is sealed, with both in it. Now the one is merged while the other still needs it.
+    store.flush(merged).unwrap();
+    settled(dir.path());
+    store.flush(small).unwrap();
+    assert!(has_journal(dir.path(), 0), "nothing is tested");
+    let mut most = 0;
+    for _ in 0..9 {
+        fill(&store, busy, 32 * MIB);
+        most = most.max(journal_bytes(dir.path()));
+    }
+    assert!(!has_journal(dir.path(), 0), "the first journal stays, and all after it: {} MiB", most / MIB);
+    assert!(most <= settings.journal_bytes + 224 * MIB, "journals took {} MiB", most / MIB);
+    assert_eq!(names_and_counts(&store)[1], ("merged".to_owned(), 0));
+    store.close().unwrap();
+    let store = open(dir.path()).unwrap();
+    assert_eq!(names_and_counts(&store)[1], ("merged".to_owned(), 0));
 }
