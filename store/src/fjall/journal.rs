@@ -179,6 +179,8 @@ struct Reading {
     sequence: Option<u64>,
     /// The end of a journal that was torn: where, if anything followed, something is lost.
     torn: Option<(PathBuf, u64)>,
+    /// The end of a journal that was not, since when there was no batch.
+    ended: Option<(PathBuf, u64)>,
 }
 
 impl Reading {
@@ -192,7 +194,10 @@ impl Reading {
             }
             let end = window.offset;
             match next_batch(&mut window, self.commits)? {
-                Behind::Nothing => return Ok(journal),
+                Behind::Nothing => {
+                    self.ended = Some((journal.path.clone(), end));
+                    return Ok(journal);
+                }
                 Behind::Bytes(last) => {
                     journal.torn = Some(end..last);
                     self.torn = Some((journal.path.clone(), end));
@@ -226,11 +231,13 @@ impl Reading {
             self.damage.push(at(format!("sequence number {} follows {before}", batch.sequence)));
         }
         self.sequence = Some(batch.sequence);
-        let torn = self.torn.take();
+        let (torn, ended) = (self.torn.take(), self.ended.take());
         match (batch.number, self.last) {
             (Some(number), Some(last)) if number != last + 1 => {
                 let lost = number.saturating_sub(last + 1);
-                let (path, byte) = torn.unwrap_or_else(|| (journal.path.clone(), offset));
+                let ended = ended.filter(|_| offset == 0);
+                let place = torn.or(ended);
+                let (path, byte) = place.unwrap_or_else(|| (journal.path.clone(), offset));
                 let what = format!("commit {number} follows commit {last}");
                 self.damage.push(Damage::at(path, what).behind(byte).lost(lost));
             }

@@ -19,6 +19,8 @@ mod opening;
 mod room;
 mod salvage;
 mod settings;
+#[cfg(test)]
+mod several;
 mod tree;
 
 pub use damage::Damage;

@@ -187,3 +187,95 @@ fn killed_at_any_moment_it_opens_and_has_all_that_was_acked() {
     }
     println!("{rounds} kills; {} keyspaces at the end", held.len());
 }
+
+/// Where every commit of a batch of large records goes: it fills journals, so that they are sealed, written out and given up.
+fn fill(dir: &Path) {
+    let settings =
+        FjallSettings { memtable_bytes: 8 << 20, journal_bytes: 64 << 20, ..FjallSettings::default() };
+    let store = FjallStore::open(dir, &settings).unwrap();
+    let mut out = std::io::stdout().lock();
+    let [log, rare, removed] =
+        ["log", "rare", "removed"].map(|name| store.open_keyspace(name, Purpose::State).unwrap());
+    let last =
+        store.get(rare, b"last").unwrap().map_or(0, |last| u64::from_be_bytes(last[..].try_into().unwrap()));
+    for n in last + 1.. {
+        let mut batch = WriteBatch::new();
+        batch.put(log, (n % 64).to_be_bytes().to_vec(), vec![n as u8; 512 * 1024]);
+        batch.put(rare, "last", n.to_be_bytes().to_vec());
+        batch.put(removed, n.to_be_bytes().to_vec(), "later");
+        if let Some(before) = n.checked_sub(3) {
+            batch.delete(removed, before.to_be_bytes().to_vec());
+        }
+        store.commit(batch, Durability::PowerLoss).unwrap();
+        writeln!(out, "{n}").unwrap();
+        out.flush().unwrap();
+    }
+}
+
+fn newest_journal(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir.join("db")).into_iter().flatten();
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    let numbers = names.filter_map(|name| name.to_str()?.strip_suffix(".jnl")?.parse().ok());
+    numbers.max().unwrap_or_default()
+}
+
+/// Each round writes a part of a journal, and ends at a journal's end more often than elsewhere.
+#[test]
+fn killed_while_journals_come_and_go_it_opens_and_has_all_that_was_acked() {
+    if let Some(dir) = std::env::var_os(CHILD) {
+        fill(Path::new(&dir));
+        return;
+    }
+    let rounds = std::env::var("ROPEWAY_TEST_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(8);
+    let dir = scratch();
+    let mut seed = 11_u64;
+    let mut acked = 0;
+    for round in 0..rounds {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let name = "crashes::killed_while_journals_come_and_go_it_opens_and_has_all_that_was_acked";
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let wanted = acked + 1 + (seed >> 33) % 96;
+        let before = newest_journal(dir.path());
+        let mut after = (seed >> 50) % 4;
+        for n in lines.by_ref().filter_map(|line| line.parse::<u64>().ok()) {
+            acked = n;
+            // Just after another journal was begun, or anywhere.
+            after -= u64::from(newest_journal(dir.path()) > before && after > 0);
+            if n >= wanted || newest_journal(dir.path()) > before && after == 0 {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acked = lines.filter_map(|line| line.parse().ok()).max().unwrap_or(acked);
+        let store =
+            open(dir.path()).unwrap_or_else(|error| panic!("round {round}: taken for damage: {error}"));
+        let all = content(&store).unwrap();
+        let last =
+            all["rare"].first().map_or(0, |(_, last)| u64::from_be_bytes(last[..].try_into().unwrap()));
+        assert!(last >= acked, "round {round}: commit {last} is the last; {acked} was acked");
+        acked = last;
+        assert_eq!(all["log"].len() as u64, last.min(64), "round {round}");
+        for (key, value) in &all["log"] {
+            let key = u64::from_be_bytes(key[..].try_into().unwrap());
+            let newest = last - (last - key) % 64;
+            assert!(
+                value.len() == 512 * 1024 && value.iter().all(|byte| *byte == newest as u8),
+                "{key} is not {newest}"
+            );
+        }
+        let removed: Vec<u64> =
+            all["removed"].iter().map(|(key, _)| u64::from_be_bytes(key[..].try_into().unwrap())).collect();
+        assert_eq!(removed, (last.saturating_sub(2).max(1)..=last).collect::<Vec<_>>(), "round {round}");
+        store.close().unwrap();
+    }
+    println!("{rounds} kills; {acked} commits; journal {} is the newest", newest_journal(dir.path()));
+    assert!(rounds < 8 || newest_journal(dir.path()) > 0, "no journal was ever sealed");
+}
