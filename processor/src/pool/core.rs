@@ -186,4 +186,85 @@ mod tests {
         assert!(core.next(now).is_none() && core.has_room());
         assert_eq!(core.running(), 0);
     }
+
+    struct Sleeps;
+
+    impl Execute for Sleeps {
+        type Job = ();
+        type Output = ();
+
+        async fn execute(&self, (): (), _: Instant) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+
+        fn goes_on((): &()) -> bool {
+            true
+        }
+    }
+
+    /// A core of four workers, one of which has a chain of three, gave the first of it back and yields before it begins the second.
+    async fn between_two(metrics: &Metrics) -> Core<&'static str, u32, Sleeps> {
+        let mut core = Core::new(Sleeps, 4, &metrics.of_pool("test"));
+        for number in [1, 2, 3] {
+            core.push(Some("key"), number);
+        }
+        let first = core.next(Instant::now()).unwrap();
+        core.run(first, (), |_| Some(()));
+        core.send();
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        // The worker has its turn.
+        tokio::task::yield_now().await;
+        core
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_back_between_two_of_a_chain_leaves_its_worker_free() {
+        let metrics = Metrics::unregistered().unwrap();
+        for looked_at in [true, false] {
+            let mut core = between_two(&metrics).await;
+            let mut taken = Vec::new();
+            if !looked_at {
+                taken = core.forget(false, |_| true);
+                // It is busy until its result is looked at.
+                assert_eq!(core.running(), 1);
+            }
+            let (first, _) = core.finished().await;
+            assert_eq!(core.finish(first), Some(Finished::Current(1)));
+            if looked_at {
+                taken = core.forget(false, |_| true);
+            }
+            assert_eq!(taken, [2, 3], "looked at: {looked_at}");
+            assert_eq!((core.lanes().len(), core.running(), core.workers.has_followers()), (0, 0, false));
+            // The worker goes on with others.
+            core.push(None, 4);
+            let next = core.next(Instant::now()).unwrap();
+            core.run(next, (), |_| Some(()));
+            core.send();
+            let (last, _) = core.finished().await;
+            assert_eq!((core.finish(last), core.running()), (Some(Finished::Current(4)), 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_worker_is_about_to_begin_is_not_taken_back_for_others_to_have_their_turn() {
+        let metrics = Metrics::unregistered().unwrap();
+        let mut core = between_two(&metrics).await;
+        let (first, _) = core.finished().await;
+        assert_eq!(core.finish(first), Some(Finished::Current(1)));
+        for number in [10, 11, 12, 13] {
+            core.push(None, number);
+        }
+        while let Some(next) = core.next(Instant::now()) {
+            core.run(next, (), |_| None);
+        }
+        core.send();
+        // One runs the second of the chain, three the others; the third and one of the others wait.
+        assert_eq!((core.running(), core.workers.has_followers(), core.lanes().ready()), (4, false, 1));
+        for left in [3, 2, 1, 0] {
+            let (done, _) = core.finished().await;
+            let _ = core.finish(done);
+            assert_eq!(core.running(), left);
+        }
+        assert_eq!((core.lanes().len(), core.lanes().ready()), (2, 2));
+    }
 }

@@ -75,6 +75,8 @@ struct Queued<J> {
 
 /// Work that is over, with what is to be known of its chain.
 pub(super) struct Done<R> {
+    /// Who ran it.
+    worker: usize,
     pub(super) ticket: Ticket,
     pub(super) result: Result<R, String>,
     /// What was behind it and was not started, since this failed; the last of it first.
@@ -114,6 +116,8 @@ enum Stance {
     Idle,
     Woken,
     Busy,
+    /// It gave back what it ran, and has not begun what is next.
+    Between,
 }
 
 impl<X: Execute> Workers<X> {
@@ -222,13 +226,33 @@ impl<X: Execute> Workers<X> {
     pub(super) fn recall(&mut self) -> Vec<Ticket> {
         let mut back = self.recall_followers();
         let mut queued = std::mem::take(&mut self.given);
-        queued.extend(self.shared.state().queue.drain(..));
+        // The jobs are dropped outside of the lock.
+        let mut next = Chain::new();
+        {
+            let mut state = self.shared.state();
+            let State { queue, workers, done, .. } = &mut *state;
+            queued.extend(queue.drain(..));
+            for (me, worker) in workers.iter_mut().filter(|(_, worker)| worker.stance == Stance::Between) {
+                let Some(first) = worker.chain.pop_front() else { continue };
+                next.push_back(first);
+                // What it gave back is the last of its chain now: where nobody has looked at that, it frees the worker once somebody does.
+                let mut unread = done.iter_mut().rev().chain(self.fetched.iter_mut().rev());
+                if let Some(before) = unread.find(|done| done.worker == me) {
+                    before.last = true;
+                    self.followers = self.followers.saturating_sub(1);
+                } else {
+                    self.out = self.out.saturating_sub(1);
+                }
+            }
+        }
+        back.extend(next.into_iter().map(|(ticket, _)| ticket));
         self.out = self.out.saturating_sub(queued.len());
         back.extend(queued.into_iter().map(|queued| queued.ticket));
         back
     }
 
-    /// Takes back what was not started and is behind the first of its chain, the last of each chain first.
+    /// Takes back what was not started and is behind the first of its chain, the last of each chain first. What a worker is just about to begin
+    /// is a first.
     pub(super) fn recall_followers(&mut self) -> Vec<Ticket> {
         let mut chains: Vec<Chain<X::Job>> = Vec::new();
         // Also what came back behind a failure that nobody has looked at yet.
@@ -238,7 +262,10 @@ impl<X: Execute> Workers<X> {
             let mut state = self.shared.state();
             back.extend(state.done.iter_mut().flat_map(|done| done.back.drain(..)));
             chains.extend(state.queue.iter_mut().map(|queued| std::mem::take(&mut queued.behind)));
-            chains.extend(state.workers.iter_mut().map(|(_, worker)| std::mem::take(&mut worker.chain)));
+            chains.extend(state.workers.iter_mut().map(|(_, worker)| match worker.stance {
+                Stance::Between if !worker.chain.is_empty() => worker.chain.split_off(1),
+                _ => std::mem::take(&mut worker.chain),
+            }));
         }
         // The jobs are dropped outside of the lock.
         back.extend(chains.into_iter().flat_map(|chain| chain.into_iter().rev()).map(|(ticket, _)| ticket));
@@ -258,6 +285,9 @@ impl<X: Execute> Shared<X> {
         let (driver, dropped) = {
             let mut state = self.state();
             let dropped = state.give_back(me, over, X::goes_on);
+            if let Some(worker) = state.workers.get_mut(me) {
+                worker.stance = Stance::Between;
+            }
             (state.driver.take(), dropped)
         };
         // Outside of the lock: what is dropped or woken here may be anything.
@@ -298,7 +328,7 @@ impl<J, R> State<J, R> {
         match std::mem::replace(&mut worker.stance, Stance::Busy) {
             Stance::Woken => self.woken = self.woken.saturating_sub(1),
             Stance::Idle => self.idle.retain(|idle| *idle != me),
-            Stance::Busy => {}
+            Stance::Busy | Stance::Between => {}
         }
     }
 
@@ -309,7 +339,7 @@ impl<J, R> State<J, R> {
         if !worker.chain.is_empty() && !result.as_ref().is_ok_and(goes_on) {
             (back, dropped) = worker.chain.drain(..).rev().unzip();
         }
-        self.done.push_back(Done { ticket, result, back, last: worker.chain.is_empty() });
+        self.done.push_back(Done { worker: me, ticket, result, back, last: worker.chain.is_empty() });
         dropped
     }
 
