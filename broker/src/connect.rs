@@ -49,6 +49,20 @@ pub async fn connect(url: &str) -> Result<Arc<dyn MessageBroker>> {
     }
 }
 
+/// Checks a URL as far as [`connect`] does before it opens anything: the backend, its path, its parameters.
+///
+/// # Errors
+/// As [`connect`].
+pub fn check_url(url: &str) -> Result<()> {
+    let parsed = BrokerUrl::parse(url)?;
+    match parsed.scheme.as_str() {
+        "memory" => crate::embedded::check_memory(&parsed).map(drop),
+        #[cfg(feature = "embedded")]
+        "embedded" => crate::embedded::check_directory(&parsed).map(drop),
+        other => Err(unknown_scheme(other)),
+    }
+}
+
 fn unknown_scheme(scheme: &str) -> Error {
     let backends = BACKENDS.join(", ");
     let planned = ["kafka", "kafka+ssl", "pulsar", "pulsar+ssl", "redis", "rediss"];
@@ -195,6 +209,22 @@ mod tests {
         assert_eq!(url.path, "./a b");
         let text = url.allow(&["durability", "max_message"]).unwrap_err().to_string();
         assert!(text.contains("`durabilty`") && text.contains("did you mean `durability`"), "{text}");
+    }
+
+    #[test]
+    fn a_url_is_checked_without_opening_it() {
+        check_url("memory:?max_message=1MiB").unwrap();
+        for bad in ["memory:./x", "memory:?max_disk=1GiB", "nothing:x", "kafka://h:1"] {
+            assert!(check_url(bad).is_err(), "{bad}");
+        }
+        #[cfg(feature = "embedded")]
+        {
+            check_url("embedded:./never/made").unwrap();
+            assert!(!std::path::Path::new("./never").exists());
+            for bad in ["embedded:", "embedded://host/x", "embedded:./x?durability=sometimes"] {
+                assert_eq!(check_url(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+            }
+        }
     }
 
     #[test]

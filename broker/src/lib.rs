@@ -58,7 +58,7 @@ pub use admin::{
 };
 pub use broker::{Answer, MessageBroker};
 pub use clock::{Clock, SystemClock, TokioClock};
-pub use connect::{BACKENDS, BrokerUrl, connect, nearest};
+pub use connect::{BACKENDS, BrokerUrl, check_url, connect, nearest};
 pub use consume::{
     Assignment, Batch, Bound, Consumer, Control, Delivery, Event, GapReason, GoneReason, Owned, Start,
     Subscription,

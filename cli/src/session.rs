@@ -183,7 +183,8 @@ pub(crate) enum Failures {
     Expected,
 }
 
-fn log(level: Level, failures: bool, notes: &Notes) {
+/// What is logged, by who says it.
+fn targets(level: Level, failures: bool) -> Targets {
     let level = match level {
         Level::Error => tracing::Level::ERROR,
         Level::Warn => tracing::Level::WARN,
@@ -197,18 +198,37 @@ fn log(level: Level, failures: bool, notes: &Notes) {
     // What the store below has to say the broker tells in its own errors, with what to do.
     let of_store =
         if level >= tracing::Level::INFO { LevelFilter::from_level(others) } else { LevelFilter::OFF };
-    let targets = Targets::new()
+    Targets::new()
         .with_default(others)
         .with_target("fjall", of_store)
         .with_target("lsm_tree", of_store)
         .with_target("ropeway", level)
-        .with_target("ropeway_processor", of_handlers);
+        .with_target("ropeway_processor", of_handlers)
+}
+
+fn log(level: Level, failures: bool, notes: &Notes) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(notes.is_colored())
         .with_target(false)
-        .with_filter(targets);
+        .with_filter(targets(level, failures));
     let subscriber = tracing_subscriber::registry().with(lines);
     // A second session of one process (a test) keeps the first one's log.
     let _ = subscriber.try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_is_made_of_is_heard_with_verbose_only() {
+        for (level, heard) in [(Level::Error, false), (Level::Warn, false), (Level::Info, true)] {
+            for target in ["fjall::journal::writer", "lsm_tree::tree"] {
+                let told = targets(level, true).would_enable(target, &tracing::Level::ERROR);
+                assert_eq!(told, heard, "{target} at {level:?}");
+            }
+            assert!(targets(level, true).would_enable("ropeway_broker", &tracing::Level::ERROR));
+        }
+    }
 }

@@ -50,6 +50,11 @@ use std::sync::Arc;
 
 /// Opens `memory:`.
 pub(crate) fn open_memory(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
+    Ok(Embedded::memory(check_memory(url)?)?)
+}
+
+/// The settings of a `memory:`.
+pub(crate) fn check_memory(url: &BrokerUrl) -> Result<EmbeddedSettings> {
     let settings = EmbeddedSettings::of_url(url, false)?;
     if !url.path.is_empty() {
         return Err(Error::new(
@@ -60,12 +65,23 @@ pub(crate) fn open_memory(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
             ),
         ));
     }
-    Ok(Embedded::memory(settings)?)
+    Ok(settings)
 }
 
 /// Opens `embedded:DIR`.
 #[cfg(feature = "embedded")]
 pub(crate) async fn open_directory(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
+    let settings = check_directory(url)?;
+    let path = url.path.clone();
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(path, settings)).await;
+    Ok(opened.map_err(|error| {
+        Error::new(ErrorKind::Unavailable, "opening the embedded broker was interrupted").caused_by(error)
+    })??)
+}
+
+/// The settings of an `embedded:DIR`.
+#[cfg(feature = "embedded")]
+pub(crate) fn check_directory(url: &BrokerUrl) -> Result<EmbeddedSettings> {
     let settings = EmbeddedSettings::of_url(url, true)?;
     if url.path.is_empty() {
         return Err(Error::new(
@@ -79,9 +95,5 @@ pub(crate) async fn open_directory(url: &BrokerUrl) -> Result<Arc<dyn MessageBro
             "`embedded:` takes a directory and no host, such as `embedded:./data` or `embedded:/var/lib/data`",
         ));
     }
-    let path = url.path.clone();
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(path, settings)).await;
-    Ok(opened.map_err(|error| {
-        Error::new(ErrorKind::Unavailable, "opening the embedded broker was interrupted").caused_by(error)
-    })??)
+    Ok(settings)
 }

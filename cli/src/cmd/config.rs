@@ -102,16 +102,20 @@ struct Checked<'a> {
 
 fn check(loaded: &Loaded, format: Format, out: &mut Out, notes: &Notes) -> Result<Exit, Failure> {
     let files: Vec<String> = loaded.files.iter().map(|path| path.display().to_string()).collect();
-    let ok = loaded.problems.is_empty();
+    let mut problems = loaded.problems.clone();
+    if let Err(error) = ropeway_broker::check_url(loaded.settings.broker.url.reveal()) {
+        problems.push(format!("{}: the URL of the broker: {error}", loaded.origin("broker.url")));
+    }
+    let ok = problems.is_empty();
     let read = if files.is_empty() { "none".to_owned() } else { files.join(", ") };
-    let verdict = match loaded.problems.len() {
+    let verdict = match problems.len() {
         0 => "settings are well".to_owned(),
         1 => "1 setting is wrong".to_owned(),
         many => format!("{many} settings are wrong"),
     };
     let lines = [("result", verdict), ("files", read)];
-    out.object(format, &Checked { ok, files, problems: &loaded.problems }, &lines)?;
-    for problem in &loaded.problems {
+    out.object(format, &Checked { ok, files, problems: &problems }, &lines)?;
+    for problem in &problems {
         notes.failure(&Failure::config(problem));
     }
     Ok(if ok { Exit::Ok } else { Exit::Config })

@@ -3,6 +3,7 @@
 //! Not here: what a topic holds (`subscribe/`), groups and their lag (`group/`).
 
 use crate::{
+    exit::Exit,
     failure::Failure,
     offset,
     output::{Row, or_dash},
@@ -131,7 +132,7 @@ async fn list(internal: bool, session: &mut Session) -> Result<(), Failure> {
         let about = match about {
             Ok(about) => about,
             // Deleted since it was listed.
-            Err(failure) if failure.exit() == crate::exit::Exit::NotFound => continue,
+            Err(failure) if failure.exit() == Exit::NotFound => continue,
             Err(failure) => return Err(failure),
         };
         rows.push(Listed {
@@ -175,12 +176,26 @@ async fn create(args: Create, session: &mut Session) -> Result<(), Failure> {
                 session.notes.say(&format!("topic {topic} exists already and stays as it is"));
                 continue;
             }
-            Ok(made) => made?,
-            Err(_) => return Err(crate::session::out_of_time("create the topic", session.request())),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return in_part(error.into(), &rows, session),
+            Err(_) => {
+                let late = crate::session::out_of_time("create the topic", session.request());
+                return in_part(late, &rows, session);
+            }
         }
         rows.push(Created { topic: topic.to_string(), partitions: args.partitions });
     }
     session.out.list(session.settings.output.format, &rows)
+}
+
+/// The failure to make a topic, after others were made: those are printed, and it is said that it was done in part.
+fn in_part(failure: Failure, made: &[Created], session: &mut Session) -> Result<(), Failure> {
+    if made.is_empty() {
+        return Err(failure);
+    }
+    session.out.list(session.settings.output.format, made)?;
+    let names: Vec<&str> = made.iter().map(|made| made.topic.as_str()).collect();
+    Err(failure.exits(Exit::Partial).hint(format!("made before that: {}", names.join(", "))))
 }
 
 #[derive(Debug, Serialize)]

@@ -59,6 +59,17 @@ fn a_wrong_setting_ends_with_78_names_its_place_and_the_nearest() {
         .code(78)
         .said(&["ROPEWAY__NOTHING"]);
     place.run(&["config", "check"]).ok();
+    for (url, why) in [
+        ("kafka://u:secret@h:9", "kafka"),
+        ("memry:", "did you mean `memory:`?"),
+        ("embedded:./x?max_dsk=1GiB", "max_disk"),
+    ] {
+        let ran = place
+            .run(&["config", "check", "--broker", url, "-o", "json"])
+            .code(78)
+            .said(&["flag --broker", why]);
+        assert!(!ran.err.contains("secret") && ran.json()["ok"] == false, "{}", ran.err);
+    }
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! What `ropeway data` finds and saves of a directory that is damaged.
 
-use crate::running::{Place, Ran, fields};
+use crate::{
+    listen::get,
+    running::{Place, Ran, Running, fields},
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 /// Bytes that no text holds, keys and headers of every kind, tombstones.
@@ -299,4 +303,22 @@ fn an_export_that_is_interrupted_leaves_nothing_behind() {
     std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut byte).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(count(), before);
+}
+
+#[test]
+fn a_directory_whose_process_was_killed_is_whole() {
+    let place = Place::with_topic("t", 2);
+    let args = ["pub", "t", "--format", "lines", "--rate", "500/s", "--listen", "127.0.0.1:0"];
+    let mut command = place.command(&args);
+    command.stdin(Stdio::piped());
+    let mut publishing = Running::start(command, &b"x\n".repeat(100_000));
+    let address = publishing.wait_for("serving /metrics").rsplit_once("http://").unwrap().1.to_owned();
+    while !get(&address, "/metrics").1.contains("messaging_client_sent_messages_total{destination=\"t\"") {}
+    publishing.signal("KILL");
+    assert_eq!(publishing.end().code, -1);
+    let report = place.run(&["data", "check", ".ropeway", "-o", "json"]).ok().json();
+    let exported = place.run(&["data", "export", ".ropeway"]).ok().lines().len() as u64;
+    assert!(exported > 0);
+    assert_eq!(sum(&report, "readable"), exported);
+    assert_eq!(place.run(&["sub", "t", "--until", "end", "-o", "raw"]).ok().lines().len() as u64, exported);
 }

@@ -13,6 +13,9 @@ fn a_topic_is_made_listed_described_grown_purged_and_deleted() {
     assert_eq!(listed[1].split_whitespace().collect::<Vec<_>>(), ["orders", "2", "0"]);
 
     place.run(&["topic", "create", "orders"]).code(1).said(&["error: ", "orders"]);
+    let part = place.run(&["topic", "create", "new", "orders", "later", "-o", "raw"]).code(5);
+    assert_eq!(part.said(&["error: ", "orders", "made before that: new"]).lines(), ["new"]);
+    place.run(&["topic", "delete", "new", "-y"]).ok();
     place.run(&["topic", "create", "orders", "--if-missing"]).ok().said(&["stays as it is"]);
     let grown = place.run(&["topic", "grow", "orders", "4", "-o", "json"]).ok().json();
     assert_eq!(grown, serde_json::json!({"topic": "orders", "partitions": 4}));

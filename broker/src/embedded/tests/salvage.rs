@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-const EACH: usize = 1500;
+const EACH: usize = 800;
 
 type Places = BTreeMap<(u32, Position), String>;
 
@@ -39,13 +39,19 @@ async fn filled(dir: &Path) -> (Topic, Places) {
     let to = Target { topic: orders.clone(), partition: Some(1), at_least: None };
     broker.publish(&to, vec![delayed("later"), delayed("too")]).await.into_result().unwrap();
     let flushed = async {
-        while tables(dir).len() < 4 {
+        while tables(dir).len() < 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(PATIENCE, flushed).await.expect("tables in time");
     broker.close(PATIENCE).await;
     (orders, all)
+}
+
+/// In memory where that can be: hundreds of stores are opened, and none of these tests cuts the power.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -88,8 +94,8 @@ fn flip(path: &Path, byte: usize) {
 /// What is found and told of a directory; every message found must be one that was published, in its place and in order.
 fn salvaged(dir: &Path, all: &Places) -> (Report, Vec<(u32, Position)>, u64) {
     let files = check_files(dir).unwrap();
-    let scratch = tempfile::tempdir().unwrap();
-    let salvaged = Salvaged::open(dir, &scratch.path().join("s")).unwrap();
+    let to = scratch();
+    let salvaged = Salvaged::open(dir, &to.path().join("s")).unwrap();
     let (mut found, mut delayed) = (Vec::new(), 0);
     for topic in salvaged.topics() {
         let mut visit = |entry: Found| {
@@ -126,7 +132,7 @@ fn lost(report: &Report) -> (u64, u64, bool) {
 
 #[tokio::test]
 async fn every_message_is_found_as_it_was_or_told_to_be_lost() {
-    let original = tempfile::tempdir().unwrap();
+    let original = scratch();
     let (orders, all) = filled(original.path()).await;
     let (report, found, delayed) = salvaged(original.path(), &all);
     assert!(report.is_whole(), "{report:?}");
@@ -135,11 +141,11 @@ async fn every_message_is_found_as_it_was_or_told_to_be_lost() {
     let lock = original.path().join("lock");
     for file in files(original.path()).into_iter().filter(|file| *file != lock) {
         let len = fs::metadata(&file).unwrap().len() as usize;
-        for change in [None, Some(len / 3), Some(len / 2)] {
+        for change in [None, Some(len / 2)] {
             if len == 0 && change.is_some() {
                 continue;
             }
-            let dir = tempfile::tempdir().unwrap();
+            let dir = scratch();
             copy(original.path(), dir.path());
             let name = file.strip_prefix(original.path()).unwrap();
             match change {
@@ -169,13 +175,13 @@ async fn every_message_is_found_as_it_was_or_told_to_be_lost() {
 
 #[tokio::test]
 async fn a_damaged_block_costs_its_messages_alone() {
-    let original = tempfile::tempdir().unwrap();
+    let original = scratch();
     let (_, all) = filled(original.path()).await;
     let large = |path: &PathBuf| fs::metadata(path).unwrap().len() > 40_000;
     let table = tables(original.path()).into_iter().find(large).unwrap();
     let len = fs::metadata(&table).unwrap().len() as usize;
     for bytes in [vec![1000], vec![len / 2], vec![1000, len / 2]] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         copy(original.path(), dir.path());
         for byte in &bytes {
             flip(&dir.path().join(table.strip_prefix(original.path()).unwrap()), *byte);
