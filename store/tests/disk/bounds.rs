@@ -6,7 +6,10 @@ use crate::support::{files, names_and_counts, open, put, scratch, settings};
 use ropeway_store::{
     Durability, Error, FjallSettings, FjallStore, KeyValue, Keyspace, MemoryStore, Purpose, WriteBatch,
 };
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -174,4 +177,59 @@ fn a_keyspace_that_lost_its_newest_records_to_merging_keeps_no_journal() {
     store.close().unwrap();
     let store = open(dir.path()).unwrap();
     assert_eq!(names_and_counts(&store)[1], ("merged".to_owned(), 0));
+}
+
+/// The directory of the keyspace that was made last.
+fn tables_of_newest(dir: &Path) -> PathBuf {
+    let keyspaces = dir.join("db/keyspaces");
+    let numbers = fs::read_dir(&keyspaces).unwrap().map(|entry| entry.unwrap().file_name());
+    let newest: u32 = numbers.map(|name| name.to_str().unwrap().parse().unwrap()).max().unwrap();
+    keyspaces.join(newest.to_string()).join("tables")
+}
+
+#[test]
+fn a_table_that_cannot_be_written_is_told_and_loses_nothing() {
+    for flushes in [true, false] {
+        let dir = scratch();
+        let settings = FjallSettings { memtable_bytes: MIB, ..settings() };
+        let store = FjallStore::open(dir.path(), &settings).unwrap();
+        let keyspace = store.open_keyspace("key", Purpose::Log).unwrap();
+        put(&store, keyspace, "first", "in a table");
+        store.flush(keyspace).unwrap();
+        let tables = tables_of_newest(dir.path());
+        let aside = dir.path().join("aside");
+        fs::rename(&tables, &aside).unwrap();
+        let mut acked = 0_u64;
+        let told = if flushes {
+            put(&store, keyspace, "acked", "not in a table");
+            store.flush(keyspace).unwrap_err()
+        } else {
+            loop {
+                let mut batch = WriteBatch::new();
+                batch.put(keyspace, acked.to_be_bytes().to_vec(), vec![7; 64 * 1024]);
+                match store.commit(batch, Durability::ProcessCrash) {
+                    Ok(()) => acked += 1,
+                    Err(error) => break error,
+                }
+            }
+        };
+        assert!(matches!(told, Error::Poisoned { .. } | Error::Io { .. }), "{told}");
+        // From now on all that would promise anything is refused, at once and with the reason.
+        let mut batch = WriteBatch::new();
+        batch.put(keyspace, "after", "no");
+        let refused = store.commit(batch, Durability::PowerLoss).unwrap_err();
+        assert!(matches!(&refused, Error::Poisoned { why } if why.contains("table")), "{refused}");
+        let refused = store.flush(keyspace).unwrap_err();
+        assert!(matches!(refused, Error::Poisoned { .. }), "{refused}");
+        _ = store.close();
+        drop(store);
+        fs::rename(&aside, &tables).unwrap();
+        let store = open(dir.path()).unwrap();
+        let keyspace = store.open_keyspace("key", Purpose::Log).unwrap();
+        assert_eq!(store.get(keyspace, b"first").unwrap().unwrap(), "in a table");
+        assert_eq!(store.get(keyspace, b"acked").unwrap().is_some(), flushes);
+        for n in 0..acked {
+            assert_eq!(store.get(keyspace, &n.to_be_bytes()).unwrap().unwrap().len(), 64 * 1024);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Bits flipped and files removed: what opens is complete, or the damage is told.
 
 use crate::support::{Content, content, copy, files, filled, open, put, scratch};
-use ropeway_store::{Error, KeyValue, Purpose};
+use ropeway_store::{Durability, Error, KeyValue, Purpose, WriteBatch, check};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -158,5 +158,64 @@ fn a_keyspace_that_is_made_after_one_was_dropped_and_a_restart_stays() {
         assert_eq!(store.keyspaces().unwrap(), ["kept", "made"]);
         let all = content(&store).unwrap();
         assert_eq!(all["made"].len(), 1);
+    }
+}
+
+/// Tables of several MiB with hundreds of blocks, as logs and state have them.
+#[test]
+fn damage_inside_of_a_large_table_is_told() {
+    const RECORDS: u32 = 1_500;
+    const FLIPS: usize = 10;
+    let original = scratch();
+    let mut seed = 0x1a4e_u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    {
+        let store = open(original.path()).unwrap();
+        for (name, purpose) in [("log", Purpose::Log), ("state", Purpose::State)] {
+            let keyspace = store.open_keyspace(name, purpose).unwrap();
+            for first in (0..RECORDS).step_by(100) {
+                let mut batch = WriteBatch::new();
+                for n in first..first + 100 {
+                    let value: Vec<u8> = (0..1_000).map(|_| next() as u8).collect();
+                    batch.put(keyspace, n.to_be_bytes().to_vec(), value);
+                }
+                store.commit(batch, Durability::ProcessCrash).unwrap();
+            }
+            store.flush(keyspace).unwrap();
+        }
+        store.close().unwrap();
+    }
+    let expected = content(&open(original.path()).unwrap()).unwrap();
+    let all = files(original.path());
+    let large =
+        |(_, bytes): &(&PathBuf, &Option<Vec<u8>>)| bytes.as_ref().is_some_and(|bytes| bytes.len() > 1 << 20);
+    let tables: Vec<_> = all
+        .iter()
+        .filter(large)
+        .filter(|(name, _)| name.components().any(|part| part.as_os_str() == "tables"))
+        .collect();
+    assert_eq!(tables.len(), 2, "one of each");
+    for (name, bytes) in tables {
+        let bytes = bytes.as_ref().unwrap();
+        for n in 0..FLIPS + 4 {
+            let mut damaged_bytes = bytes.clone();
+            let place = next() % bytes.len();
+            let what = if n < FLIPS {
+                damaged_bytes[place] ^= 1 << (next() % 8);
+                format!("a bit of byte {place} of {} flipped", name.display())
+            } else {
+                damaged_bytes.truncate(place);
+                format!("{} cut at {place} of {}", name.display(), bytes.len())
+            };
+            let text = damaged(original.path(), &expected, &what, |dir| {
+                fs::write(dir.join(name), &damaged_bytes).unwrap();
+                let report = check(dir).unwrap();
+                assert!(!report.damage.is_empty(), "{what}: the check finds nothing");
+            });
+            assert!(text.is_some(), "{what}: not told by reading everything");
+        }
     }
 }
