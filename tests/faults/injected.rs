@@ -43,7 +43,7 @@ pub(crate) fn survives_failing_calls() -> Result<Completion, Failed> {
     let calls = number("ROPEWAY_TEST_INJECTIONS").unwrap_or(3);
     let seed: u64 = number("ROPEWAY_TEST_SEED").unwrap_or_else(rand::random);
     let mut random = StdRng::seed_from_u64(seed);
-    let mut wrong = Vec::new();
+    let (mut wrong, mut reached) = (Vec::new(), 0);
     for fault in &FAULTS {
         let (mut hit, mut untold) = (0, Vec::new());
         let calls = calls.min(fault.reach);
@@ -76,10 +76,16 @@ pub(crate) fn survives_failing_calls() -> Result<Completion, Failed> {
                 untold.push(call);
             }
         }
+        reached += hit;
         eprintln!(
             "seed {seed}: {}: {hit} of {calls} calls were reached, told to nobody: {untold:?}",
             fault.name
         );
+    }
+    if reached == 0 {
+        wrong.push(format!(
+            "no call was made to fail: what fails them is not in the way any more; seed {seed}"
+        ));
     }
     if wrong.is_empty() { Ok(Completion::Completed) } else { Err(wrong.join("\n\n").into()) }
 }
