@@ -221,7 +221,7 @@ fn read_ahead(
     let (room, runtime) = (Arc::new(Semaphore::new(READ_AHEAD_BYTES as usize)), Handle::current());
     std::thread::Builder::new().name("input".to_owned()).spawn(move || {
         records::read(from, shape, &picks, most, |record| {
-            let bytes = record.as_ref().map_or(0, |record| record.payload.len());
+            let bytes = record.as_ref().map_or(0, Record::size);
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(READ_AHEAD_BYTES);
             let Ok(taken) = runtime.block_on(room.clone().acquire_many_owned(bytes)) else { return false };
             found.blocking_send((record, taken)).is_ok()

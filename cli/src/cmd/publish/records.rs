@@ -78,6 +78,11 @@ impl Record {
     pub(super) fn of(line: u64, payload: Bytes) -> Self {
         Self { line, payload, key: None, headers: Vec::new(), exported: None }
     }
+
+    /// Bytes of content that it holds.
+    pub(super) fn size(&self) -> usize {
+        self.payload.len() + self.exported.as_ref().map_or(0, |whole| whole.message.size())
+    }
 }
 
 /// Calls `each` with every record of the input, until it says that it wants no more. No more than `most` bytes of payload are held at a
