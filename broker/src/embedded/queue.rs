@@ -56,6 +56,8 @@ struct State {
     ended: bool,
     /// Something is due earlier than was thought.
     nudged: bool,
+    /// Who runs the steps waits in [`Queue::wait`] and was not woken yet. Waking costs a call to the system, whether somebody waits or not.
+    waits: bool,
 }
 
 impl State {
@@ -149,8 +151,7 @@ impl Queue {
             Lane::Urgent => &mut state.urgent,
         };
         waiting.push(cost, self.most, run)?;
-        drop(state);
-        self.changed.notify_one();
+        self.wake(state);
         Ok(())
     }
 
@@ -176,15 +177,24 @@ impl Queue {
             return false;
         }
         state.last = Some(run);
-        drop(state);
-        self.changed.notify_one();
+        self.wake(state);
         true
     }
 
     /// Something is due earlier than was thought.
     pub(super) fn nudge(&self) {
-        self.state().nudged = true;
-        self.changed.notify_one();
+        let mut state = self.state();
+        state.nudged = true;
+        self.wake(state);
+    }
+
+    /// Wakes who runs the steps, where nobody did since it began to wait.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let waits = std::mem::take(&mut state.waits);
+        drop(state);
+        if waits {
+            self.changed.notify_one();
+        }
     }
 
     /// The commands of the next step.
@@ -206,10 +216,12 @@ impl Queue {
         if state.is_empty() && !state.nudged {
             let time = left.map_or(LONGEST, |left| left.min(LONGEST));
             if !time.is_zero() {
+                state.waits = true;
                 state = self
                     .changed
                     .wait_timeout(state, time)
                     .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+                state.waits = false;
             }
         }
         state.nudged = false;
