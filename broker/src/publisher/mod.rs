@@ -9,8 +9,8 @@ mod settings;
 pub use settings::{PublishOrder, PublisherSettings};
 
 use crate::{
-    Error, ErrorKind, Failed, Message, MessageBroker, Outcomes, PublishFailed, Published, Receipt, Result,
-    Target, Topic, ext::no_outcome,
+    Answer, Error, ErrorKind, Failed, Message, MessageBroker, Outcomes, PublishFailed, Published, Receipt,
+    Result, Target, Topic, ext::no_outcome,
 };
 use queue::{Entry, Next, Queue};
 use std::{
@@ -94,7 +94,13 @@ struct Waiting {
     bytes: u32,
 }
 
-type Tell = Box<dyn FnOnce(Result<Receipt, PublishFailed>) + Send>;
+/// Who is told the outcome.
+enum Tell {
+    /// Who has a [`Pending`].
+    Pending(oneshot::Sender<Result<Receipt, PublishFailed>>),
+    Callback(Box<dyn FnOnce(Result<Receipt, PublishFailed>) + Send>),
+}
+
 type Done = queue::Done<Waiting>;
 
 impl Publisher {
@@ -134,8 +140,7 @@ impl Publisher {
     /// Dropped while it waits for room: not published.
     pub async fn enqueue(&self, to: impl Into<Target>, message: Message) -> Result<Pending, PublishFailed> {
         let (tell, outcome) = oneshot::channel();
-        let tell: Tell = Box::new(move |result| _ = tell.send(result));
-        self.take_over(to.into(), message, tell).await?;
+        self.take_over(to.into(), message, Tell::Pending(tell)).await?;
         Ok(Pending(outcome))
     }
 
@@ -153,7 +158,7 @@ impl Publisher {
         message: Message,
         tell: impl FnOnce(Result<Receipt, PublishFailed>) + Send + 'static,
     ) -> Result<(), PublishFailed> {
-        self.take_over(to.into(), message, Box::new(tell)).await
+        self.take_over(to.into(), message, Tell::Callback(Box::new(tell))).await
     }
 
     /// Waits until everything that was taken over before the call has its outcome. What lingers goes at once.
@@ -218,6 +223,7 @@ impl Publisher {
         };
         let room = room.await;
         let lane = Lane { topic: to.topic, partition: to.partition };
+        let mut ready = Ready::default();
         let mut state = inner.lock();
         let Some((one, many)) = room.filter(|_| !state.closed) else {
             let error = Error::new(ErrorKind::Closed, "the publisher is closed; make a new one");
@@ -228,14 +234,21 @@ impl Publisher {
         many.forget();
         let flush = state.flushes;
         *state.open.entry(flush).or_default() += 1;
-        let entry = Entry::new(message, to.at_least, Instant::now(), Waiting { tell, flush, bytes });
-        let on_the_way = state.lanes.entry(lane.clone());
-        on_the_way
-            .or_insert_with(|| OnTheWay { queue: Queue::new(inner.settings), timer: None })
-            .queue
-            .push(entry);
+        let now = Instant::now();
+        let entry = Entry::new(message, to.at_least, now, Waiting { tell, flush, bytes });
+        let urged = state.urged > 0;
+        // Not by `entry`, which wants a key of its own for each message.
+        let on_the_way = match state.lanes.get_mut(&lane) {
+            Some(on_the_way) => on_the_way,
+            None => {
+                let new = OnTheWay { queue: Queue::new(inner.settings), timer: None };
+                state.lanes.entry(lane.clone()).or_insert(new)
+            }
+        };
+        on_the_way.queue.push(entry);
+        inner.publish(&lane, on_the_way, now, urged, &mut ready);
         drop(state);
-        inner.pump(&lane);
+        ready.start();
         Ok(())
     }
 }
@@ -245,56 +258,56 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Publishes what is ready. The broker is called under the lock, so that calls keep the order of the queue; tasks are started
-    /// outside of it, as a runtime that is ending drops them at once.
+    /// Publishes what is ready.
     fn pump(self: &Arc<Self>, lane: &Lane) {
+        let mut ready = Ready::default();
+        let mut state = self.lock();
+        let urged = state.urged > 0;
+        let Some(on_the_way) = state.lanes.get_mut(lane) else { return };
+        self.publish(lane, on_the_way, Instant::now(), urged, &mut ready);
+        if on_the_way.queue.is_empty() && on_the_way.timer.is_none() {
+            state.lanes.remove(lane);
+        }
+        drop(state);
+        ready.start();
+    }
+
+    /// Publishes what is ready of a lane. The broker is called under the lock, so that calls keep the order of the queue; tasks are
+    /// started outside of it, as a runtime that is ending drops them at once. So is `ready` dropped where the backend panics.
+    fn publish(
+        self: &Arc<Self>,
+        lane: &Lane,
+        on_the_way: &mut OnTheWay,
+        now: Instant,
+        urged: bool,
+        ready: &mut Ready,
+    ) {
+        // Most messages wait for a batch that is on its way.
+        if on_the_way.queue.is_busy() {
+            return;
+        }
         // Outside of a runtime nothing can be started: what is queued waits for the next call from inside one.
         if Handle::try_current().is_err() {
             return;
         }
-        let mut started = Vec::new();
-        let mut timer = None;
-        let mut state = self.lock();
-        let urged = state.urged > 0;
-        if let Some(on_the_way) = state.lanes.get_mut(lane) {
-            loop {
-                match on_the_way.queue.next(Instant::now(), urged) {
-                    Next::Batch(batch) => {
-                        let messages = batch.iter().map(|entry| entry.message.clone()).collect();
-                        let at_least = batch.first().and_then(|entry| entry.at_least);
-                        let to = Target { topic: lane.topic.clone(), partition: lane.partition, at_least };
-                        let answer = self.broker.publish(&to, messages);
-                        started.push((answer, Asked { inner: Arc::clone(self), lane: lane.clone(), batch }));
-                    }
-                    Next::Wait(at) => {
-                        if on_the_way.timer.is_none_or(|running| at < running) {
-                            on_the_way.timer = Some(at);
-                            timer = Some(Timer { inner: Arc::clone(self), lane: lane.clone(), at });
-                        }
-                        break;
-                    }
-                    Next::Idle => break,
+        loop {
+            match on_the_way.queue.next(now, urged) {
+                Next::Batch(batch) => {
+                    let messages = batch.iter().map(|entry| entry.message.clone()).collect();
+                    let at_least = batch.first().and_then(|entry| entry.at_least);
+                    let to = Target { topic: lane.topic.clone(), partition: lane.partition, at_least };
+                    let answer = self.broker.publish(&to, messages);
+                    ready.asked.push((answer, Asked { inner: Arc::clone(self), lane: lane.clone(), batch }));
                 }
+                Next::Wait(at) => {
+                    if on_the_way.timer.is_none_or(|running| at < running) {
+                        on_the_way.timer = Some(at);
+                        ready.timer = Some(Timer { inner: Arc::clone(self), lane: lane.clone(), at });
+                    }
+                    return;
+                }
+                Next::Idle => return,
             }
-            if on_the_way.queue.is_empty() && on_the_way.timer.is_none() {
-                state.lanes.remove(lane);
-            }
-        }
-        drop(state);
-        for (answer, asked) in started {
-            tokio::spawn(async move {
-                let asked = asked;
-                let outcomes = answer.await;
-                asked.answered(outcomes);
-            });
-        }
-        if let Some(timer) = timer {
-            tokio::spawn(async move {
-                tokio::time::sleep_until(timer.at).await;
-                let (inner, lane) = (Arc::clone(&timer.inner), timer.lane.clone());
-                drop(timer);
-                inner.pump(&lane);
-            });
         }
     }
 
@@ -315,8 +328,12 @@ impl Inner {
         for (waiting, result) in done {
             *flushes.entry(waiting.flush).or_default() += 1;
             bytes += waiting.bytes as usize;
-            let tell = waiting.tell;
-            if catch_unwind(AssertUnwindSafe(|| tell(result))).is_err() {
+            let tell = || match waiting.tell {
+                // Who dropped it does not want to know.
+                Tell::Pending(pending) => _ = pending.send(result),
+                Tell::Callback(tell) => tell(result),
+            };
+            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
                 tracing::error!("the callback of a published message panicked");
             }
         }
@@ -333,6 +350,33 @@ impl Inner {
         }
         drop(state);
         self.answered.notify_waiters();
+    }
+}
+
+/// What is to be started, and dropped, without the lock of the state.
+#[derive(Default)]
+struct Ready {
+    asked: Vec<(Answer<Outcomes>, Asked)>,
+    timer: Option<Timer>,
+}
+
+impl Ready {
+    fn start(self) {
+        for (answer, asked) in self.asked {
+            tokio::spawn(async move {
+                let asked = asked;
+                let outcomes = answer.await;
+                asked.answered(outcomes);
+            });
+        }
+        if let Some(timer) = self.timer {
+            tokio::spawn(async move {
+                tokio::time::sleep_until(timer.at).await;
+                let (inner, lane) = (Arc::clone(&timer.inner), timer.lane.clone());
+                drop(timer);
+                inner.pump(&lane);
+            });
+        }
     }
 }
 

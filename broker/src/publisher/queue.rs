@@ -87,6 +87,11 @@ impl<T> Queue<T> {
         self.open == 0 && self.ready.is_empty() && self.held.is_empty() && self.pauses.is_empty()
     }
 
+    /// Whether so many batches are on their way that nothing goes and nothing is due before one of them has its outcome.
+    pub(super) fn is_busy(&self) -> bool {
+        self.open >= self.settings.open_batches && self.pauses.is_empty()
+    }
+
     pub(super) fn push(&mut self, entry: Entry<T>) {
         if self.is_ordered()
             && let Some(key) = &entry.message.key
