@@ -2,12 +2,19 @@
 
 use bytes::BufMut;
 
+/// The most bytes that one takes.
+const LONGEST: usize = 10;
+
 pub(crate) fn put(out: &mut impl BufMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8((value as u8 & 0x7f) | 0x80);
+    // Each call to `out` looks after its room.
+    let (mut bytes, mut len) = ([0; LONGEST], 0);
+    while value >= 0x80 && len < LONGEST - 1 {
+        bytes[len] = (value as u8 & 0x7f) | 0x80;
+        len += 1;
         value >>= 7;
     }
-    out.put_u8(value as u8);
+    bytes[len] = value as u8;
+    out.put_slice(&bytes[..=len]);
 }
 
 /// How many bytes it takes.

@@ -68,11 +68,15 @@ fn encode(message: &Message, appended: Timestamp, out: &mut BytesMut) {
     ] {
         flags |= if set { flag } else { 0 };
     }
-    out.put_u8(VERSION);
-    out.put_u8(flags);
-    out.put_i64(appended.as_millis());
-    out.put_u128(message.id.as_u128());
-    out.put_i64(message.timestamp.as_millis());
+    // In one piece, as each call to `out` looks after its room.
+    let mut fixed = [0; FIXED];
+    let mut rest = &mut fixed[..];
+    rest.put_u8(VERSION);
+    rest.put_u8(flags);
+    rest.put_i64(appended.as_millis());
+    rest.put_u128(message.id.as_u128());
+    rest.put_i64(message.timestamp.as_millis());
+    out.put_slice(&fixed);
     if let Some(at) = message.deliver_at {
         out.put_i64(at.as_millis());
     }

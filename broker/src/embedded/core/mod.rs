@@ -104,7 +104,7 @@ pub(super) struct Core {
     spaces: Spaces,
     arena: Arena,
     names: BTreeMap<Topic, Life>,
-    topics: HashMap<Life, TopicState>,
+    topics: BTreeMap<Life, TopicState>,
     /// Topics that are being made, until their keyspace is there.
     making: HashMap<Life, Making>,
     groups: BTreeMap<Group, GroupState>,

@@ -53,7 +53,7 @@ impl Core {
             spaces,
             arena: Arena::default(),
             names: BTreeMap::new(),
-            topics: HashMap::new(),
+            topics: BTreeMap::new(),
             making: HashMap::new(),
             groups: BTreeMap::new(),
             shares: HashMap::new(),
