@@ -52,6 +52,26 @@ const CELLS: &[Cell] = &[
         bound: 7_100,
         meaning: "the same, all of one key",
     },
+    Cell {
+        name: "publish_store_64",
+        without: None,
+        bound: 5_500,
+        meaning: "1 KiB written to the store below embedded: alone, synced in batches of 64; for comparison",
+    },
+    Cell {
+        name: "publish_embedded_64",
+        without: None,
+        bound: 16_000,
+        meaning: "1 KiB made, published through a publisher to embedded: and acked, 64 at once",
+    },
+    Cell { name: "publish_embedded_1024", without: None, bound: 14_000, meaning: "the same, 1,024 at once" },
+    Cell { name: "publish_embedded_1", without: None, bound: 42_000, meaning: "the same, one at a time" },
+    Cell {
+        name: "publish_calls_64",
+        without: None,
+        bound: 16_000,
+        meaning: "the same by a call to the broker for each, 64 at once",
+    },
 ];
 
 /// Measures the cells named, or all, and says which cost more than they may.
