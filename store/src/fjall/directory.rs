@@ -8,8 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The version of the layout of the directory: 1 had no numbers of commits and no high-water mark.
-const FORMAT: u32 = 2;
+/// The version of the layout of the directory: 1 had no numbers of commits and no high-water mark, 2 had
+/// every keyspace under its own name in fjall.
+const FORMAT: u32 = 3;
 const FORMAT_PREFIX: &str = "ropeway-store ";
 
 /// The layout of a directory.
@@ -17,6 +18,8 @@ const FORMAT_PREFIX: &str = "ropeway-store ";
 pub(super) enum Format {
     /// Commits have no numbers, and there is no high-water mark.
     WithoutMark,
+    /// All keyspaces lie under their own names.
+    WithoutSpaces,
     /// Today's.
     Current,
 }
@@ -24,7 +27,11 @@ pub(super) enum Format {
 impl Format {
     /// What the format file says.
     pub(super) fn line(self) -> String {
-        let number = if self == Self::Current { FORMAT } else { 1 };
+        let number = match self {
+            Self::WithoutMark => 1,
+            Self::WithoutSpaces => 2,
+            Self::Current => FORMAT,
+        };
         format!("{FORMAT_PREFIX}{number}\n")
     }
 }
@@ -144,6 +151,7 @@ impl Directory {
         let format = match fs::read_to_string(&file) {
             Ok(text) => match text.trim().strip_prefix(FORMAT_PREFIX) {
                 Some("1") => Format::WithoutMark,
+                Some("2") => Format::WithoutSpaces,
                 Some(found) if found == FORMAT.to_string() => Format::Current,
                 Some(found) => {
                     return Err(Error::Version {

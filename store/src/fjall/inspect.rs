@@ -10,6 +10,7 @@ use super::{
     directory::Format,
     journal::{self, Scan},
     mark::{self, Mark},
+    spaces::SPACE,
     tree::{self, Depth, Tree},
 };
 use crate::Result;
@@ -51,7 +52,7 @@ pub(super) fn inspect(store: &Path, database: &Path, format: Format, depth: Dept
     let mut other = Vec::new();
     let mark = match format {
         Format::WithoutMark => None,
-        Format::Current => match Mark::read(store)? {
+        Format::WithoutSpaces | Format::Current => match Mark::read(store)? {
             Ok(mark) => Some(mark),
             Err(damage) => {
                 other.push(damage);
@@ -114,7 +115,7 @@ fn trees(
     for (id, name) in &must {
         let path = folder.join(id.to_string());
         if !found.contains_key(id) {
-            damage.push(Damage::at(path, format!("missing: it held the keyspace `{name}`")));
+            damage.push(Damage::at(path, format!("missing: it held {}", keyspace(name))));
         }
     }
     let mut trees = BTreeMap::new();
@@ -124,8 +125,9 @@ fn trees(
             continue;
         }
         let mut wrong = Vec::new();
-        // The list of keyspaces is small, and what it has lost, fjall removes.
-        let depth = if id == 0 { Depth::All } else { depth };
+        // The list of keyspaces is small, and what it has lost, fjall removes; and so is what says which keyspace lies where.
+        let is_list = id == 0 || mark.is_some_and(|mark| mark.commits == id);
+        let depth = if is_list { Depth::All } else { depth };
         let mut tree = tree::read(&path, depth, &mut wrong)?;
         strangers(&path.join("tables"), &mut wrong);
         if id != 0 {
@@ -133,12 +135,18 @@ fn trees(
         }
         if let Some(name) = must.get(&id) {
             for damage in &mut wrong {
-                damage.what = format!("{} (keyspace `{name}`)", damage.what);
+                let whose = keyspace(name);
+                damage.what = format!("{} ({whose})", damage.what);
             }
         }
         trees.insert(id, (tree, wrong));
     }
     Ok(trees)
+}
+
+/// How a keyspace is named.
+fn keyspace(name: &str) -> String {
+    if name.starts_with(SPACE) { "no keyspace".to_owned() } else { format!("keyspace `{name}`") }
 }
 
 /// fjall panics at the sight of what it did not make.

@@ -80,6 +80,9 @@ fn run(inner: &Weak<Inner>) {
                 // What fails here fails again where somebody can be told.
                 _ = inner.make_room(open);
                 _ = inner.shorten_journals(open);
+                if inner.empty_one(open).unwrap_or_default() {
+                    inner.bell.ring();
+                }
             }
             // Writing out takes its time, and whoever waits rings again and again.
             thread::sleep(Duration::from_millis(1));

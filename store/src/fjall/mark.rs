@@ -13,7 +13,9 @@ use std::{
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-const MAGIC: &[u8] = b"RWMARK\0\x01";
+const MAGIC: &[u8] = b"RWMARK\0\x02";
+/// Without generations.
+const OLD_MAGIC: &[u8] = b"RWMARK\0\x01";
 const NAME: &str = "mark";
 
 /// What must be there.
@@ -23,8 +25,10 @@ pub(super) struct Mark {
     pub(super) commit: u64,
     /// The keyspace in which commits have their number.
     pub(super) commits: u64,
-    /// By number, with their names.
+    /// By number of the tree, with their names; what holds none is there under the name that it has in fjall, which begins with a NUL.
     pub(super) keyspaces: BTreeMap<u64, String>,
+    /// By number of the tree, which generation of it the keyspace is, where that is not 0.
+    pub(super) generations: BTreeMap<u64, u32>,
     /// By number, with the first commit in each; 0 where there is none.
     pub(super) journals: BTreeMap<u64, u64>,
     /// The versions of all keyspaces, hashed, where no journal can have gone as long as they are the same: at a clean end.
@@ -75,6 +79,7 @@ impl Mark {
             out.extend(id.to_le_bytes());
             out.extend((name.len() as u64).to_le_bytes());
             out.extend(name.as_bytes());
+            out.extend(self.generations.get(id).copied().unwrap_or_default().to_le_bytes());
         }
         out.extend(xxh3_64(&out).to_le_bytes());
         out
@@ -85,7 +90,8 @@ impl Mark {
         if u64::from_le_bytes(sum.try_into().ok()?) != xxh3_64(body) {
             return None;
         }
-        let mut rest = body.strip_prefix(MAGIC)?;
+        let has_generations = body.starts_with(MAGIC);
+        let mut rest = body.strip_prefix(MAGIC).or_else(|| body.strip_prefix(OLD_MAGIC))?;
         let rest = &mut rest;
         let (commit, commits) = (number(rest)?, number(rest)?);
         let known = take(rest, 1)? == [1];
@@ -99,6 +105,12 @@ impl Mark {
             let id = number(rest)?;
             let len = usize::try_from(number(rest)?).ok()?;
             mark.keyspaces.insert(id, String::from_utf8(take(rest, len)?.to_vec()).ok()?);
+            if has_generations {
+                let generation = u32::from_le_bytes(take(rest, 4)?.try_into().ok()?);
+                if generation != 0 {
+                    mark.generations.insert(id, generation);
+                }
+            }
         }
         rest.is_empty().then_some(mark)
     }
@@ -182,6 +194,7 @@ mod tests {
             commit: 77,
             commits: 1,
             keyspaces: [(1, "commits".to_owned()), (9, "a\nb".to_owned())].into(),
+            generations: [(9, 3)].into(),
             journals: [(3, 50), (4, 0)].into(),
             versions: Some(5),
         };

@@ -5,8 +5,8 @@
 //! fjall is pinned to one version: its journals and trees are read here before it opens them, because it repairs damage by forgetting, and
 //! says nothing.
 //! Not here: how a directory is opened (`opening.rs`), what damage is and how it is found (`damage.rs`, `inspect.rs`, `journal.rs`, `tree.rs`,
-//! `mark.rs`), what is read out of a damaged store (`salvage.rs`), what runs in the background (`keeper.rs`), who owns a directory
-//! (`directory.rs`).
+//! `mark.rs`), which tree holds which keyspace (`spaces.rs`), what is read out of a damaged store (`salvage.rs`), what runs in the background
+//! (`keeper.rs`), who owns a directory (`directory.rs`).
 
 mod damage;
 mod directory;
@@ -21,6 +21,7 @@ mod salvage;
 mod settings;
 #[cfg(test)]
 mod several;
+mod spaces;
 mod tree;
 
 pub use damage::Damage;
@@ -38,8 +39,9 @@ use directory::Directory;
 use failure::{of_fjall, of_io};
 use keeper::Keeper;
 use opening::Damaged;
+use spaces::{Space, Spaces};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     ops::Bound,
     path::{Path, PathBuf},
@@ -51,6 +53,9 @@ use std::{
 
 /// The keyspace in which each commit puts its number. No user's name begins like this.
 const COMMITS: &str = "\0commits";
+
+/// How many keyspaces that were dropped are emptied at most when a store is closed.
+const MAX_LAST: usize = 8;
 
 /// A [`KeyValue`] store in a directory that this process owns while it is open.
 ///
@@ -80,6 +85,7 @@ struct Inner {
 struct Open {
     // Dropped in this order: the trees before the database, the directory last.
     trees: RwLock<Trees>,
+    spaces: Mutex<Spaces>,
     commits: Tree,
     /// The number of the last commit.
     number: Mutex<u64>,
@@ -92,7 +98,8 @@ struct Open {
 #[derive(Default)]
 struct Trees {
     names: HashMap<String, Keyspace>,
-    slots: Vec<Option<Tree>>,
+    slots: BTreeMap<u32, Space>,
+    next: u32,
 }
 
 /// The first failure of a commit: after it, nothing is promised any more.
@@ -147,7 +154,12 @@ impl FjallStore {
     /// `Locked` names the process that has it open; `Version` where another format is in it; `Corrupt` says what is damaged, where, and how
     /// many commits are missing; those of the file system.
     pub fn open(path: &Path, settings: &FjallSettings) -> Result<Self> {
-        opening::open(path, settings, Damaged::Refuse).map(Self::run)
+        let inner = opening::open(path, settings, &Damaged::Refuse)?;
+        if let Some(open) = inner.read().as_ref() {
+            inner.tidy_spaces(open)?;
+        }
+        inner.bell.ring();
+        Ok(Self::run(inner))
     }
 
     fn run(inner: Inner) -> Self {
@@ -186,11 +198,20 @@ impl Inner {
     }
 
     /// Says that `keyspaces` must be there, and all that was synced.
-    fn write_mark(&self, mark: &mut mark::Mark, keyspaces: Option<(u64, Option<&str>)>) -> Result<()> {
+    fn write_mark(&self, mark: &mut mark::Mark, keyspaces: Option<(u64, Option<(&str, u32)>)>) -> Result<()> {
         let mut next = mark.clone();
         match keyspaces {
-            Some((id, Some(name))) => _ = next.keyspaces.insert(id, name.to_owned()),
-            Some((id, None)) => _ = next.keyspaces.remove(&id),
+            Some((id, Some((name, generation)))) => {
+                next.keyspaces.insert(id, name.to_owned());
+                match generation {
+                    0 => next.generations.remove(&id),
+                    generation => next.generations.insert(id, generation),
+                };
+            }
+            Some((id, None)) => {
+                next.keyspaces.remove(&id);
+                next.generations.remove(&id);
+            }
             None => {}
         }
         next.commit = self.synced.load(Ordering::Acquire);
@@ -209,8 +230,21 @@ impl Open {
         self.trees.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tree(&self, keyspace: Keyspace) -> Result<Tree> {
+    fn space(&self, keyspace: Keyspace) -> Result<Space> {
         self.trees().get(keyspace).cloned()
+    }
+
+    /// Whoever read a keyspace until it was dropped may have read what was left of it.
+    fn still_holds(&self, keyspace: Keyspace) -> Result<()> {
+        self.trees().get(keyspace).map(|_| ())
+    }
+
+    /// All trees there are.
+    fn all_trees(&self) -> Vec<Tree> {
+        let mut trees: Vec<Tree> = self.trees().slots.values().map(|space| space.tree.clone()).collect();
+        trees.extend(lock(&self.spaces).unused().cloned());
+        trees.push(self.commits.clone());
+        trees
     }
 
     fn change(&self, change: impl FnOnce(&mut Trees)) {
@@ -219,13 +253,14 @@ impl Open {
 }
 
 impl Trees {
-    fn get(&self, keyspace: Keyspace) -> Result<&Tree> {
-        self.slots.get(keyspace.0 as usize).and_then(Option::as_ref).ok_or(Error::Dropped)
+    fn get(&self, keyspace: Keyspace) -> Result<&Space> {
+        self.slots.get(&keyspace.0).ok_or(Error::Dropped)
     }
 
-    fn insert(&mut self, name: &str, tree: Tree) -> Keyspace {
-        let keyspace = Keyspace(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-        self.slots.push(Some(tree));
+    fn insert(&mut self, name: &str, space: Space) -> Keyspace {
+        let keyspace = Keyspace(self.next);
+        self.next += 1;
+        self.slots.insert(keyspace.0, space);
         self.names.insert(name.to_owned(), keyspace);
         keyspace
     }
@@ -245,49 +280,42 @@ impl KeyValue for FjallStore {
             return Ok(*keyspace);
         }
         inner.failure.check()?;
-        let tree = open.database.keyspace(name, || inner.settings.options(purpose));
-        let tree = tree.map_err(inner.failed("open a keyspace"))?;
-        // Whoever is killed between the two leaves one behind that nobody was told of.
-        if !mark.keyspaces.contains_key(&tree.id()) {
-            inner.write_mark(&mut mark, Some((tree.id(), Some(name))))?;
-        }
+        let held = lock(&open.spaces).held.get(name).cloned();
+        let space = match held {
+            Some(space) => space,
+            None => inner.make_keyspace(open, &mut mark, name, purpose)?,
+        };
         let mut keyspace = None;
-        open.change(|trees| keyspace = Some(trees.insert(name, tree)));
+        open.change(|trees| keyspace = Some(trees.insert(name, space)));
         keyspace.ok_or(Error::Dropped)
     }
 
     fn drop_keyspace(&self, keyspace: Keyspace) -> Result<()> {
-        use ::fjall::AbstractTree;
         let inner = &self.inner;
         let open = inner.read();
         let open = open.as_ref().ok_or(Error::Closed)?;
         let mut mark = lock(&inner.mark);
-        let tree = open.tree(keyspace)?;
+        let space = open.space(keyspace)?;
         inner.failure.check()?;
-        // Whoever is killed between the two leaves it whole, though it must not be there.
-        inner.write_mark(&mut mark, Some((tree.id(), None)))?;
-        open.change(|trees| {
-            trees.slots[keyspace.0 as usize] = None;
-            trees.names.retain(|_, other| *other != keyspace);
-        });
-        open.forgotten.fetch_add(tree.tree.active_memtable().size(), Ordering::Relaxed);
-        open.database.delete_keyspace(tree).map_err(inner.failed("drop a keyspace"))
+        inner.drop_space(open, &mut mark, keyspace, space)?;
+        inner.bell.ring();
+        Ok(())
     }
 
     fn keyspaces(&self) -> Result<Vec<String>> {
         let open = self.inner.read();
         let open = open.as_ref().ok_or(Error::Closed)?;
-        let names = open.database.list_keyspace_names();
-        let mut names: Vec<String> =
-            names.iter().map(|name| name.to_string()).filter(|name| name != COMMITS).collect();
-        names.sort_unstable();
-        Ok(names)
+        let spaces = lock(&open.spaces);
+        Ok(spaces.held.keys().cloned().collect())
     }
 
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
         let open = self.inner.read();
-        let tree = open.as_ref().ok_or(Error::Closed)?.tree(keyspace)?;
-        Ok(tree.get(key).map_err(self.inner.failed("read"))?.map(Bytes::from))
+        let open = open.as_ref().ok_or(Error::Closed)?;
+        let space = open.space(keyspace)?;
+        let value = space.tree.get(space.key(key)).map_err(self.inner.failed("read"))?;
+        open.still_holds(keyspace)?;
+        Ok(value.map(Bytes::from))
     }
 
     fn scan(
@@ -299,24 +327,28 @@ impl KeyValue for FjallStore {
         limit: Limit,
     ) -> Result<Page> {
         let open = self.inner.read();
-        let tree = open.as_ref().ok_or(Error::Closed)?.tree(keyspace)?;
+        let open = open.as_ref().ok_or(Error::Closed)?;
+        let space = open.space(keyspace)?;
         let mut found = Collector::new(limit);
         if to.is_some_and(|to| to <= from) {
             return Ok(found.finish());
         }
+        let (from, to) = (space.key(from), to.map(|to| space.key(to)).or_else(|| space.end()));
         let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-        let mut entries = tree.range::<&[u8], _>(range);
+        let mut entries = space.tree.range(range);
         loop {
             let entry = match direction {
                 Direction::Forward => entries.next(),
                 Direction::Backward => entries.next_back(),
             };
-            let Some(entry) = entry else { return Ok(found.finish()) };
+            let Some(entry) = entry else { break };
             let (key, value) = entry.into_inner().map_err(self.inner.failed("read"))?;
-            if !found.take(key.into(), value.into()) {
-                return Ok(found.finish());
+            if !found.take(Bytes::from(key).slice(space.prefix()..), value.into()) {
+                break;
             }
         }
+        open.still_holds(keyspace)?;
+        Ok(found.finish())
     }
 
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
@@ -337,7 +369,9 @@ impl KeyValue for FjallStore {
         {
             let trees = open.trees();
             for (keyspace, key, value) in batch.writes {
-                let tree = trees.get(keyspace)?;
+                let space = trees.get(keyspace)?;
+                let tree = &space.tree;
+                let key = if space.generation == 0 { key.into() } else { space.key(&key) };
                 match value {
                     Some(value) => writes.insert(tree, key, value),
                     None => writes.remove(tree, key),
@@ -348,20 +382,14 @@ impl KeyValue for FjallStore {
             }
         }
         inner.wait_for_room(open, &touched, bytes)?;
-        // One at a time, so that numbers lie in the journal in their order.
-        let mut number = lock(&open.number);
-        inner.append(open, writes, &mut number)?;
-        if durability == Durability::PowerLoss {
-            inner.synced.store(*number, Ordering::Release);
-        }
-        Ok(())
+        inner.write(open, writes, durability == Durability::PowerLoss)
     }
 
     fn flush(&self, keyspace: Keyspace) -> Result<()> {
         // This waits for the disk, and holds up nobody but who closes the store.
         let open = self.inner.read();
         let open = open.as_ref().ok_or(Error::Closed)?;
-        self.inner.write_out(open, &open.tree(keyspace)?)?;
+        self.inner.write_out(open, &open.space(keyspace)?.tree)?;
         // Each commit puts its number there, which would keep every journal.
         self.inner.write_out(open, &open.commits)
     }
@@ -381,6 +409,14 @@ impl KeyValue for FjallStore {
         if let Some(keeper) = keeper {
             keeper.stop(&self.inner.bell);
         }
+        if let Some(open) = self.inner.read().as_ref() {
+            // What is left of it is done by who opens it next.
+            for _ in 0..MAX_LAST {
+                if !self.inner.empty_one(open).unwrap_or_default() {
+                    break;
+                }
+            }
+        }
         self.inner.close()
     }
 }
@@ -393,6 +429,29 @@ impl Drop for FjallStore {
 }
 
 impl Inner {
+    /// Commits what is written, with its number.
+    fn write(&self, open: &Open, writes: OwnedWriteBatch, is_synced: bool) -> Result<()> {
+        // One at a time, so that numbers lie in the journal in their order.
+        let mut number = lock(&open.number);
+        self.append(open, writes, &mut number)?;
+        if is_synced {
+            self.synced.store(*number, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Commits something of the store's own.
+    fn record(
+        &self,
+        open: &Open,
+        mode: Option<PersistMode>,
+        add: impl FnOnce(&mut OwnedWriteBatch),
+    ) -> Result<()> {
+        let mut writes = OwnedWriteBatch::with_capacity(open.database.clone(), 2).durability(mode);
+        add(&mut writes);
+        self.write(open, writes, mode == Some(PersistMode::SyncData))
+    }
+
     /// Ends fjall, and leaves an exact mark behind.
     fn close(&self) -> Result<()> {
         let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
@@ -402,11 +461,11 @@ impl Inner {
             Ok(()) => open.database.persist(PersistMode::SyncAll).map_err(self.failed("close the store")),
         };
         let in_place = open.directory.is_in_place();
-        let Open { trees, commits, number, database, directory, .. } = open;
+        let Open { trees, spaces, commits, number, database, directory, .. } = open;
         if persisted.is_ok() && self.failure.check().is_ok() {
             self.synced.store(*lock(&number), Ordering::Release);
         }
-        drop((trees, commits, database));
+        drop((trees, spaces, commits, database));
         let marked = if in_place { self.write_last_mark() } else { Ok(()) };
         drop(directory);
         persisted.and(marked)

@@ -12,6 +12,7 @@ use super::{
     mark::{self, Mark},
     room::write_out,
     settings::FjallSettings,
+    spaces::{SPACE, Spaces},
     tree::Depth,
 };
 use crate::{Purpose, Result};
@@ -22,16 +23,19 @@ use std::{
     sync::{Mutex, RwLock, atomic::AtomicU64},
 };
 
+/// How many tables are open at once. fjall opens one anew that it closed.
+const MAX_FILES: usize = 256;
+
 /// What is done with damage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Damaged {
     Refuse,
-    /// Opened without it: it is known.
-    Accept,
+    /// Opened without it: it is known, and so is what the mark says, where it can be read.
+    Accept(Option<Mark>),
 }
 
 /// Opens a directory, and makes it where there is none.
-pub(super) fn open(path: &Path, settings: &FjallSettings, damaged: Damaged) -> Result<Inner> {
+pub(super) fn open(path: &Path, settings: &FjallSettings, damaged: &Damaged) -> Result<Inner> {
     let directory = Directory::make(path)?;
     let format = match directory.content()? {
         Content::Database(format) => format,
@@ -42,7 +46,7 @@ pub(super) fn open(path: &Path, settings: &FjallSettings, damaged: Damaged) -> R
     };
     let database = directory.database();
     let found = inspect(path, &database, format, Depth::Frame)?;
-    if damaged == Damaged::Refuse {
+    if matches!(damaged, Damaged::Refuse) {
         refuse(&found.damage())?;
     }
     if let Some(mark) = found.mark.as_ref().filter(|mark| mark.versions.is_some()) {
@@ -67,16 +71,22 @@ pub(super) fn open(path: &Path, settings: &FjallSettings, damaged: Damaged) -> R
         0 => opened.first_commit(path)?,
         number => number,
     };
-    let mark = opened.mark(&database, number, path)?;
+    let known = match damaged {
+        Damaged::Refuse => None,
+        Damaged::Accept(mark) => Some(mark.as_ref()),
+    };
+    let spaces = Spaces::read(&opened.database, &opened.commits, known, path)?;
+    let mark = opened.mark(&spaces, &database, number, path)?;
     if let Some(before) = &found.mark {
         refuse(&behind(before, &mark, &database))?;
     }
     mark.write(path).map_err(|error| of_io(error, "write the high-water mark", path))?;
-    if format == Format::WithoutMark {
+    if format != Format::Current {
         directory.write_format()?;
     }
     let open = Open {
         trees: RwLock::new(Trees::default()),
+        spaces: Mutex::new(spaces),
         commits: opened.commits,
         number: Mutex::new(number),
         database: opened.database,
@@ -114,7 +124,7 @@ fn cut_torn(found: &Inspection) -> Result<()> {
 fn make(database: &Path, settings: &FjallSettings) -> Result<Mark> {
     let opened = take_over(database, settings, None)?;
     let number = opened.first_commit(database)?;
-    opened.mark(database, number, database)
+    opened.mark(&Spaces::default(), database, number, database)
 }
 
 /// What fjall has, opened.
@@ -133,6 +143,7 @@ pub(super) fn take_over(
 ) -> Result<Opened> {
     let opened = Database::builder(database)
         .cache_size(settings.cache_bytes)
+        .max_cached_files(Some(MAX_FILES))
         .max_journaling_size(settings.journal_bytes.max(64 * 1024 * 1024))
         .worker_threads(settings.workers.max(1))
         .open()
@@ -162,14 +173,11 @@ impl Opened {
     }
 
     /// What must be there when it is opened again.
-    fn mark(&self, database: &Path, number: u64, path: &Path) -> Result<Mark> {
+    fn mark(&self, spaces: &Spaces, database: &Path, number: u64, path: &Path) -> Result<Mark> {
         let commits = self.commits.id();
         let mut mark = Mark { commit: number, commits, ..Mark::default() };
-        for name in self.database.list_keyspace_names() {
-            let tree = self.database.keyspace(&name, Default::default);
-            let tree = tree.map_err(|error| of_fjall(error, "open a keyspace", path))?;
-            mark.keyspaces.insert(tree.id(), name.to_string());
-        }
+        mark.keyspaces.insert(commits, COMMITS.to_owned());
+        spaces.mark(&mut mark);
         mark.journals = mark::journals(database, commits, &mark.journals)
             .map_err(|error| of_io(error, "list the journals", path))?;
         Ok(mark)
@@ -184,7 +192,13 @@ fn behind(before: &Mark, now: &Mark, database: &Path) -> Vec<Damage> {
         damage.push(Damage::at(database, what).lost(before.commit - now.commit));
     }
     for (id, name) in &before.keyspaces {
-        if now.keyspaces.get(id) != Some(name) {
+        // A space without a keyspace may have been given one since.
+        let found = now.keyspaces.get(id);
+        let is_there = match name.starts_with(SPACE) {
+            true => found.is_some(),
+            false => found == Some(name) && now.generations.get(id) == before.generations.get(id),
+        };
+        if !is_there {
             let place = database.join("keyspaces").join(id.to_string());
             damage.push(Damage::at(place, format!("the keyspace `{name}` is missing")));
         }

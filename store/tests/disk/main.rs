@@ -8,5 +8,6 @@ mod bounds;
 mod crashes;
 mod damage;
 mod formats;
+mod recycled;
 mod salvage;
 mod support;
