@@ -320,6 +320,7 @@ impl Core {
         step.touched.clear();
         // What was taken away is gone, and consumers that end are told so; nobody gets anything.
         step.told.retain(|(_, told)| matches!(told, Told::Event(_) | Told::Over));
+        self.refuse_topics(step);
         self.apply(step)
     }
 

@@ -75,6 +75,15 @@ impl Core {
         step.after(move |failed| _ = reply.send(failed.map_or(made, |error| Err(error.clone()))));
     }
 
+    /// Answers who waits for a topic, after a failed commit: what the step wanted done is not done, the making of keyspaces included.
+    pub(super) fn refuse_topics(&mut self, step: &mut Step) {
+        let Err(error) = self.writable() else { return };
+        for making in std::mem::take(&mut self.making).into_values() {
+            let error = error.clone();
+            step.after(move |_| _ = making.reply.send(Err(error)));
+        }
+    }
+
     fn insert_topic(&mut self, step: &mut Step, life: Life, topic: &Topic, spec: TopicSpec, log: Keyspace) {
         let segments = Segments::first(log, step.now);
         step.batch.put(self.spaces.state, Bytes::from_static(LAST_LIFE), encode_number(self.last_life));

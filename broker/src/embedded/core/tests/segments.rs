@@ -452,3 +452,17 @@ fn a_crash_after_any_change_of_the_store_loses_nothing_and_leaves_no_orphan() {
         assert_eq!(twice.logs().len(), twice.known());
     }
 }
+
+#[test]
+fn who_waits_for_a_topic_is_answered_when_the_commit_fails_that_would_have_it_made() {
+    let mut bench = Bench::new(1);
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    let other = Topic::new("other").unwrap();
+    let spec = TopicSpec::partitions(1);
+    let (mut step, ()) = bench.decide(|core, step| core.create_topic(step, &other, spec, reply));
+    let error = crate::Error::new(ErrorKind::Unavailable, "the disk is on fire");
+    bench.core.poison(&mut step, &error);
+    answer.try_recv().unwrap_err();
+    step.take_after().into_iter().for_each(|after| after(Some(&error)));
+    assert_eq!(answer.try_recv().unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+}
