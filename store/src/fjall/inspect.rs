@@ -179,7 +179,9 @@ fn journals(database: &Path, mark: &Mark, scan: &Scan, damage: &mut Vec<Damage>)
         }
     }
     for journal in &scan.journals {
-        let expected = mark.journals.get(&journal.id).copied().filter(|first| *first != 0);
+        // What was not synced when the mark was written, a power cut may have taken.
+        let expected =
+            mark.journals.get(&journal.id).copied().filter(|first| (1..=mark.commit).contains(first));
         let found = journal.commits.map(|(first, _)| first);
         if let Some(expected) = expected.filter(|expected| Some(*expected) != found) {
             let what = format!("commit {expected} is not the first in it any more");

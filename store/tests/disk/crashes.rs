@@ -282,3 +282,24 @@ fn killed_while_journals_come_and_go_it_opens_and_has_all_that_was_acked() {
     println!("{rounds} kills; {acked} commits; journal {} is the newest", newest_journal(dir.path()));
     assert!(rounds < 8 || newest_journal(dir.path()) > 0, "no journal was ever sealed");
 }
+
+#[test]
+fn a_journal_whose_first_commit_was_not_synced_may_be_empty_after_a_power_cut() {
+    let (running, cut) = (scratch(), scratch());
+    let store = open(running.path()).unwrap();
+    let state = store.open_keyspace("state", Purpose::State).unwrap();
+    for n in 0..70 {
+        put(&store, state, &format!("key-{n}"), &"x".repeat(1024 * 1024));
+    }
+    store.flush(state).unwrap();
+    let journal =
+        (1..9).rev().map(|n| format!("db/{n}.jnl")).find(|name| running.path().join(name).exists()).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put(state, "later", "not synced");
+    store.commit(batch, Durability::ProcessCrash).unwrap();
+    // This writes the mark.
+    store.open_keyspace("marked", Purpose::State).unwrap();
+    copy(running.path(), cut.path());
+    OpenOptions::new().write(true).open(cut.path().join(journal)).unwrap().set_len(0).unwrap();
+    drop(open(cut.path()).unwrap());
+}
