@@ -5,7 +5,7 @@
 
 use super::{
     core::{Core, Rules, Step, closed, store_error, stored_as},
-    housekeeping::{Chore, Housekeeping},
+    housekeeping::{Chore, Done, Housekeeping},
     queue::{Cost, Lane, Queue, Refused, Run},
     time::{Mark, Pace, Steady},
 };
@@ -227,21 +227,28 @@ impl Engine {
             return false;
         }
         if self.inline {
-            chores.into_iter().for_each(|chore| self.do_chore(chore));
+            // In memory nothing fails but what is over.
+            chores.into_iter().for_each(|chore| _ = self.do_chore(chore));
             return !self.queue.is_empty();
         }
         self.house.add(chores);
         false
     }
 
-    fn do_chore(&self, chore: Chore) {
-        if let Some(opened) = chore.run(self.store()) {
-            // Refused only after close, when nobody waits for it.
-            _ = self.queue.push(
-                Lane::Urgent,
-                Cost::default(),
-                Box::new(move |core, step| core.opened(step, opened)),
-            );
+    /// Does a chore; answers why it failed, where it is to be tried again.
+    fn do_chore(&self, chore: Chore) -> Option<ropeway_store::Error> {
+        match chore.run(self.store()) {
+            Done::Over => None,
+            Done::Failed(error) => Some(error),
+            Done::Opened(opened) => {
+                // Refused only after close, when nobody waits for it.
+                _ = self.queue.push(
+                    Lane::Urgent,
+                    Cost::default(),
+                    Box::new(move |core, step| core.opened(step, opened)),
+                );
+                None
+            }
         }
     }
 
@@ -265,14 +272,23 @@ impl Engine {
     pub(super) fn run_house(&self) {
         let _fall = Fall(self);
         let mut short = 0_u32;
+        // What failed, such as on a full disk, is tried again whenever nothing else is to be done.
+        let mut failed: Vec<Chore> = Vec::new();
         while let Some((chore, _busy)) = self.house.next(super::housekeeping::PACE) {
-            chore.into_iter().for_each(|chore| self.do_chore(chore));
+            if let Some(chore) = chore {
+                if let Some(error) = self.do_chore(chore) {
+                    tracing::warn!(%error, ?chore, "housekeeping of the embedded broker failed; it is tried again");
+                    failed.push(chore);
+                }
+            } else {
+                failed.retain(|chore| self.do_chore(*chore).is_some());
+            }
             self.measure();
             let held = self.core().in_memory();
             short = if held.is_empty() { 0 } else { short.wrapping_add(1) };
             // What was removed takes room in the journal of the store until all that is in memory beside it is written out.
             if short % super::housekeeping::RELIEF == 1 {
-                held.into_iter().for_each(|log| self.do_chore(Chore::Flush(log)));
+                held.into_iter().for_each(|log| _ = self.do_chore(Chore::Flush(log)));
             }
         }
     }

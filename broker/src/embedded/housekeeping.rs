@@ -23,7 +23,7 @@ pub(super) const RELIEF: u32 = 10;
 pub(super) const PACE: Duration = Duration::from_secs(1);
 
 /// Something to be done.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Chore {
     /// Make the keyspace of a segment; the core waits for it.
     Open { life: Life, number: u64 },
@@ -41,24 +41,32 @@ pub(super) struct Opened {
     pub(super) log: Result<Keyspace>,
 }
 
+/// What a chore comes to.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// The core is told that.
+    Opened(Opened),
+    /// It is over.
+    Over,
+    /// It failed and is to be tried again: until then its room is not given back.
+    Failed(Error),
+}
+
 impl Chore {
-    /// Does it; answers what the core is to be told.
-    pub(super) fn run(self, store: &dyn KeyValue) -> Option<Opened> {
-        let (doing, done) = match self {
+    /// Does it.
+    pub(super) fn run(self, store: &dyn KeyValue) -> Done {
+        let done = match self {
             Self::Open { life, number } => {
-                return Some(Opened { life, number, log: open_segment(store, life, number) });
+                return Done::Opened(Opened { life, number, log: open_segment(store, life, number) });
             }
-            Self::Drop(log) => {
-                ("removed; that is tried again when the broker is opened next", store.drop_keyspace(log))
-            }
-            Self::Flush(log) => ("moved out of memory", store.flush(log)),
+            Self::Drop(log) => store.drop_keyspace(log),
+            Self::Flush(log) => store.flush(log),
         };
         match done {
-            // Dropped already, or the broker is closed meanwhile.
-            Ok(()) | Err(Error::Dropped | Error::Closed) => {}
-            Err(error) => tracing::error!(%error, "messages cannot be {doing}"),
+            // Dropped already, the broker is closed meanwhile, or the store takes nothing any more: the next open removes what is left over.
+            Ok(()) | Err(Error::Dropped | Error::Closed | Error::Poisoned { .. }) => Done::Over,
+            Err(error) => Done::Failed(error),
         }
-        None
     }
 }
 

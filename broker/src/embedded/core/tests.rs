@@ -7,7 +7,7 @@ use crate::{
     Bound, Durability, ErrorKind, Event, GoneReason, Group, Message, Owned, Position, Subscription, Target,
     Timestamp, Topic, TopicSpec,
     embedded::{
-        housekeeping::Chore,
+        housekeeping::{Chore, Done},
         time::{Mark, Steady},
     },
 };
@@ -105,7 +105,7 @@ impl Bench {
     fn keep_house(&mut self) {
         while !self.chores.is_empty() {
             for chore in std::mem::take(&mut self.chores) {
-                if let Some(opened) = chore.run(&*self.store) {
+                if let Done::Opened(opened) = chore.run(&*self.store) {
                     self.step(|core, step| core.opened(step, opened));
                 }
             }

@@ -9,6 +9,7 @@ use crate::{
     Start, Target, Timestamp, Topic,
 };
 use futures::{FutureExt, future::join_all};
+use ropeway_store::KeyValue;
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
@@ -404,4 +405,25 @@ async fn more_than_may_wait_is_throttled_and_forwards_have_room_of_their_own() {
     for outcomes in join_all(waiting.into_iter().chain([first, forward])).await {
         outcomes.into_result().unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_could_not_be_removed_is_removed_when_the_disk_lets_it() {
+    let disk = Arc::new(Disk::default());
+    let broker = open(&disk);
+    let orders = make(&broker, "orders", 1).await;
+    let logs = || disk.keyspaces().unwrap().iter().filter(|name| name.starts_with("log-")).count();
+    assert_eq!(logs(), 1);
+    disk.drops_fail.store(true, SeqCst);
+    broker.admin().delete_topic(&orders).await.unwrap();
+    let until = async |done: &dyn Fn() -> bool| {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let tried_twice = || disk.failed_drops.load(SeqCst) > 1;
+    tokio::time::timeout(PATIENCE, until(&tried_twice)).await.expect("it is tried again");
+    assert_eq!(logs(), 1);
+    disk.drops_fail.store(false, SeqCst);
+    tokio::time::timeout(PATIENCE, until(&|| logs() == 0)).await.expect("its room comes back");
 }

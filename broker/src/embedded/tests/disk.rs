@@ -14,6 +14,9 @@ pub(super) struct Disk {
     inner: MemoryStore,
     pub(super) commits_fail: AtomicBool,
     pub(super) reads_fail: AtomicBool,
+    pub(super) drops_fail: AtomicBool,
+    /// How many drops of keyspaces failed.
+    pub(super) failed_drops: AtomicUsize,
     /// How many writes each commit had that has begun, from the first one on.
     begun: Mutex<Vec<usize>>,
     changed: Condvar,
@@ -80,6 +83,10 @@ impl KeyValue for Disk {
         self.inner.open_keyspace(name, purpose)
     }
     fn drop_keyspace(&self, keyspace: Keyspace) -> Result<()> {
+        if self.drops_fail.load(SeqCst) {
+            self.failed_drops.fetch_add(1, SeqCst);
+            return Err(on_fire("drop a keyspace"));
+        }
         self.inner.drop_keyspace(keyspace)
     }
     fn keyspaces(&self) -> Result<Vec<String>> {
