@@ -47,6 +47,12 @@ const CELLS: &[Cell] = &[
         meaning: "the same through a processor, with a handler that does nothing and 4,096 keys",
     },
     Cell {
+        name: "pool_sleeping",
+        without: Some("publish"),
+        bound: 9_900,
+        meaning: "the same as `pool`, with handlers that sleep 1 ms: their own timer is in it",
+    },
+    Cell {
         name: "pool_one_key",
         without: Some("publish"),
         bound: 7_100,

@@ -48,7 +48,8 @@ async fn run(cell: &str, messages: u64) -> Result<(), BoxError> {
     match cell {
         "publish" => Ok(()),
         "consume_to_ack" => consume(&bus, subscription, messages).await,
-        "pool" | "pool_one_key" => process(bus, subscription, messages).await,
+        "pool" | "pool_one_key" => process(bus, subscription, messages, Duration::ZERO).await,
+        "pool_sleeping" => process(bus, subscription, messages, Duration::from_millis(1)).await,
         other => Err(format!("there is no cell {other:?}").into()),
     }
 }
@@ -103,16 +104,23 @@ async fn process(
     bus: Arc<dyn MessageBroker>,
     subscription: Subscription,
     messages: u64,
+    pause: Duration,
 ) -> Result<(), BoxError> {
     let handled = Arc::new((AtomicU64::new(0), Notify::new()));
     let counted = handled.clone();
     let router = Router::new().on(
         "measured",
         raw(move |_, _| {
-            if counted.0.fetch_add(1, Relaxed) + 1 == messages {
-                counted.1.notify_one();
+            let counted = counted.clone();
+            async move {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                if counted.0.fetch_add(1, Relaxed) + 1 == messages {
+                    counted.1.notify_one();
+                }
+                Ok::<_, BoxError>(Verdict::Done)
             }
-            async { Ok::<_, BoxError>(Verdict::Done) }
         }),
     );
     let processor = Processor::builder(bus, subscription).router(router).start().await?;

@@ -1,25 +1,23 @@
 //! What lies around every attempt of a handler, in this order from the outside: trace and metrics (`trace.rs`), panics caught
-//! (`catch_panic.rs`), stopped by its processor (`stop.rs`), limited in time (`timeout.rs`), the handler. One layer, one file.
+//! (`catch_panic.rs`), stopped by its processor and limited in time (`limit.rs`), the handler. One layer, one file.
 //!
 //! Layers are combinators, not async functions: those hold what they wrap twice, and eight layers made a task of 7.5 kB.
 //! The order is fixed: a panic while a future is dropped by a stop or a timeout is caught as well, and what is measured is
 //! all of it. Not here: what follows from a failure (`retry.rs`, `runtime/`).
 
 mod catch_panic;
-mod stop;
-mod timeout;
+mod limit;
 mod trace;
 
 pub(crate) use catch_panic::catch_panic;
-pub(crate) use stop::{Stopped, unless_stopped};
-pub(crate) use timeout::{Elapsed, within};
+pub(crate) use limit::{Cut, Limits, Seen, Stop, Watch};
 
 use crate::{
     BoxError, Context, Event, Failure, FailureClass, Verdict, metrics::HandlerMetrics, router::Route,
 };
 use futures::FutureExt;
 use ropeway_broker::{Group, MessageBroker};
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +57,7 @@ pub(crate) struct Reins {
     /// Told to handlers by their context.
     pub(crate) cancel: CancellationToken,
     /// Drops what runs.
-    pub(crate) stop: CancellationToken,
+    pub(crate) stop: Stop,
 }
 
 /// Runs handlers. One for all events of a processor.
@@ -75,16 +73,17 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// Runs the handlers of an event from `progress` on, until one fails or all are through. The first of them starts at `started`, now.
+    /// What takes too long ends when `watch` says so.
     pub(crate) async fn run(
         &self,
         plan: &[Arc<Route>],
         mut progress: Progress,
         event: &Event,
         reins: &Arc<Reins>,
-        mut started: Instant,
+        (mut started, watch): (Instant, &Watch),
     ) -> Ran {
         while let Some(route) = plan.get(progress.at) {
-            let mut ended = self.attempt(route, progress.attempt, event, reins, started).await;
+            let mut ended = self.attempt(route, progress.attempt, event, reins, (started, watch)).await;
             if let Ended::Failed(failure) = &mut ended {
                 failure.handler = Some(route.name.to_string());
             }
@@ -105,40 +104,31 @@ impl Runner {
         attempt: u32,
         event: &Event,
         reins: &Arc<Reins>,
-        started: Instant,
+        (started, watch): (Instant, &Watch),
     ) -> Ended {
-        let limited = async {
-            if reins.stop.is_cancelled() {
-                return Err(Stopped);
-            }
-            let cx = Context::new(event.clone(), attempt, reins.clone(), self.broker.clone());
-            let mut handled = route.handler.handle(event.clone(), cx.clone());
-            // Most handlers that do not wait are over at the first look, and need neither a timer nor a place among those that wait.
-            if let Poll::Ready(handled) = poll_fn(|task| Poll::Ready(handled.as_mut().poll(task))).await {
-                return Ok(Ok(handled));
-            }
-            let cancel = || cx.cancellation().cancel();
-            unless_stopped(&reins.stop, within(self.timeout, started, cancel, handled)).await
-        };
+        let limits = Limits { stop: &reins.stop, watch, timeout: self.timeout, started };
+        let cx = Context::new(event.clone(), attempt, reins.clone(), self.broker.clone());
+        let start = || route.handler.handle(event.clone(), cx.clone());
+        let limited = limits.run(start, || cx.cancellation().cancel());
         trace::traced(self, route, (attempt, started), event, pin!(catch_panic(limited).map(judge))).await
     }
 }
 
 /// What an attempt gave, from the inside out.
-type Attempted = Result<Result<Result<Result<Verdict, BoxError>, Elapsed>, Stopped>, String>;
+type Attempted = Result<Result<Result<Verdict, BoxError>, Cut>, String>;
 
 /// Makes one answer of all the ways to end.
 fn judge(attempted: Attempted) -> Ended {
     Ended::Failed(match attempted {
         Err(panic) => Failure::new(FailureClass::Panic, panic),
-        Ok(Err(Stopped)) => return Ended::Stopped,
-        Ok(Ok(Err(Elapsed(limit)))) => {
+        Ok(Err(Cut::Stopped)) => return Ended::Stopped,
+        Ok(Err(Cut::Elapsed(limit))) => {
             Failure::new(FailureClass::Timeout, format!("the attempt took longer than {limit:?}"))
         }
-        Ok(Ok(Ok(Err(error)))) => Failure::from_error(&error),
-        Ok(Ok(Ok(Ok(Verdict::Done)))) => return Ended::Done,
-        Ok(Ok(Ok(Ok(Verdict::Reject { why })))) => Failure::new(FailureClass::Rejected, why),
-        Ok(Ok(Ok(Ok(Verdict::Retry { after })))) => Failure {
+        Ok(Ok(Err(error))) => Failure::from_error(&error),
+        Ok(Ok(Ok(Verdict::Done))) => return Ended::Done,
+        Ok(Ok(Ok(Verdict::Reject { why }))) => Failure::new(FailureClass::Rejected, why),
+        Ok(Ok(Ok(Verdict::Retry { after }))) => Failure {
             retry_after: after,
             ..Failure::new(FailureClass::Retry, "the handler asked for a retry")
         },
@@ -155,7 +145,8 @@ mod tests {
         let router = Router::new().on("e", raw(|_, _| async { Ok::<_, BoxError>(Verdict::Done) }));
         let (runner, reins) = (Runner::default(), Arc::<Reins>::default());
         let event = Event::from(ropeway_broker::Message::builder().build());
-        let run = runner.run(router.routes(), Progress::start(), &event, &reins, Instant::now());
+        let watch = Watch::new(Instant::now());
+        let run = runner.run(router.routes(), Progress::start(), &event, &reins, (Instant::now(), &watch));
         assert!(size_of_val(&run) < 1500, "{} bytes", size_of_val(&run));
     }
 }

@@ -1,6 +1,6 @@
 //! Workers over lanes: at most so many at a time, and of a key one at a time.
 //!
-//! Not here: the tasks that run it (`workers.rs`), what becomes of a result (the processor's `runtime/`, the pool's `worker_pool.rs`).
+//! Not here: the tasks that run it (`workers/`), what becomes of a result (the processor's `runtime/`, the pool's `worker_pool.rs`).
 
 use super::workers::{Done, Execute, Ran, Workers};
 use crate::{
@@ -110,6 +110,21 @@ impl<K: Hash + Eq + Clone, T, X: Execute> Core<K, T, X> {
         self.take_back(back);
     }
 
+    /// Ends what takes too long. To be called after work was given, and when [`Self::next_watch`] says so.
+    pub(crate) fn watch(&mut self, now: Instant) {
+        self.workers.watch(now);
+    }
+
+    /// When something may take too long next.
+    pub(crate) const fn next_watch(&self) -> Option<Instant> {
+        self.workers.next_watch()
+    }
+
+    /// Has all that runs polled: some of it was stopped.
+    pub(crate) fn poll_all(&self) {
+        self.workers.poll_all();
+    }
+
     /// How many run.
     pub(crate) const fn running(&self) -> usize {
         self.workers.running()
@@ -159,7 +174,11 @@ mod tests {
         type Job = ();
         type Output = ();
 
-        async fn execute(&self, (): (), _: Instant) {}
+        fn limit(&self) -> Option<std::time::Duration> {
+            None
+        }
+
+        async fn execute(&self, (): (), _: Instant, _: &crate::layer::Watch) {}
 
         fn goes_on((): &()) -> bool {
             false
@@ -193,7 +212,11 @@ mod tests {
         type Job = ();
         type Output = ();
 
-        async fn execute(&self, (): (), _: Instant) {
+        fn limit(&self) -> Option<std::time::Duration> {
+            None
+        }
+
+        async fn execute(&self, (): (), _: Instant, _: &crate::layer::Watch) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
 

@@ -7,7 +7,7 @@ use crate::{
     BoxError, Failure, FailureClass,
     counter::Counter,
     lanes::Ticket,
-    layer::{Elapsed, Reins, Stopped, catch_panic, unless_stopped, within},
+    layer::{Cut, Limits, Reins, Watch, catch_panic},
     metrics::PoolMetrics,
     retry::{After, Backoff},
 };
@@ -124,6 +124,7 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
         loop {
             let now = Instant::now();
             self.start(now);
+            self.core.watch(now);
             self.show();
             if let Some(drain) = &draining {
                 if now >= drain.cancel_at && !self.reins.cancel.is_cancelled() {
@@ -132,7 +133,8 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
                     self.reins.cancel.cancel();
                 }
                 if now >= drain.stop_at {
-                    self.reins.stop.cancel();
+                    self.reins.stop.stop();
+                    self.core.poll_all();
                 }
                 let cancelled = self.reins.cancel.is_cancelled() && self.core.running() == 0;
                 if now >= drain.stop_at || cancelled {
@@ -169,7 +171,7 @@ impl<K: Hash + Eq + Clone + Send + 'static> Driver<K> {
         let retry = starts.then(|| self.core.lanes().next_due()).flatten();
         let drain = draining
             .map(|drain| if self.reins.cancel.is_cancelled() { drain.stop_at } else { drain.cancel_at });
-        [retry, drain].into_iter().flatten().min()
+        [retry, drain, self.core.next_watch()].into_iter().flatten().min()
     }
 
     fn start(&mut self, now: Instant) {
@@ -305,21 +307,25 @@ impl Execute for Jobs {
     type Job = Next;
     type Output = Result<(), Failure>;
 
-    async fn execute(&self, Next { run, number, first }: Next, now: Instant) -> Result<(), Failure> {
+    fn limit(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    async fn execute(&self, next: Next, now: Instant, watch: &Watch) -> Result<(), Failure> {
+        let Next { run, number, first } = next;
         if let Some(since) = first {
             self.wait.observe(now.duration_since(since).as_secs_f64());
         }
         let cancel = self.reins.cancel.child_token();
         let attempt = Attempt { number, cancellation: cancel.clone() };
-        let work = async { run(attempt).await };
-        let limited = within(self.timeout, now, || cancel.cancel(), work);
-        match catch_panic(unless_stopped(&self.reins.stop, limited)).await {
-            Ok(Ok(Ok(result))) => result.map_err(|error| Failure::from_error(&error)),
-            Ok(Ok(Err(Elapsed(limit)))) => {
+        let limits = Limits { stop: &self.reins.stop, watch, timeout: self.timeout, started: now };
+        match catch_panic(limits.run(|| run(attempt), || cancel.cancel())).await {
+            Ok(Ok(result)) => result.map_err(|error| Failure::from_error(&error)),
+            Ok(Err(Cut::Elapsed(limit))) => {
                 Err(Failure::new(FailureClass::Timeout, format!("the attempt took longer than {limit:?}")))
             }
             // The pool ends: nobody looks at this.
-            Ok(Err(Stopped)) => Err(Failure::new(FailureClass::Timeout, "the pool was stopped")),
+            Ok(Err(Cut::Stopped)) => Err(Failure::new(FailureClass::Timeout, "the pool was stopped")),
             Err(panic) => Err(Failure::new(FailureClass::Panic, panic)),
         }
     }

@@ -7,7 +7,11 @@ use super::{
     driver::{Attempt, Counters, Drain, DrainReport, Driver, Hook, JobFailed, Jobs, Run, Taken},
     settings::PoolSettings,
 };
-use crate::{BoxError, Metrics, layer::Reins, retry::Backoff};
+use crate::{
+    BoxError, Metrics,
+    layer::{Reins, Stop},
+    retry::Backoff,
+};
 use ropeway_broker::Result;
 use std::{fmt, future::Future, hash::Hash, sync::Arc, time::Duration};
 use tokio::{
@@ -232,7 +236,7 @@ impl<K: Hash + Eq + Clone + Send + 'static> WorkerPoolBuilder<K> {
         let counters = Arc::new(Counters::default());
         let cancel = CancellationToken::new();
         let room = Arc::new(Semaphore::new(self.settings.buffer));
-        let reins = Reins { cancel: cancel.clone(), stop: CancellationToken::new() };
+        let reins = Reins { cancel: cancel.clone(), stop: Stop::default() };
         let running =
             Jobs { reins: reins.clone(), timeout: self.settings.attempt_timeout, wait: metrics.wait.clone() };
         let driver = Driver {

@@ -9,7 +9,7 @@ pub(crate) use plan::{Plan, Plans};
 
 use crate::{
     Event, Failure, Handler, HandlerOptions, RetryPolicy,
-    layer::{Ended, Progress, Reins, Runner},
+    layer::{Ended, Progress, Reins, Runner, Watch},
     verdict::cut,
 };
 use bytes::Bytes;
@@ -147,7 +147,9 @@ impl Router {
         }
         let reins = Arc::<Reins>::default();
         let runner = Runner::default();
-        match runner.run(&plan, Progress::start(), &event, &reins, Instant::now()).await.ended {
+        let now = Instant::now();
+        // Without a limit: nobody looks at the watch.
+        match runner.run(&plan, Progress::start(), &event, &reins, (now, &Watch::new(now))).await.ended {
             Ended::Failed(failure) => Err(failure),
             // Nobody holds the reins of this run, so nobody stops it.
             Ended::Done | Ended::Stopped => Ok(Processed::Done),

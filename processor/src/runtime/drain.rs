@@ -112,7 +112,7 @@ impl Driver {
                 self.partitions.leave(turn);
                 self.endings.end(turn, now, stop_at);
             }
-            self.endings.expire(now);
+            self.expire(now);
         }
         let running = self.core.running();
         if let Some(drain) = &mut self.drain {

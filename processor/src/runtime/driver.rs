@@ -84,9 +84,10 @@ impl Driver {
         let mut timer = Box::pin(tokio::time::sleep_until(Instant::now()));
         loop {
             let now = Instant::now();
-            self.endings.expire(now);
+            self.expire(now);
             self.advance_drain(now);
             self.start(now);
+            self.core.watch(now);
             self.settle();
             self.show();
             if self.is_over(now) {
@@ -96,6 +97,13 @@ impl Driver {
             let now = Instant::now();
             self.wake(woken, now);
             self.collect(now);
+        }
+    }
+
+    /// Cancels and stops handlers whose time has come.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.endings.expire(now) {
+            self.core.poll_all();
         }
     }
 
@@ -144,10 +152,8 @@ impl Driver {
     fn due(&self) -> Option<Instant> {
         // Without a free worker nothing starts, however long it is due.
         let retry = self.core.has_room().then(|| self.core.lanes().next_due()).flatten();
-        [retry, self.endings.next(), self.drain.as_ref().map(Drain::due), self.end_by]
-            .into_iter()
-            .flatten()
-            .min()
+        let drain = self.drain.as_ref().map(Drain::due);
+        [retry, self.core.next_watch(), self.endings.next(), drain, self.end_by].into_iter().flatten().min()
     }
 
     fn wake(&mut self, woken: Woken, now: Instant) {

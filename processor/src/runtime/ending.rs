@@ -28,17 +28,20 @@ impl Endings {
         }
     }
 
-    /// Does what is due.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    /// Does what is due. Answers whether handlers were stopped, whose workers are to be polled then.
+    #[must_use]
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let before = self.0.len();
         self.0.retain(|ending| {
             if now >= ending.cancel_at {
                 ending.turn.reins.cancel.cancel();
             }
             if now >= ending.stop_at {
-                ending.turn.reins.stop.cancel();
+                ending.turn.reins.stop.stop();
             }
             now < ending.stop_at
         });
+        self.0.len() < before
     }
 
     /// When something is due next.

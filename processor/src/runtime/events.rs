@@ -8,14 +8,16 @@ use super::{
     partitions::Turn,
     work::{LaneKey, Step, Work},
 };
-use crate::{Failure, FailureClass, layer::Reins};
+use crate::{
+    Failure, FailureClass,
+    layer::{Reins, Stop},
+};
 use bytes::Bytes;
 use ropeway_broker::{
     Assignment, Batch, Error, ErrorKind, Event as BusEvent, GapReason, GoneReason, Owned, Position,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 impl Driver {
@@ -38,7 +40,7 @@ impl Driver {
         for assignment in assignments {
             let owned = &assignment.of;
             info!(group = %self.group, topic = %owned.topic, partition = owned.partition, epoch = %owned.epoch, "partition assigned");
-            let reins = Reins { cancel: self.token(), stop: CancellationToken::new() };
+            let reins = Reins { cancel: self.token(), stop: Stop::default() };
             self.partitions.assigned(assignment, Arc::new(reins));
         }
     }
@@ -61,7 +63,7 @@ impl Driver {
         self.forget(true, |work| Arc::ptr_eq(&work.turn, &turn));
         self.partitions.gone(owned);
         self.endings.end(&turn, now, now + self.settings.cancel_grace);
-        self.endings.expire(now);
+        self.expire(now);
     }
 
     fn batch(&mut self, batch: Batch, now: Instant) {

@@ -7,7 +7,7 @@ use crate::{
     Event, Failure, FailureRecord,
     dead_letter::Letter,
     event::Place,
-    layer::{Ended, Progress, Ran, Runner},
+    layer::{Ended, Progress, Ran, Runner, Watch},
     metrics::GroupMetrics,
     pool::workers::Execute,
     router::Plan,
@@ -67,12 +67,16 @@ impl Execute for Running {
     type Job = Run;
     type Output = Ran;
 
-    async fn execute(&self, run: Run, now: Instant) -> Ran {
+    fn limit(&self) -> Option<Duration> {
+        self.runner.timeout
+    }
+
+    async fn execute(&self, run: Run, now: Instant, watch: &Watch) -> Ran {
         if let Some(First { since, age, at }) = run.first {
             self.metrics.age(&run.turn.owned.topic, age + now.duration_since(at));
             self.waited.observe(now.duration_since(since).as_secs_f64());
         }
-        self.runner.run(&run.plan, run.progress, &run.event, &run.turn.reins, now).await
+        self.runner.run(&run.plan, run.progress, &run.event, &run.turn.reins, (now, watch)).await
     }
 
     fn goes_on(ran: &Ran) -> bool {

@@ -4,10 +4,19 @@
 //! paced: a worker that finds more than it takes wakes the next one, so that a hundred pieces that end at once cost a few wakes, and
 //! a hundred that wait are soon out on a hundred workers. Work of one lane may come as a chain, which one worker runs in order.
 //!
-//! Bounds: at most as many workers as were allowed; of those with nothing to do, [`IDLE`] are kept.
+//! What takes too long is found by looking at all workers when the earliest of their times is over, so that no attempt needs a timer of its own:
+//! what begins later cannot be over before the limit has passed once more.
+//!
+//! Bounds: at most as many workers as were allowed, which are kept: about 2 kB each.
 //! Not here: which work may run (`lanes/`), what becomes of a result (the drivers).
 
-use crate::{lanes::Ticket, layer::catch_panic};
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    lanes::Ticket,
+    layer::{Seen, Watch, catch_panic},
+};
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -19,10 +28,10 @@ use std::{
 };
 use tokio::{runtime::Handle, task::JoinSet, time::Instant};
 
-/// How many workers with nothing to do are kept.
-const IDLE: usize = 64;
 /// A worker whose work took longer lets others of its thread run before it goes on, the driver above all.
 const LONG: Duration = Duration::from_micros(50);
+/// Workers are not looked at more often, however their times lie.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// How work is run.
 pub(crate) trait Execute: Send + Sync + 'static {
@@ -31,8 +40,16 @@ pub(crate) trait Execute: Send + Sync + 'static {
     /// What comes of it.
     type Output: Send + 'static;
 
-    /// Runs it, as of now. Dropping the future drops the work.
-    fn execute(&self, job: Self::Job, now: Instant) -> impl Future<Output = Self::Output> + Send;
+    /// How long an attempt may take.
+    fn limit(&self) -> Option<Duration>;
+
+    /// Runs it, as of now. Dropping the future drops the work. What is limited by `watch` may take [`Self::limit`].
+    fn execute(
+        &self,
+        job: Self::Job,
+        now: Instant,
+        watch: &Watch,
+    ) -> impl Future<Output = Self::Output> + Send;
 
     /// Whether what is behind it in its lane may be run now.
     fn goes_on(output: &Self::Output) -> bool;
@@ -55,6 +72,8 @@ pub(crate) struct Workers<X: Execute> {
     given: Vec<Queued<X::Job>>,
     /// Results that were fetched and not looked at.
     fetched: VecDeque<Done<X::Output>>,
+    /// When workers are to be looked at; `None` where none of them can take too long.
+    look: Option<Instant>,
 }
 
 impl<X: Execute> std::fmt::Debug for Workers<X> {
@@ -89,6 +108,8 @@ struct Shared<X: Execute> {
     execute: X,
     /// Threads that can run workers: more are never woken at once.
     threads: usize,
+    /// What the times of watches are counted from.
+    base: Instant,
     state: Mutex<State<X::Job, X::Output>>,
 }
 
@@ -109,6 +130,7 @@ struct Worker<J> {
     /// What it runs after what it runs now.
     chain: Chain<J>,
     waker: Option<Waker>,
+    watch: Arc<Watch>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -134,12 +156,13 @@ impl<X: Execute> Workers<X> {
         let threads = Handle::current().metrics().num_workers();
         Self {
             tasks: JoinSet::new(),
-            shared: Arc::new(Shared { execute, threads, state: Mutex::new(state) }),
+            shared: Arc::new(Shared { execute, threads, base: Instant::now(), state: Mutex::new(state) }),
             most,
             out: 0,
             followers: 0,
             given: Vec::new(),
             fetched: VecDeque::new(),
+            look: None,
         }
     }
 
@@ -177,18 +200,53 @@ impl<X: Execute> Workers<X> {
             state.queue.extend(self.given.drain(..));
             while state.idle.len() + state.woken < state.queue.len() && state.workers.len() < self.most {
                 state.woken += 1;
-                born.push(state.workers.insert(Worker::new()));
+                let watch = Arc::new(Watch::new(self.shared.base));
+                born.push((state.workers.insert(Worker::new(watch.clone())), watch));
             }
             while let Some(waker) = state.call(self.shared.threads) {
                 wake.push(waker);
             }
         }
-        for worker in born {
-            self.tasks.spawn(work(self.shared.clone(), worker));
+        for (worker, watch) in born {
+            self.tasks.spawn(work(self.shared.clone(), worker, watch));
         }
         wake.into_iter().for_each(Waker::wake);
-        // Those that were too many have ended.
-        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Tells what takes too long, where that may be.
+    pub(super) fn watch(&mut self, now: Instant) {
+        let Some(limit) = self.shared.execute.limit() else { return };
+        if self.out == 0 {
+            self.look = None;
+            return;
+        }
+        // What began at or after `now` is over then at the earliest.
+        let later = now.checked_add(limit);
+        if let Some(look) = self.look
+            && now >= look
+        {
+            let (first, over) = self.shared.look(now);
+            let next = later.into_iter().chain(first).min();
+            self.look = next.map(|next| next.max(now + LOOK));
+            over.into_iter().for_each(Waker::wake);
+        } else if self.look.is_none() {
+            self.look = later;
+        }
+    }
+
+    /// When [`Self::watch`] has something to do next.
+    pub(super) const fn next_watch(&self) -> Option<Instant> {
+        self.look
+    }
+
+    /// Has all workers polled that run something.
+    pub(super) fn poll_all(&self) {
+        let wake: Vec<Waker> = {
+            let state = self.shared.state();
+            let busy = state.workers.iter().filter(|(_, worker)| worker.stance == Stance::Busy);
+            busy.filter_map(|(_, worker)| worker.waker.clone()).collect()
+        };
+        wake.into_iter().for_each(Waker::wake);
     }
 
     /// Waits for a result; for ever where nothing runs. Cancel safe.
@@ -280,6 +338,19 @@ impl<X: Execute> Shared<X> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells workers that what they run takes too long; answers the earliest time of the others, and who is to be polled.
+    fn look(&self, now: Instant) -> (Option<Instant>, Vec<Waker>) {
+        let (mut first, mut over) = (None, Vec::new());
+        for (_, worker) in &self.state().workers {
+            match worker.watch.look(now) {
+                Seen::Nothing => {}
+                Seen::Until(end) => first = first.into_iter().chain([end]).min(),
+                Seen::Over => over.extend(worker.waker.clone()),
+            }
+        }
+        (first, over)
+    }
+
     /// Gives back what is over.
     fn give_back(&self, me: usize, over: Ran<X::Output>) {
         let (driver, dropped) = {
@@ -295,24 +366,23 @@ impl<X: Execute> Shared<X> {
         driver.into_iter().for_each(Waker::wake);
     }
 
-    /// What a worker does next, once it gave back what is over; `None`: it is one too many.
+    /// What a worker does next, once it gave back what is over.
     fn poll_next(
         &self,
         me: usize,
         over: &mut Option<Ran<X::Output>>,
         cx: &Context<'_>,
-    ) -> Poll<Option<(Ticket, X::Job)>> {
+    ) -> Poll<(Ticket, X::Job)> {
         let (next, driver, dropped, other);
         {
             let mut state = self.state();
-            state.looks(me);
+            state.looks(me, cx);
             dropped = over.take().map(|over| state.give_back(me, over, X::goes_on));
             driver = dropped.as_ref().and_then(|_| state.driver.take());
-            next = match state.take(me) {
-                Some(work) => Poll::Ready(Some(work)),
-                None if state.rest(me, cx) => Poll::Pending,
-                None => Poll::Ready(None),
-            };
+            next = state.take(me).map_or(Poll::Pending, Poll::Ready);
+            if next.is_pending() {
+                state.rest(me);
+            }
             other = if next.is_ready() { state.call(self.threads) } else { None };
         }
         drop(dropped);
@@ -323,8 +393,11 @@ impl<X: Execute> Shared<X> {
 
 impl<J, R> State<J, R> {
     /// A worker that was woken, or was not, looks for work.
-    fn looks(&mut self, me: usize) {
+    fn looks(&mut self, me: usize, cx: &Context<'_>) {
         let Some(worker) = self.workers.get_mut(me) else { return };
+        if worker.waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+            worker.waker = Some(cx.waker().clone());
+        }
         match std::mem::replace(&mut worker.stance, Stance::Busy) {
             Stance::Woken => self.woken = self.woken.saturating_sub(1),
             Stance::Idle => self.idle.retain(|idle| *idle != me),
@@ -353,20 +426,12 @@ impl<J, R> State<J, R> {
         })
     }
 
-    /// Whether a worker without work is to wait; else it is one too many, and ends.
-    fn rest(&mut self, me: usize, cx: &Context<'_>) -> bool {
-        if self.idle.len() >= IDLE {
-            self.workers.try_remove(me);
-            return false;
-        }
+    /// A worker without work waits.
+    fn rest(&mut self, me: usize) {
         if let Some(worker) = self.workers.get_mut(me) {
             worker.stance = Stance::Idle;
-            if worker.waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
-                worker.waker = Some(cx.waker().clone());
-            }
             self.idle.push(me);
         }
-        true
     }
 
     /// Another worker to be woken, where there is work for it and not enough of them are on their way.
@@ -383,13 +448,13 @@ impl<J, R> State<J, R> {
 
 impl<J> Worker<J> {
     /// One that is about to look for work.
-    const fn new() -> Self {
-        Self { stance: Stance::Woken, chain: Chain::new(), waker: None }
+    const fn new(watch: Arc<Watch>) -> Self {
+        Self { stance: Stance::Woken, chain: Chain::new(), waker: None, watch }
     }
 }
 
 /// The life of a worker.
-async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize) {
+async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize, watch: Arc<Watch>) {
     let mut over = None;
     let mut since = None;
     loop {
@@ -400,10 +465,10 @@ async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize) {
             }
             next
         });
-        let Some((ticket, job)) = next.await else { return };
+        let (ticket, job) = next.await;
         let started = since.unwrap_or_else(Instant::now);
         // Nothing should get past the layers of the job; if it does, its key must not be blocked for ever.
-        let result = catch_panic(pin!(shared.execute.execute(job, started))).await;
+        let result = catch_panic(pin!(shared.execute.execute(job, started, &watch))).await;
         let now = Instant::now();
         since = Some(now);
         if now.duration_since(started) < LONG {
