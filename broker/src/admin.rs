@@ -112,7 +112,8 @@ impl TopicSpec {
 /// finished is kept, whatever stands here; only a purge removes that.
 ///
 /// Where that keeps more than the bytes that stand here and a piece, `memory:` and `embedded:` take no more: a publish is answered *not written*
-/// (`Throttled`), and names the group that lags. It goes on when that has finished the oldest piece, or is alive no more.
+/// (`Throttled`), and names the group that lags. It goes on when that has finished the oldest piece, or is alive no more. What that very group
+/// forwards back to the topic is taken, since it acks what it forwards.
 ///
 /// Messages go in pieces, as the backend stores them, so that a bit more is kept than what stands here. On `memory:` and `embedded:` a piece is a
 /// segment, which has messages of all partitions: at most an eighth of the age, at least 1 s; and at most an eighth of the bytes of the

@@ -39,7 +39,7 @@ impl Core {
         to: &Target,
         batch: &[Message],
     ) -> Vec<Verdict> {
-        let admitted = match self.admit(step, to) {
+        let admitted = match self.admit(step, to, None) {
             Ok(admitted) => admitted,
             Err(error) => {
                 let error = self.named(&to.topic, &error);
@@ -77,7 +77,7 @@ impl Core {
         let mut admitted = Vec::with_capacity(out.len());
         for (i, (to, message)) in out.iter().enumerate() {
             // What can fail comes first: nothing of a forward that is refused is in the step.
-            let checked = self.admit(step, to).and_then(|admitted| {
+            let checked = self.admit(step, to, Some(share)).and_then(|admitted| {
                 message.check(max)?;
                 Ok((admitted, self.remembered(admitted.life, message.id)?))
             });
@@ -114,7 +114,8 @@ impl Core {
         error.clone().during(format!("publish to topic {topic:?}")).on(self.rules.backend)
     }
 
-    fn admit(&mut self, step: &mut Step, to: &Target) -> Result<Admitted> {
+    /// Whether messages may go there; `settles`: what is acked with them.
+    fn admit(&mut self, step: &mut Step, to: &Target, settles: Option<super::ShareId>) -> Result<Admitted> {
         self.writable()?;
         let topic = self.topic(&to.topic)?;
         if let Some(partition) = to.partition
@@ -135,7 +136,7 @@ impl Core {
             ));
         }
         self.check_room(step)?;
-        self.check_bound(step, life)?;
+        self.check_bound(step, life, settles)?;
         step.at_least(stored_as(durability));
         Ok(Admitted { life, partition: to.partition, durability })
     }

@@ -107,8 +107,14 @@ impl Core {
         short.map_or(Ok(()), |why| Err(Error::new(ErrorKind::Throttled, why)))
     }
 
-    /// Refuses to publish to a topic that is at its bound, where a live group has not finished what would go.
-    pub(super) fn check_bound(&mut self, step: &mut Step, life: Life) -> Result<()> {
+    /// Refuses to publish to a topic that is at its bound, where a live group has not finished what would go. What that very group forwards
+    /// back is let in: it acks as it forwards, and could finish nothing otherwise.
+    pub(super) fn check_bound(
+        &mut self,
+        step: &mut Step,
+        life: Life,
+        settles: Option<ShareId>,
+    ) -> Result<()> {
         let most = self.rules.segment;
         let Some(topic) = self.topics.get(&life).filter(|topic| topic.is_full(most)) else { return Ok(()) };
         // As long as one that was found holds it back, no other is looked for.
@@ -116,6 +122,10 @@ impl Core {
             self.trim(step, life);
         }
         let Some(topic) = self.topics.get(&life).filter(|topic| topic.is_full(most)) else { return Ok(()) };
+        let group_of = |share: ShareId| self.shares.get(&share).map(|share| &share.group);
+        if settles.is_some() && settles.and_then(group_of) == topic.held_by.and_then(group_of) {
+            return Ok(());
+        }
         let Some(why) = topic.held_by.and_then(|share| self.lagging(topic, share)) else { return Ok(()) };
         Err(Error::new(ErrorKind::Throttled, why))
     }

@@ -56,6 +56,21 @@ fn at_its_bound_a_topic_takes_no_more_while_a_live_group_lags() {
 }
 
 #[test]
+fn a_group_that_holds_a_topic_at_its_bound_may_forward_back_to_it() {
+    let mut bench = bench(spec(1, None, Some(20 * STORED)));
+    let member = bench.join(|s| s.in_flight = Bound { messages: 15, bytes: 1 << 20 });
+    let (taken, _) = bench.fill();
+    let (_, got) = bench.drain(member);
+    for (n, (of, position)) in (taken..).zip(got.iter().take(10)) {
+        assert!(bench.try_publish(message(n)).is_err());
+        let out = [(topic().into(), message(n))];
+        let verdicts = bench.step(|core, step| core.forward(step, member, of, &[*position], &out));
+        assert!(matches!(verdicts[..], [Verdict::Placed { .. }]), "{verdicts:?}");
+    }
+    assert_eq!(bench.range(0), (10, taken + 10), "what it finished goes");
+}
+
+#[test]
 fn a_topic_at_its_bound_goes_on_when_the_group_is_deleted_expired_or_purged_past() {
     for how in 0..3 {
         let mut bench = bench(spec(1, None, Some(20 * STORED)));
