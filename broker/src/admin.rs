@@ -69,7 +69,8 @@ pub trait Admin: Debug + Send + Sync {
     /// `NotFound`.
     async fn describe_group(&self, group: &Group) -> Result<GroupInfo>;
 
-    /// Sets the position of a group that has no members, and forgets what it did beyond it. Makes the group where there is none.
+    /// Sets the position of a group that has no members, and forgets what it did beyond it. Makes the group where there is none. A partition in
+    /// which it has no position after that it starts at the beginning, as it has one in another.
     ///
     /// # Errors
     /// `NotFound` for topic or partition; `Conflict` names the members; `Invalid` for a position of another life.
@@ -110,6 +111,12 @@ impl TopicSpec {
 ///
 /// A group is alive that has a member, or had one within the time that the backend's settings say (7 days by default). What one has not
 /// finished is kept, whatever stands here; only a purge removes that.
+///
+/// A group that has a position in a partition of a topic, of this life or an earlier one, is concerned with all of the topic. Where it has no
+/// position of this life (it was sought in other partitions only, partitions were added, the topic was made again) it has finished nothing:
+/// its next member is given all that is there.
+///
+/// Who had not seen what was removed (a reader, a group that is alive no more) is told by one gap (`Trimmed`) from where it was to what there is.
 ///
 /// Where that keeps more than the bytes that stand here and a piece, `memory:` and `embedded:` take no more: a publish is answered *not written*
 /// (`Throttled`), and names the group that lags. It goes on when that has finished the oldest piece, or is alive no more. What that very group

@@ -259,11 +259,8 @@ impl Core {
 
     /// Whether the group has a position in any partition of a topic, of this life or an earlier one.
     pub(super) fn has_position(&self, group: &Group, topic: &Topic) -> bool {
-        let Some(state) = self.groups.get(group) else { return false };
-        state
-            .shares
-            .range((topic.clone(), 0)..=(topic.clone(), u32::MAX))
-            .any(|(_, id)| self.shares.get(id).is_some_and(|share| share.position().is_some()))
+        let mut shares = self.groups.get(group).into_iter().flat_map(|state| state.shares_of(topic));
+        shares.any(|id| self.shares.get(&id).is_some_and(|share| share.position().is_some()))
     }
 
     /// The names of a group's members, where it has any.

@@ -4,9 +4,15 @@
 //! of it is purged, so that its room comes back.
 //! Not here: when a segment ends (`segments.rs`).
 
-use super::{Core, Life, ShareId, Step, member::GroupState, stored_as, timers::Timer, topic::TopicState};
+use super::{
+    Core, Life, Step,
+    member::GroupState,
+    stored_as,
+    timers::Timer,
+    topic::{Holder, TopicState},
+};
 use crate::{
-    Result, Start, Topic,
+    AckWindow, Result, Start, Topic,
     embedded::{housekeeping::Chore, state::segment_key, time::Steady},
 };
 use std::time::Duration;
@@ -19,7 +25,7 @@ enum Kept {
     /// Nothing is to go, or it is the last one; when to look again.
     Wanted(Option<Steady>),
     /// It would go, but a live group has not finished it.
-    Held(ShareId),
+    Held(Holder),
 }
 
 impl Core {
@@ -73,8 +79,8 @@ impl Core {
             match self.keeps(step.now, life) {
                 None => self.drop_oldest(step, life),
                 Some(Kept::Wanted(again)) => break again,
-                Some(Kept::Held(share)) => {
-                    held = Some(share);
+                Some(Kept::Held(holder)) => {
+                    held = Some(holder);
                     break Some(step.now + PACE);
                 }
             }
@@ -106,34 +112,43 @@ impl Core {
         self.holder(now, life).map(Kept::Held)
     }
 
-    /// What a live group has of a partition whose part of the oldest segment it has not finished.
-    fn holder(&self, now: Steady, life: Life) -> Option<ShareId> {
+    /// Who is live and has not finished the oldest segment.
+    fn holder(&self, now: Steady, life: Life) -> Option<Holder> {
         let topic = self.topics.get(&life)?;
-        let live = self.groups.values().filter(|group| self.is_live(now, group));
-        live.flat_map(|group| group.shares_of(&topic.topic)).find(|share| self.is_behind(topic, *share))
+        let live = self.groups.iter().filter(|(_, state)| self.is_live(now, state));
+        live.filter(|(group, _)| self.has_position(group, &topic.topic)).find_map(|(group, state)| {
+            let partition = (0..topic.count()).find(|partition| self.is_behind(topic, state, *partition))?;
+            Some(Holder { group: group.clone(), partition })
+        })
     }
 
     /// Whether this still keeps the oldest segment.
-    pub(super) fn holds(&self, now: Steady, life: Life, share: ShareId) -> bool {
-        let group = self.shares.get(&share).and_then(|share| self.groups.get(&share.group));
-        let topic = self.topics.get(&life);
-        group.is_some_and(|group| self.is_live(now, group))
-            && topic.is_some_and(|topic| self.is_behind(topic, share))
+    pub(super) fn holds(&self, now: Steady, life: Life, holder: &Holder) -> bool {
+        let (Some(topic), Some(state)) = (self.topics.get(&life), self.groups.get(&holder.group)) else {
+            return false;
+        };
+        self.is_live(now, state)
+            && self.is_behind(topic, state, holder.partition)
+            && self.has_position(&holder.group, &topic.topic)
     }
 
     fn is_live(&self, now: Steady, group: &GroupState) -> bool {
         !group.members.is_empty() || now.since(group.last_seen) < self.rules.group_expiry
     }
 
-    /// Whether a group has not finished a partition's part of the oldest segment.
-    fn is_behind(&self, topic: &TopicState, share: ShareId) -> bool {
-        let Some(share) = self.shares.get(&share) else { return false };
-        let Some((part, next)) = topic.partition(share.partition).zip(topic.segments.second()) else {
-            return false;
-        };
-        let position = share.window.as_ref().map(crate::AckWindow::position);
+    /// Whether a group that has a position in a topic has not finished a partition's part of the oldest segment.
+    fn is_behind(&self, topic: &TopicState, state: &GroupState, partition: u32) -> bool {
+        let ends = topic.segments.second().map(|next| next.base(partition));
+        self.goes_on(topic, state, partition).zip(ends).is_some_and(|(from, end)| from < end)
+    }
+
+    /// Where a group that has a position in a topic goes on in a partition. Where it has none in this life of the topic it is given all there is.
+    pub(super) fn goes_on(&self, topic: &TopicState, state: &GroupState, partition: u32) -> Option<u64> {
+        let low = topic.partition(partition)?.low;
+        let share = state.shares.get(&(topic.topic.clone(), partition)).and_then(|id| self.shares.get(id));
+        let position = share.and_then(|share| share.window.as_ref()).map(AckWindow::position);
         let position = position.filter(|position| position.0 == topic.life);
-        position.is_some_and(|position| position.1.max(part.low) < next.base(share.partition))
+        Some(position.map_or(low, |position| position.1.max(low)))
     }
 
     fn drop_oldest(&mut self, step: &mut Step, life: Life) {

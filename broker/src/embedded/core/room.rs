@@ -4,7 +4,12 @@
 //! delayed messages that are due wait as well. It all goes on by itself when room is there.
 //! Not here: what is removed (`retention.rs`), who measures (`housekeeping.rs`).
 
-use super::{Core, Life, ShareId, Step, segments::segment_bytes, store_error, topic::TopicState};
+use super::{
+    Core, Life, ShareId, Step,
+    segments::segment_bytes,
+    store_error,
+    topic::{Holder, PartitionState, TopicState},
+};
 use crate::{Error, ErrorKind, Result};
 #[cfg(feature = "embedded")]
 use ropeway_store::Keyspace;
@@ -118,31 +123,28 @@ impl Core {
         let most = self.rules.segment;
         let Some(topic) = self.topics.get(&life).filter(|topic| topic.is_full(most)) else { return Ok(()) };
         // As long as one that was found holds it back, no other is looked for.
-        if topic.held_by.is_none_or(|share| !self.holds(step.now, life, share)) {
+        if topic.held_by.as_ref().is_none_or(|holder| !self.holds(step.now, life, holder)) {
             self.trim(step, life);
         }
         let Some(topic) = self.topics.get(&life).filter(|topic| topic.is_full(most)) else { return Ok(()) };
-        let group_of = |share: ShareId| self.shares.get(&share).map(|share| &share.group);
-        if settles.is_some() && settles.and_then(group_of) == topic.held_by.and_then(group_of) {
+        let settling = settles.and_then(|share| self.shares.get(&share)).map(|share| &share.group);
+        if settling.is_some() && settling == topic.held_by.as_ref().map(|holder| &holder.group) {
             return Ok(());
         }
-        let Some(why) = topic.held_by.and_then(|share| self.lagging(topic, share)) else { return Ok(()) };
+        let Some(why) = topic.held_by.as_ref().and_then(|holder| self.lagging(topic, holder)) else {
+            return Ok(());
+        };
         Err(Error::new(ErrorKind::Throttled, why))
     }
 
     /// Who lags how far, and what can be done.
-    fn lagging(&self, topic: &TopicState, share: ShareId) -> Option<String> {
-        let group = &self.shares.get(&share)?.group;
-        let shares = self.groups.get(group)?.shares_of(&topic.topic);
-        let lag: u64 = shares
-            .filter_map(|id| {
-                let share = self.shares.get(&id)?;
-                let part = topic.partition(share.partition)?;
-                let position = share.window.as_ref()?.position();
-                let from = if position.0 == topic.life { position.1.max(part.low) } else { part.low };
-                Some(part.next.saturating_sub(from))
-            })
-            .sum();
+    fn lagging(&self, topic: &TopicState, holder: &Holder) -> Option<String> {
+        let group = &holder.group;
+        let state = self.groups.get(group)?;
+        let behind = |(partition, part): (u32, &PartitionState)| {
+            Some(part.next.saturating_sub(self.goes_on(topic, state, partition)?))
+        };
+        let lag: u64 = (0..).zip(&topic.partitions).filter_map(behind).sum();
         Some(format!(
             "topic {:?} holds {} bytes and may hold {}, and group {group:?} has not finished {lag} messages of it; let it catch up, or seek or delete it",
             topic.topic,
@@ -156,7 +158,7 @@ impl Core {
         let room = self.room.short(&self.rules.quota, 0);
         let full = self.topics.values().filter(|topic| topic.is_full(self.rules.segment));
         let mut held: Vec<String> =
-            full.filter_map(|topic| self.lagging(topic, topic.held_by?)).chain(room).collect();
+            full.filter_map(|topic| self.lagging(topic, topic.held_by.as_ref()?)).chain(room).collect();
         held.sort();
         let others = held.len().saturating_sub(1);
         let first = held.into_iter().next()?;

@@ -2,7 +2,7 @@
 
 use super::{ReaderId, ShareId, segments::Segments};
 use crate::{
-    Position, Retention, Timestamp, Topic,
+    Group, Position, Retention, Timestamp, Topic,
     embedded::state::{PartitionRecord, TopicRecord},
 };
 
@@ -14,8 +14,8 @@ pub(super) struct TopicState {
     pub(super) retention: Retention,
     pub(super) segments: Segments,
     pub(super) partitions: Vec<PartitionState>,
-    /// What a live group has of a partition and did not finish, so that the oldest segment stays that should go.
-    pub(super) held_by: Option<ShareId>,
+    /// Why the oldest segment stays that should go.
+    pub(super) held_by: Option<Holder>,
     /// How many messages wait for their time.
     pub(super) delayed: u64,
     pub(super) delay_seq: u64,
@@ -23,6 +23,13 @@ pub(super) struct TopicState {
     pub(super) delay_floor: Timestamp,
     /// Where the next message without a key goes.
     pub(super) spread: u32,
+}
+
+/// A live group that has not finished a partition's part of the oldest segment.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub(super) group: Group,
+    pub(super) partition: u32,
 }
 
 impl TopicState {

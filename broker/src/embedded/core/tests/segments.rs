@@ -466,3 +466,58 @@ fn who_waits_for_a_topic_is_answered_when_the_commit_fails_that_would_have_it_ma
     step.take_after().into_iter().for_each(|after| after(Some(&error)));
     assert_eq!(answer.try_recv().unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
 }
+
+/// A group without members that has a position in partition 0 at most, and what makes that so.
+#[test]
+fn a_live_group_holds_all_of_a_topic_that_it_has_a_position_in() {
+    let group = Group::new("g").unwrap();
+    let mut sought = bench(spec(2, Some(10), Some(STORED)));
+    sought.publish_each(0, 0..5);
+    sought.step(|core, step| core.seek_group(step, &group, &topic(), Some(0), Start::Latest)).unwrap();
+
+    let mut grown = bench(spec(1, Some(10), Some(STORED)));
+    let member = grown.join(|_| ());
+    grown.step(|core, step| core.leave(step, member));
+    grown.step(|core, step| core.grow_topic(step, &topic(), 2)).unwrap();
+
+    let mut again = bench(spec(2, None, None));
+    let member = again.join(|_| ());
+    again.publish_each(1, 0..5);
+    assert_eq!(again.consume(member), (5, 0));
+    again.step(|core, step| core.leave(step, member));
+    again.step(|core, step| core.delete_topic(step, &topic())).unwrap();
+    again.create(spec(2, Some(10), Some(STORED))).unwrap();
+
+    for (mut bench, gaps) in [(sought, 0), (grown, 0), (again, 1)] {
+        bench.publish_all(1, &(0..35).map(message).collect::<Vec<_>>());
+        let mut bench = bench.reopened();
+        bench.tick(SECOND * 100);
+        bench.tick(SECOND * 100);
+        assert_eq!(bench.range(1), (0, 35));
+        let lags = bench.core.shortage().unwrap();
+        assert!(lags.contains("\"g\" has not finished 35 messages"), "{lags}");
+        let member = bench.join(|_| ());
+        let mut told = 0;
+        let mut got = 0;
+        while let Some(event) = bench.poll(member) {
+            match event {
+                Event::Batch(batch) => got += batch.deliveries.len(),
+                Event::Gap { why, .. } => {
+                    assert_eq!(why, GapReason::Recreated);
+                    told += usize::from(gaps > 0);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((got, told), (35, gaps * 2));
+        // Also while its position of this life is not stored.
+        let mut bench = bench.reopened();
+        bench.step(|_, _| ());
+        bench.tick(SECOND * 3590);
+        assert_eq!(bench.range(1), (0, 35));
+        bench.step(|core, step| core.delete_group(step, &group)).unwrap();
+        bench.tick(SECOND * 2);
+        bench.tick(SECOND * 2);
+        assert_eq!((bench.range(1), bench.core.shortage()), ((35, 35), None));
+    }
+}
