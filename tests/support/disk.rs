@@ -49,8 +49,17 @@ pub struct Written<'a> {
     pub removed: bool,
 }
 
-/// Which part of the last commit is not there after a crash, although it was answered: a disk that is wrong.
-pub type Flaw = fn(&Written<'_>) -> bool;
+/// How a disk is wrong: which records are not as they should be after a crash, although what changed them was answered.
+#[derive(Clone, Copy, Debug)]
+pub enum Flaw {
+    /// That part of the last commit is not there.
+    Loses(fn(&Written<'_>) -> bool),
+    /// What one commit removed of these is all there again, unless something was written in its place; keyspaces are never dropped.
+    Revives(fn(&Written<'_>) -> bool),
+}
+
+/// A record as it was before a change: its keyspace, key and value.
+type Before = (String, Bytes, Option<Bytes>);
 
 /// The disk.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +83,9 @@ struct State {
     faults: Vec<Fault>,
     flaw: Option<Flaw>,
     /// What the last commit changed, as it was before.
-    last: Vec<(String, Bytes, Option<Bytes>)>,
+    last: Vec<Before>,
+    /// What each commit removed that comes back.
+    removed: Vec<Vec<Before>>,
 }
 
 impl Disk {
@@ -86,7 +97,7 @@ impl Disk {
         disk
     }
 
-    /// Makes it forget a part of the last commit whenever a process is killed.
+    /// Makes it wrong in that way whenever a process is killed.
     #[must_use]
     pub fn flawed(self, flaw: Option<Flaw>) -> Self {
         self.state().flaw = flaw;
@@ -190,22 +201,43 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes back what the flaw names of the last commit.
+    /// Takes back what the flaw names.
     fn forget(&self, state: &mut State) {
         let last = std::mem::take(&mut state.last);
-        let Some(flaw) = state.flaw else { return };
-        let mut batch = WriteBatch::new();
-        for (keyspace, key, before) in last {
-            let Ok(space) = self.0.store.open_keyspace(&keyspace, Purpose::State) else { continue };
-            let now = self.0.store.get(space, &key).ok().flatten();
-            if flaw(&Written { keyspace: &keyspace, key: &key, removed: now.is_none() }) {
+        let changes = match state.flaw {
+            None => return,
+            Some(Flaw::Loses(flaw)) => vec![self.of(last, flaw)],
+            Some(Flaw::Revives(_)) => std::mem::take(&mut state.removed),
+        };
+        for change in changes {
+            if matches!(state.flaw, Some(Flaw::Revives(_))) && change.iter().any(|record| self.there(record))
+            {
+                continue;
+            }
+            let mut batch = WriteBatch::new();
+            for (keyspace, key, before) in change {
+                let Ok(space) = self.0.store.open_keyspace(&keyspace, Purpose::State) else { continue };
                 match before {
                     Some(value) => batch.put(space, key, value),
                     None => batch.delete(space, key),
                 }
             }
+            _ = self.0.store.commit(batch, Durability::None);
         }
-        _ = self.0.store.commit(batch, Durability::None);
+    }
+
+    /// What a flaw names of a change that was made.
+    fn of(&self, change: Vec<Before>, flaw: fn(&Written<'_>) -> bool) -> Vec<Before> {
+        let named = |record: &Before| {
+            flaw(&Written { keyspace: &record.0, key: &record.1, removed: !self.there(record) })
+        };
+        change.into_iter().filter(named).collect()
+    }
+
+    /// Whether there is a record of that key.
+    fn there(&self, (keyspace, key, _): &Before) -> bool {
+        let space = self.0.store.open_keyspace(keyspace, Purpose::State).ok();
+        space.is_some_and(|space| self.0.store.get(space, key).ok().flatten().is_some())
     }
 
     /// All that it holds, for a disk that is wrong.
@@ -234,6 +266,10 @@ impl Disk {
         let changed = before.iter().filter(|(at, value)| after.get(*at) != Some(*value));
         state.last = changed.map(|(at, value)| of(at, Some(value))).collect();
         state.last.extend(after.keys().filter(|at| !before.contains_key(*at)).map(|at| of(at, None)));
+        if let Some(Flaw::Revives(flaw)) = state.flaw {
+            let last = std::mem::take(&mut state.last);
+            state.removed.push(self.of(last, flaw));
+        }
         Ok(())
     }
 }
@@ -268,7 +304,10 @@ impl KeyValue for Handle {
     }
 
     fn drop_keyspace(&self, keyspace: Keyspace) -> Result<()> {
-        self.disk.change(self.process, |_| self.disk.0.store.drop_keyspace(keyspace))
+        self.disk.change(self.process, |state| match state.flaw {
+            Some(Flaw::Revives(_)) => Ok(()),
+            _ => self.disk.0.store.drop_keyspace(keyspace),
+        })
     }
 
     fn keyspaces(&self) -> Result<Vec<String>> {

@@ -4,7 +4,7 @@
 //! and seeing (`run.rs`), what a new process shows (`view.rs`).
 
 use super::program::Keep;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) type Id = usize;
 /// A place in a partition, as the broker tells it.
@@ -93,13 +93,14 @@ pub(crate) struct Reference {
     pub partitions: u32,
     /// How many there may be.
     pub grown: Option<u32>,
-    /// Whether the group has positions in this life.
+    /// Whether the group has a position in the topic, of this life or an earlier one: then what it has not finished stays, in all partitions.
     pub group: Is,
+    /// Partitions in which it surely has one.
+    positions: BTreeSet<u32>,
+    /// The most partitions that the topic had in any life: a position beyond those it has is not shown.
+    widest: u32,
     pub forwards: Vec<Forward>,
     pub outs: usize,
-    /// The group may lack positions in this life: of partitions that were not sought, or as those of an earlier life stay stored until an ack
-    /// of this one is.
-    pub stale: bool,
     /// The topic was purged in this life.
     pub purged: bool,
     /// Acks whose storing nobody has confirmed, in order.
@@ -107,6 +108,8 @@ pub(crate) struct Reference {
     /// Those of a process that is over.
     pub doubt: BTreeMap<u32, Vec<Id>>,
     epochs: BTreeMap<u32, u64>,
+    /// Who is to be told that a partition went in an epoch, which another owns by now.
+    owed: Vec<(usize, u32, u64)>,
     pub places: BTreeMap<(u32, Place), Id>,
 }
 
@@ -124,13 +127,15 @@ impl Reference {
             partitions: 0,
             grown: None,
             group: Is::No,
+            positions: BTreeSet::new(),
+            widest: 0,
             forwards: Vec::new(),
             outs: 0,
-            stale: false,
             purged: false,
             given: BTreeMap::new(),
             doubt: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            owed: Vec::new(),
             places: BTreeMap::new(),
         }
     }
@@ -196,9 +201,13 @@ impl Reference {
         })
     }
 
-    pub(crate) fn assigned(&mut self, slot: usize, partition: u32, epoch: u64) -> Seen {
+    /// A partition is assigned. `taken`: a consumer may have lost what it owned, which it is told when it is polled.
+    pub(crate) fn assigned(&mut self, slot: usize, partition: u32, epoch: u64, taken: bool) -> Seen {
         if let Some(turn) = self.turns.remove(&partition).filter(|turn| !turn.given_up) {
-            return Err(format!("p{partition} is assigned to {slot} while {} owns it", turn.slot));
+            if !taken || turn.slot == slot {
+                return Err(format!("p{partition} is assigned to {slot} while {} owns it", turn.slot));
+            }
+            self.owed.push((turn.slot, partition, turn.epoch));
         }
         if let Some(before) = self.epochs.insert(partition, epoch).filter(|before| *before >= epoch) {
             return Err(format!("p{partition} is assigned in epoch {epoch} after {before}"));
@@ -210,6 +219,7 @@ impl Reference {
 
     pub(crate) fn gone(&mut self, slot: usize, partition: u32, epoch: u64) {
         self.turns.retain(|of, turn| (*of, turn.slot, turn.epoch) != (partition, slot, epoch));
+        self.owed.retain(|owed| *owed != (slot, partition, epoch));
     }
 
     pub(crate) fn delivered(
@@ -263,11 +273,22 @@ impl Reference {
     /// Members go with what they own, each after what it acked was stored.
     pub(crate) fn left(&mut self, slot: usize) {
         self.turns.retain(|_, turn| turn.slot != slot);
+        self.owed.retain(|owed| owed.0 != slot);
+    }
+
+    /// A consumer ended by itself, when it had been told all that went.
+    pub(crate) fn ended(&mut self, slot: usize) -> Seen {
+        if let Some((_, partition, _)) = self.owed.iter().find(|owed| owed.0 == slot) {
+            return Err(format!("{slot} ends and was not told that p{partition} went"));
+        }
+        self.left(slot);
+        Ok(())
     }
 
     /// The process is over; `orderly`: what was acked was stored.
     pub(crate) fn over(&mut self, orderly: bool) {
         self.turns.clear();
+        self.owed.clear();
         self.members = 0;
         let given = std::mem::take(&mut self.given);
         for (partition, ids) in given.into_iter().filter(|_| !orderly) {
@@ -278,6 +299,10 @@ impl Reference {
 
     /// The group begins at that place of a partition, or where there is none at the end; without an answer `perhaps`.
     pub(crate) fn sought(&mut self, partition: u32, to: Option<Place>, answered: bool) {
+        // Where it did not move, what was acked may be stored or not.
+        for id in self.given.remove(&partition).into_iter().flatten() {
+            self.records[id].done = Is::Perhaps;
+        }
         for record in self.records.iter_mut().filter(|record| record.partition == partition) {
             let before = record
                 .place
@@ -287,10 +312,34 @@ impl Reference {
             record.done = if answered || record.done == before { before } else { Is::Perhaps };
         }
         self.doubt.remove(&partition);
-        self.given.remove(&partition);
-        // A position in one partition holds nothing of the others.
-        self.stale |= self.group != Is::Yes;
-        self.group = if self.group == Is::Yes { Is::Yes } else { Is::Perhaps };
+        self.group = if answered || self.group == Is::Yes { Is::Yes } else { Is::Perhaps };
+        self.positions.extend(answered.then_some(partition));
+    }
+
+    /// The group has a member, and with that a position in each partition.
+    pub(crate) fn joined(&mut self) {
+        self.group = Is::Yes;
+        self.positions.extend(0..self.partitions);
+    }
+
+    /// Whether the group has a position, as a new process shows it.
+    pub(crate) fn look_at_group(&mut self, there: bool) -> Seen {
+        self.widest = self.widest.max(self.partitions);
+        match (self.group, there) {
+            (Is::Yes, false) if self.positions.first().is_some_and(|first| *first < self.partitions) => {
+                Err("the group has lost its positions".into())
+            }
+            (Is::No, true) => Err("the group is deleted and has positions".into()),
+            (Is::Perhaps, true) => {
+                self.group = Is::Yes;
+                Ok(())
+            }
+            (Is::Perhaps, false) if self.widest <= self.partitions => {
+                self.forgotten(true);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The group is forgotten, or may be.
@@ -300,7 +349,7 @@ impl Reference {
         }
         self.doubt.clear();
         self.given.clear();
-        self.stale &= !answered;
+        self.positions.clear();
         self.group = if answered || self.group == Is::No { Is::No } else { Is::Perhaps };
     }
 
@@ -331,14 +380,19 @@ impl Reference {
         Ok(())
     }
 
+    /// It has so many partitions now.
+    pub(crate) fn grew(&mut self, partitions: u32) {
+        self.partitions = partitions;
+        self.widest = self.widest.max(partitions);
+    }
+
     /// The topic is gone.
     pub(crate) fn died(&mut self) {
         self.records.iter_mut().for_each(|record| record.removed = Is::Yes);
         self.doubt.clear();
         self.given.clear();
         (self.life, self.life_is_open, self.partitions, self.grown) = (0, false, 0, None);
-        self.stale |= self.group != Is::No;
-        (self.purged, self.group) = (false, Is::No);
+        self.purged = false;
     }
 
     /// Whether retention may have removed a message by now.
@@ -376,16 +430,25 @@ impl Reference {
         may_go.into_iter().for_each(|id| self.records[id].removed = Is::Perhaps);
     }
 
-    /// Whether something that the group has not finished may be why nothing more is taken.
-    pub(crate) fn may_throttle(&self) -> bool {
-        let unfinished = |record: &Record| record.life == self.life && record.done != Is::Yes;
-        matches!(self.keep, Keep::Bytes(_)) && self.group != Is::No && self.records.iter().any(unfinished)
+    /// Whether the topic may hold more than its bound because the group has not finished what would go, so that nothing more is taken.
+    pub(crate) fn may_throttle(&self, now: Time) -> bool {
+        let Keep::Bytes(most) = self.keep else { return false };
+        let of_life = || self.records.iter().filter(|r| r.life == self.life && r.written != Is::No);
+        // What was purged takes room as long as something of its segment is there.
+        let there = of_life().filter(|record| self.purged || record.removed != Is::Yes);
+        let there =
+            there.filter(|record| record.place.is_some() || record.due.is_none_or(|due| due <= now.latest));
+        let full = there.count() as u64 * OVERHEAD >= most * u64::from(self.partitions);
+        full && self.group != Is::No && of_life().any(|record| record.done != Is::Yes)
     }
 
     /// What must come yet, in words; `None` when all that must have come did.
     pub(crate) fn awaited(&self, now: Time) -> Option<String> {
         if self.members == 0 {
             return None;
+        }
+        if let Some((slot, partition, _)) = self.owed.first() {
+            return Some(format!("{slot} is to be told that p{partition} went"));
         }
         for partition in 0..self.partitions {
             let Some(turn) = self.turns.get(&partition) else {
@@ -431,8 +494,8 @@ impl Reference {
                 }
             }
         }
-        if !self.turns.is_empty() && self.group != Is::Yes {
-            self.group = if self.stale { Is::Perhaps } else { Is::Yes };
+        if !self.turns.is_empty() {
+            self.joined();
         }
         Ok(())
     }

@@ -225,7 +225,7 @@ impl Stage {
         let group = match admin.describe_group(&self.group).await {
             Ok(info) => {
                 let mut of_work = info.partitions.iter().filter(|partition| partition.topic == self.work);
-                of_work.any(|partition| partition.position.is_some_and(|position| position.0 == life))
+                of_work.any(|partition| partition.position.is_some())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => return Err(error),
@@ -325,9 +325,8 @@ impl Stage {
         }
         self.excused(error)?;
         self.members.remove(&slot);
-        self.reference.left(slot);
         self.reference.members = self.members.len();
-        Ok(())
+        self.reference.ended(slot)
     }
 
     fn see(&mut self, slot: usize, event: Event) -> Run {
@@ -335,9 +334,10 @@ impl Stage {
         let now = self.now();
         match event {
             Event::Assigned(list) => {
+                let taken = self.had_failed_read();
                 for assignment in list {
                     let of = assignment.of;
-                    self.reference.assigned(slot, of.partition, of.epoch.0)?;
+                    self.reference.assigned(slot, of.partition, of.epoch.0, taken)?;
                     self.owned.insert(of.partition, of);
                 }
             }

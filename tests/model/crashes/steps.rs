@@ -94,6 +94,7 @@ impl Stage {
     fn outcome(&mut self, id: Id, partition: u32, outcome: &Published, was_well: bool) -> Run {
         let now = self.now();
         let remembered = self.remembered_before(id);
+        let may_throttle = self.reference.may_throttle(now);
         let record = &mut self.reference.records[id];
         match outcome {
             Published::Acked { position: Some(position), .. } => {
@@ -113,7 +114,7 @@ impl Stage {
                 record.written = Is::No;
                 let kind = failed.error.kind();
                 let excused = (kind == ErrorKind::NotFound && self.reference.life == 0)
-                    || (kind == ErrorKind::Throttled && self.reference.may_throttle())
+                    || (kind == ErrorKind::Throttled && may_throttle)
                     || !was_well;
                 if !excused {
                     self.excused(&failed.error)?;
@@ -209,6 +210,7 @@ impl Stage {
             Answered::Done => {}
         }
         let Ok(consumer) = answer else { return Ok(()) };
+        self.reference.joined();
         let control = consumer.control();
         self.members.insert(slot, Member { consumer, control, ended: false });
         self.reference.members = self.members.len();
@@ -356,7 +358,7 @@ impl Stage {
         }
         let answer = self.broker.admin().grow_topic(&self.work, more).await;
         match self.answered(&answer)? {
-            Answered::Done => self.reference.partitions = more,
+            Answered::Done => self.reference.grew(more),
             Answered::Open => self.reference.grown = Some(more),
             Answered::Refused(kind) => return Err(format!("growing is refused with {kind:?}")),
         }

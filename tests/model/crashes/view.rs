@@ -48,30 +48,12 @@ impl Reference {
             return Err(format!("{partitions} partitions instead of {}", self.partitions));
         }
         (self.partitions, self.grown) = (partitions, None);
-        match (self.group, view.group) {
-            (Is::Yes, false) => return Err("the group has lost its positions".into()),
-            (Is::No, true) => return Err("the group is deleted and has positions".into()),
-            (Is::Perhaps, there) => self.settle_group(there),
-            _ => {}
-        }
+        self.look_at_group(view.group)?;
         self.age(now);
         for (partition, content) in &work.content {
             self.look_at_partition(*partition, content, now)?;
         }
         self.look_at_delayed(work.delayed)
-    }
-
-    fn settle_group(&mut self, there: bool) {
-        self.group = match there {
-            true if self.stale => Is::Perhaps,
-            true => Is::Yes,
-            false => Is::No,
-        };
-        if !there {
-            let stale = self.stale;
-            self.forgotten(true);
-            self.stale = stale;
-        }
     }
 
     fn look_at_partition(&mut self, partition: u32, content: &[(Place, Id)], now: Time) -> Seen {
