@@ -49,7 +49,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn settings(setup: Setup) -> EmbeddedSettings {
-    EmbeddedSettings { dedup_window: setup.dedup_window, ..EmbeddedSettings::default() }
+    let defaults = EmbeddedSettings::default();
+    EmbeddedSettings {
+        dedup_window: setup.dedup_window,
+        segment: setup.piece.unwrap_or(defaults.segment),
+        ..defaults
+    }
 }
 
 fn paused() -> io::Result<Runtime> {
@@ -69,7 +74,7 @@ impl Backend for Memory {
     }
 
     fn provides(&self) -> Provides {
-        Provides { unreadable: true, dedup: true, ..Provides::default() }
+        Provides { unreadable: true, dedup: true, retention: true, ..Provides::default() }
     }
 
     fn runtime(&self) -> io::Result<Runtime> {
@@ -95,7 +100,7 @@ impl Backend for Outlived {
     }
 
     fn provides(&self) -> Provides {
-        Provides { reopen: true, crash: true, unreadable: true, dedup: true }
+        Provides { reopen: true, crash: true, unreadable: true, dedup: true, retention: true }
     }
 
     fn runtime(&self) -> io::Result<Runtime> {
@@ -329,7 +334,7 @@ impl Backend for Directory {
     }
 
     fn provides(&self) -> Provides {
-        Provides { reopen: true, crash: true, unreadable: true, dedup: true }
+        Provides { reopen: true, crash: true, unreadable: true, dedup: true, retention: true }
     }
 
     fn store(&self, setup: Setup) -> Result<Box<dyn Store>> {

@@ -68,6 +68,8 @@ pub struct Provides {
     pub unreadable: bool,
     /// [`Setup::dedup_window`] is heeded.
     pub dedup: bool,
+    /// [`Setup::piece`] is heeded, so that retention can be seen at work.
+    pub retention: bool,
 }
 
 /// What a trial wants of its store.
@@ -75,6 +77,9 @@ pub struct Provides {
 pub struct Setup {
     /// A message id that was acked is recognised for that long. `None`: not at all.
     pub dedup_window: Option<Duration>,
+    /// Retention removes pieces of at most that many bytes and what was published at once; see [`Retention`](crate::Retention). `None`: of
+    /// whatever size.
+    pub piece: Option<u64>,
 }
 
 /// Where a backend keeps what it keeps.

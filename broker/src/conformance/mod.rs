@@ -36,6 +36,7 @@ mod promise;
 mod publish;
 mod publisher;
 mod readers;
+mod retention;
 mod settle;
 mod stage;
 mod starts;
@@ -57,6 +58,7 @@ const GROUPS: &[&[Check]] = &[
     starts::CHECKS,
     readers::CHECKS,
     gaps::CHECKS,
+    retention::CHECKS,
     flow::CHECKS,
     delay::CHECKS,
     admin::CHECKS,

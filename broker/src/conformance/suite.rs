@@ -2,7 +2,7 @@
 //!
 //! Not here: the checks (a file per group), what a backend supplies (`backend.rs`).
 
-use super::{Backend, Provides, Setup, stage::Stage};
+use super::{Backend, Provides, Setup, retention::PIECE, stage::Stage};
 use crate::Capabilities;
 use futures::future::LocalBoxFuture;
 use libtest_mimic::{Completion, Failed, Trial};
@@ -36,6 +36,8 @@ pub enum Need {
     Unreadable,
     /// [`Provides::dedup`].
     Dedup,
+    /// [`Provides::retention`].
+    Retention,
     /// [`Capabilities::atomic_forward`].
     AtomicForward,
     /// [`Capabilities::replay`].
@@ -51,6 +53,7 @@ impl Need {
             Self::Crash => (provides.crash, "it cannot be crashed and opened again"),
             Self::Unreadable => (provides.unreadable, "an unreadable record cannot be planted"),
             Self::Dedup => (provides.dedup, "it does not recognise repeats of an id"),
+            Self::Retention => (provides.retention, "what it removes cannot be made small enough to be seen"),
             Self::AtomicForward => (capabilities.atomic_forward, "it has no atomic forward"),
             Self::Replay => (capabilities.replay, "it keeps nothing that was acked"),
             Self::NoCompaction => (!capabilities.compaction, "it can compact, so nothing is refused"),
@@ -83,7 +86,8 @@ impl Check {
         let runtime = backend.runtime().map_err(|error| format!("there is no runtime: {error}"))?;
         runtime.block_on(async {
             let dedup = self.needs.contains(&Need::Dedup).then_some(Duration::from_secs(60));
-            let stage = Stage::open(backend, Setup { dedup_window: dedup }).await?;
+            let piece = self.needs.contains(&Need::Retention).then_some(PIECE);
+            let stage = Stage::open(backend, Setup { dedup_window: dedup, piece }).await?;
             let capabilities = stage.broker().capabilities();
             let missing = self.needs.iter().find_map(|need| need.missing(backend.provides(), &capabilities));
             if let Some(why) = missing {
@@ -174,8 +178,8 @@ mod tests {
             compaction: true,
             shared_by_processes: false,
         };
-        use Need::{AtomicForward, Crash, Dedup, NoCompaction, Reopen, Replay, Unreadable};
-        for need in [Reopen, Crash, Unreadable, Dedup, AtomicForward, Replay, NoCompaction] {
+        use Need::{AtomicForward, Crash, Dedup, NoCompaction, Reopen, Replay, Retention, Unreadable};
+        for need in [Reopen, Crash, Unreadable, Dedup, Retention, AtomicForward, Replay, NoCompaction] {
             assert!(need.missing(Provides::default(), &without).is_some(), "{need:?}");
         }
     }

@@ -4,7 +4,7 @@
 
 use super::{
     hooks::{AdminHooks, Double, Hooks, double, each_event},
-    lost::{reading, telling},
+    lost::{kept, reading, telling},
 };
 use futures::FutureExt;
 use ropeway_broker::{Event, GapReason, Start};
@@ -23,7 +23,7 @@ pub(crate) fn doubles() -> Vec<Double> {
         double(
             "a_reader_is_told_of_what_was_removed_before_it_saw_it",
             "tells a reader nothing of what was removed",
-            || reading(without_trimmed),
+            hides_purges,
         ),
         double(
             "a_start_at_what_was_removed_goes_on_with_the_next_there_is",
@@ -78,6 +78,24 @@ fn without_trimmed(event: Event) -> Vec<Event> {
     match event {
         Event::Gap { why: GapReason::Trimmed, .. } => Vec::new(),
         other => vec![other],
+    }
+}
+
+/// Those of retention are told.
+fn hides_purges() -> Hooks {
+    Hooks {
+        read: Some(Box::new(|scene| {
+            let scene = Arc::clone(scene);
+            each_event(move |event| match event {
+                Event::Gap { ref of, .. }
+                    if kept(&scene, &of.topic).is_some_and(|kept| kept.bytes.is_some()) =>
+                {
+                    vec![event]
+                }
+                other => without_trimmed(other),
+            })
+        })),
+        ..Hooks::default()
     }
 }
 

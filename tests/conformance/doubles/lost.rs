@@ -4,7 +4,7 @@
 
 use super::hooks::{ControlHooks, Hooks, Scene, Shared, Side, Tap, each_batch, each_event};
 use futures::FutureExt;
-use ropeway_broker::{Delivery, Event, Group, Message, Owned, Position, Reader, Start, Topic};
+use ropeway_broker::{Delivery, Event, Group, Message, Owned, Position, Reader, Retention, Start, Topic};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -192,6 +192,12 @@ pub(crate) fn publishing(map: fn(&Scene, &mut Message)) -> Hooks {
         })),
         ..Hooks::default()
     }
+}
+
+/// What a topic keeps.
+pub(crate) fn kept(scene: &Scene, topic: &Topic) -> Option<Retention> {
+    let described = scene.broker.admin().describe_topic(topic).now_or_never()?.ok()?;
+    Some(described.spec.retention)
 }
 
 /// Members join as `map` has it.

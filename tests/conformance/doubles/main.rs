@@ -21,6 +21,7 @@ mod order;
 mod publish;
 mod publisher;
 mod readers;
+mod retention;
 mod settle;
 mod starts;
 mod wrap;
@@ -47,6 +48,7 @@ fn doubles() -> Vec<Double> {
         starts::doubles(),
         readers::doubles(),
         gaps::doubles(),
+        retention::doubles(),
         flow::doubles(),
         delay::doubles(),
         admin::doubles(),

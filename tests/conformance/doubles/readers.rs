@@ -4,7 +4,7 @@
 
 use super::{
     hooks::{ControlHooks, Double, Hooks, ReaderHooks, Shared, double, each_batch, each_event, now},
-    lost::{Hidden, hiding, reading},
+    lost::{Hidden, hiding, kept, reading},
 };
 use futures::FutureExt;
 use ropeway_broker::{Epoch, Error, ErrorKind, Event, Group, Start, Topic};
@@ -83,7 +83,9 @@ fn leaves_group() -> Hooks {
     Hooks {
         reader: ReaderHooks {
             follow: Some(Box::new(|scene, reader, topic, partition, from| {
-                if let Ok(group) = Group::new("a-reader") {
+                // Where a group would hold what is to go, other checks would trip over it.
+                let is_bounded = kept(scene, topic).is_some_and(|kept| kept.bytes.is_some());
+                if !is_bounded && let Ok(group) = Group::new("a-reader") {
                     let admin = scene.broker.admin();
                     _ = admin.seek_group(&group, topic, None, Start::Earliest).now_or_never();
                 }
