@@ -2,6 +2,7 @@
 //!
 //! Not here: what is checked (`broker/src/conformance`).
 
+use crate::disk::Disk;
 use bytes::Bytes;
 use prometheus::Registry;
 use ropeway_broker::{
@@ -9,10 +10,6 @@ use ropeway_broker::{
     TokioClock, Topic,
     conformance::{Backend, Provides, Setup, Store},
     wrap::{Fault, Meter},
-};
-use ropeway_store::{
-    Direction, Durability, KeyValue, Keyspace, Limit, MemoryStore, Page, Purpose, Result as Stored, Usage,
-    WriteBatch,
 };
 use std::{
     fmt::Debug,
@@ -181,7 +178,7 @@ impl Store for WrappedPlace {
 /// Where a broker in memory keeps what it keeps.
 #[derive(Debug)]
 pub struct MemoryPlace {
-    store: Mutex<Arc<MemoryStore>>,
+    disk: Disk,
     outlives: bool,
     clock: OnceLock<Arc<dyn Clock>>,
     opened: Opened,
@@ -193,7 +190,7 @@ impl MemoryPlace {
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         Self {
-            store: Mutex::default(),
+            disk: Disk::default(),
             outlives: true,
             clock: OnceLock::new(),
             opened: Opened::default(),
@@ -211,7 +208,7 @@ impl Store for MemoryPlace {
     fn open(&self) -> Answer<Result<Arc<dyn MessageBroker>>> {
         let settings = EmbeddedSettings { clock: self.clock(), ..settings(self.setup) };
         let opened = if self.outlives {
-            Embedded::over(Arc::new(Outliving(Arc::clone(&lock(&self.store)))), settings)
+            Embedded::over(self.disk.start(), settings)
         } else {
             Embedded::memory(settings)
         };
@@ -219,12 +216,9 @@ impl Store for MemoryPlace {
         Box::pin(std::future::ready(opened))
     }
 
-    /// What runs goes on over a store that nobody sees any more.
+    /// What runs goes on and reaches its disk no more.
     fn crash(&self, broker: Arc<dyn MessageBroker>) -> Answer<()> {
-        let copied = copy_store(&lock(&self.store));
-        if let Ok(copy) = copied {
-            *lock(&self.store) = Arc::new(copy);
-        }
+        self.disk.kill();
         drop(broker);
         Box::pin(std::future::ready(()))
     }
@@ -242,71 +236,6 @@ impl Store for MemoryPlace {
     fn now(&self) -> Timestamp {
         self.clock().now()
     }
-}
-
-/// A store that its broker cannot close.
-#[derive(Debug)]
-struct Outliving(Arc<MemoryStore>);
-
-impl KeyValue for Outliving {
-    fn open_keyspace(&self, name: &str, purpose: Purpose) -> Stored<Keyspace> {
-        self.0.open_keyspace(name, purpose)
-    }
-
-    fn drop_keyspace(&self, keyspace: Keyspace) -> Stored<()> {
-        self.0.drop_keyspace(keyspace)
-    }
-
-    fn keyspaces(&self) -> Stored<Vec<String>> {
-        self.0.keyspaces()
-    }
-
-    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Stored<Option<Bytes>> {
-        self.0.get(keyspace, key)
-    }
-
-    fn scan(
-        &self,
-        keyspace: Keyspace,
-        from: &[u8],
-        to: Option<&[u8]>,
-        direction: Direction,
-        limit: Limit,
-    ) -> Stored<Page> {
-        self.0.scan(keyspace, from, to, direction, limit)
-    }
-
-    fn flush(&self, keyspace: Keyspace) -> Stored<()> {
-        self.0.flush(keyspace)
-    }
-
-    fn usage(&self) -> Stored<Usage> {
-        self.0.usage()
-    }
-
-    fn commit(&self, batch: WriteBatch, durability: Durability) -> Stored<()> {
-        self.0.commit(batch, durability)
-    }
-
-    fn close(&self) -> Stored<()> {
-        Ok(())
-    }
-}
-
-/// All that is committed, as a crash would leave it.
-fn copy_store(from: &MemoryStore) -> Stored<MemoryStore> {
-    let to = MemoryStore::new();
-    let everything = Limit { items: usize::MAX, bytes: usize::MAX };
-    for name in from.keyspaces()? {
-        let (source, target) =
-            (from.open_keyspace(&name, Purpose::State)?, to.open_keyspace(&name, Purpose::State)?);
-        let mut batch = WriteBatch::new();
-        for (key, value) in from.scan(source, &[], None, Direction::Forward, everything)?.items {
-            batch.put(target, key, value);
-        }
-        to.commit(batch, Durability::None)?;
-    }
-    Ok(to)
 }
 
 /// The broker that was opened last.
