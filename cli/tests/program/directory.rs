@@ -119,7 +119,7 @@ fn keyspace(dir: &Path, name: &str) -> PathBuf {
         fs::remove_dir_all(probe.join("db/keyspaces").join(path.file_name().unwrap())).unwrap();
         let said = place.run(&["data", "check", "d", "-o", "json"]).code(3).json().to_string();
         fs::remove_dir_all(&probe).unwrap();
-        if said.contains(&format!("it held the keyspace `{name}`")) {
+        if said.contains(&format!("it held keyspace `{name}`")) {
             return path;
         }
     }

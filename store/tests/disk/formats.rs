@@ -55,6 +55,17 @@ fn format_2_of_a_process_that_was_killed_opens_whole() {
     opens_whole("format-2-killed", &[("log-1795269808962", 139), ("schedule", 0), ("state", 7)]);
 }
 
+#[test]
+fn format_3_opens_whole() {
+    let content = [("log-1795274767809", 40), ("log-1795274767855", 2), ("schedule", 2), ("state", 17)];
+    opens_whole("format-3", &content);
+}
+
+#[test]
+fn format_3_of_a_process_that_was_killed_opens_whole() {
+    opens_whole("format-3-killed", &[("log-1795274791284", 140), ("schedule", 0), ("state", 7)]);
+}
+
 const OLD: [&str; 2] = ["format-1", "format-1-killed"];
 const CHILD: &str = "ROPEWAY_TEST_CHILD";
 
