@@ -51,7 +51,8 @@ pub trait KeyValue: Debug + Send + Sync + 'static {
     ) -> Result<Page>;
 
     /// Applies all of a batch or, after a crash, nothing. When it answers, it survives what `durability` says, and so does
-    /// every commit before it.
+    /// every commit before it. It waits where more is in memory than may be, on a disk for at most 120 s in which nothing is written out; then that
+    /// is an error.
     ///
     /// # Errors
     /// After an error it is unknown whether the batch will be there after a restart; every later commit answers `Poisoned`, which says what

@@ -32,7 +32,7 @@ mod group_admin;
 mod groups;
 mod handover;
 mod order;
-mod promise;
+pub mod promise;
 mod publish;
 mod publisher;
 mod readers;

@@ -7,21 +7,21 @@ use std::fmt::Debug;
 
 /// Fails the check: this was promised, that was seen.
 #[track_caller]
-pub(super) fn broken(promise: &str, seen: impl AsRef<str>) -> ! {
+pub fn broken(promise: &str, seen: impl AsRef<str>) -> ! {
     panic!("promised: {promise}; seen: {}", seen.as_ref())
 }
 
 /// Fails unless `holds`.
 #[track_caller]
-pub(super) fn promised(holds: bool, promise: &str, seen: impl FnOnce() -> String) {
+pub fn promised(holds: bool, promise: &str, seen: impl FnOnce() -> String) {
     if !holds {
-        broken(promise, seen());
+        broken(promise, cut(seen()));
     }
 }
 
 /// Fails unless `seen` is what was promised.
 #[track_caller]
-pub(super) fn same<S: Debug + PartialEq<E>, E: Debug>(promise: &str, seen: S, expected: E) {
+pub fn same<S: Debug + PartialEq<E>, E: Debug>(promise: &str, seen: S, expected: E) {
     promised(seen == expected, promise, || {
         let (seen, expected) = (cut(format!("{seen:?}")), cut(format!("{expected:?}")));
         format!("{seen} instead of {expected}")
@@ -29,7 +29,7 @@ pub(super) fn same<S: Debug + PartialEq<E>, E: Debug>(promise: &str, seen: S, ex
 }
 
 /// What ought to have worked.
-pub(super) trait Ought<T> {
+pub trait Ought<T> {
     /// What it brought, or the check fails.
     fn ought(self, promise: &str) -> T;
 }
@@ -87,8 +87,8 @@ pub(super) fn not_written(promise: &str, outcome: &Published, kind: ErrorKind, m
 }
 
 /// The beginning of a text that may be long.
-pub(super) fn cut(text: String) -> String {
-    const MOST: usize = 600;
+pub fn cut(text: String) -> String {
+    const MOST: usize = 1500;
     match text.char_indices().nth(MOST) {
         None => text,
         Some((end, _)) => format!("{}... ({} bytes)", &text[..end], text.len()),

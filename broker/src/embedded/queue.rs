@@ -1,8 +1,7 @@
 //! The queue of commands: two lanes, each in order, each bounded in messages and bytes of what is to be written.
 //!
-//! What is published waits in one lane, of which a step takes a bounded piece; everything else waits in the other, of which each step takes
-//! all. So settling, reading and administration wait for the step that is being committed and then for their own, however much is
-//! to be published. The end of the broker waits for both lanes.
+//! What is published waits in one lane, everything else in the other; a step takes a bounded piece of each. So settling, reading and administration
+//! wait for the step that is being committed and then for their own, and never for what is to be published, however much that is. The end of the broker waits for both lanes.
 //! Not here: running them (`engine.rs`).
 
 use super::core::{Core, Step};

@@ -3,11 +3,11 @@
 //! Not here: what must have been called (the files of the groups).
 
 use super::{
-    promise::{broken, cut},
     stage::{PATIENCE, number_of},
     subject::Route,
 };
 use crate::{BoxError, Context, Event, Handler, HandlerOptions, RetryPolicy, Verdict, raw};
+use ropeway_broker::conformance::promise::{broken, cut};
 use std::{
     fmt::Write as _,
     future::Future,

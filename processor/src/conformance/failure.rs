@@ -4,11 +4,11 @@
 
 use super::{
     calls::{Acted, Calls, End, done, steady},
-    promise::{promised, same},
     stage::{Stage, keyed},
     suite::group,
 };
 use crate::FailureClass;
+use ropeway_broker::conformance::promise::{promised, same};
 use std::time::Duration;
 
 group! { "failure":

@@ -4,11 +4,11 @@
 
 use super::{
     calls::{Calls, fails, steady},
-    promise::{Ought, same},
     stage::{Stage, TYPE, numbered},
     suite::group,
 };
 use crate::{BoxError, FAILURE_HEADERS, Verdict};
+use ropeway_broker::conformance::promise::{Ought, same};
 use ropeway_broker::{Message, Timestamp, wire};
 use std::time::Duration;
 

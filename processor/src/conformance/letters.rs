@@ -4,11 +4,11 @@
 
 use super::{
     calls::{Calls, done, fails, steady},
-    promise::{Ought, promised, same},
     stage::{Stage, TYPE, eventually, keyed, number_of, numbered},
     suite::group,
 };
 use crate::{FAILURE_HEADERS, FailureClass, Unknown, Verdict, json};
+use ropeway_broker::conformance::promise::{Ought, promised, same};
 use ropeway_broker::{
     ErrorKind, Message, Topic,
     wrap::{Injection, Operation, Times},

@@ -10,7 +10,7 @@
 //!
 //! # Where things are
 //! What is checked: `subject.rs`. The list and its runner: `suite.rs`. What checks are made of: `stage.rs` (a broker that can be made to
-//! fail, its names), `calls.rs` (handlers and what was asked of them), `promise.rs` (how a check fails). The checks: one file
+//! fail, its names), `calls.rs` (handlers and what was asked of them). The checks: one file
 //! per group. Not here: the doubles and the backends (`tests/processing`).
 
 mod calls;
@@ -20,7 +20,6 @@ mod handover;
 mod letters;
 mod order;
 mod pool;
-mod promise;
 mod retry;
 mod routing;
 mod shutdown;

@@ -4,11 +4,11 @@
 
 use super::{
     calls::{Call, Calls, done, fails, steady},
-    promise::{Ought, promised, same},
     stage::{Stage, eventually, keyed},
     suite::group,
 };
 use crate::RetryPolicy;
+use ropeway_broker::conformance::promise::{Ought, promised, same};
 use ropeway_broker::{Bound, MessageBroker, Target, Topic};
 use std::{
     collections::BTreeMap,

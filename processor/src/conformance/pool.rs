@@ -4,12 +4,12 @@
 
 use super::{
     calls::steady,
-    promise::{Ought, promised, same},
     stage::{Stage, eventually, within},
     subject::{Job, Jobs, Pool},
     suite::group,
 };
 use crate::{Attempt, BoxError, FailureClass, JobFailed, PoolSettings, RetryPolicy, SubmitError};
+use ropeway_broker::conformance::promise::{Ought, promised, same};
 use std::{
     future::Future,
     sync::{

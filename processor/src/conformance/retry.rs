@@ -4,12 +4,12 @@
 
 use super::{
     calls::{Call, Calls, done, fails, steady},
-    promise::{promised, same},
     stage::{Stage, eventually, keyed},
     suite::group,
 };
 use crate::{FailureClass, RetryPolicy, Verdict};
 use ropeway_broker::Bound;
+use ropeway_broker::conformance::promise::{promised, same};
 use std::time::Duration;
 
 group! { "retry":

@@ -4,11 +4,11 @@
 
 use super::{
     calls::{Calls, done, fails, steady},
-    promise::{promised, same},
     stage::Stage,
     suite::group,
 };
 use ropeway_broker::Message;
+use ropeway_broker::conformance::promise::{promised, same};
 use std::time::Duration;
 
 group! { "routing":

@@ -4,11 +4,11 @@
 
 use super::{
     calls::{Calls, End, done, fails, steady},
-    promise::{Ought, promised, same},
     stage::{Stage, eventually, keyed},
     suite::group,
 };
 use crate::Verdict;
+use ropeway_broker::conformance::promise::{Ought, promised, same};
 use ropeway_broker::{Bound, wrap::Revoke};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;

@@ -2,11 +2,9 @@
 //!
 //! Not here: the handlers of checks and their calls (`calls.rs`).
 
-use super::{
-    promise::{Ought, broken, cut, promised},
-    subject::{Processing, Route, Subject, Task},
-};
+use super::subject::{Processing, Route, Subject, Task};
 use crate::{FailureRecord, ProcessorSettings, RetryPolicy, Unknown};
+use ropeway_broker::conformance::promise::{Ought, broken, cut, promised};
 use ropeway_broker::{
     Clock, Event, Group, GroupPartition, Message, MessageBroker, MessageId, Position, ReaderExt, Receipt,
     Start, Statistics, Subscription, Target, Timestamp, Topic, TopicInfo, TopicSpec,

@@ -3,12 +3,12 @@
 //! Not here: the checks (a file per group), what is checked (`subject.rs`).
 
 use super::{
-    promise::cut,
     stage::Stage,
     subject::{Original, Subject},
 };
 use futures::{FutureExt, future::LocalBoxFuture};
 use libtest_mimic::{Completion, Failed, Trial};
+use ropeway_broker::conformance::promise::cut;
 use ropeway_broker::conformance::{Backend, Provides};
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 

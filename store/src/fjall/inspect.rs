@@ -170,7 +170,7 @@ fn journals(database: &Path, mark: &Mark, scan: &Scan, damage: &mut Vec<Damage>)
         let has_moved = || mark::versions(database).is_ok_and(|now| Some(now) != mark.versions);
         if !may_go || (mark.versions.is_some() && !has_moved()) {
             let next = mark.journals.range(id + 1..).map(|(_, next)| *next).find(|next| *next != 0);
-            let until = next.unwrap_or(mark.commit + 1);
+            let until = next.unwrap_or_else(|| mark.commit.saturating_add(1));
             let mut missing = Damage::at(path(*id), "missing");
             if *first != 0 {
                 missing = missing.lost(until.saturating_sub(*first));
@@ -185,7 +185,7 @@ fn journals(database: &Path, mark: &Mark, scan: &Scan, damage: &mut Vec<Damage>)
         let found = journal.commits.map(|(first, _)| first);
         if let Some(expected) = expected.filter(|expected| Some(*expected) != found) {
             let what = format!("commit {expected} is not the first in it any more");
-            let until = found.unwrap_or(mark.commit + 1);
+            let until = found.unwrap_or_else(|| mark.commit.saturating_add(1));
             damage.push(Damage::at(&journal.path, what).lost(until.saturating_sub(expected)));
         }
     }

@@ -94,9 +94,11 @@ pub(super) fn scan(database: &Path, commits: Option<u64>) -> Result<Scan> {
     let mut reading = Reading { commits, ..Reading::default() };
     let mut before: Option<u64> = None;
     for (id, path) in listed {
-        if before.is_some_and(|before| before + 1 != id) {
-            let what = format!("missing: the journals before and after {} are there", id - 1);
-            reading.damage.push(Damage::at(database.join(format!("{}.jnl", id - 1)), what));
+        if before.is_some_and(|before| before.checked_add(1) != Some(id)) {
+            // A name such as `00.jnl` is a number that is there already, and nothing of ours.
+            let missing = id.saturating_sub(1);
+            let what = format!("missing: the journals before and after {missing} are there");
+            reading.damage.push(Damage::at(database.join(format!("{missing}.jnl")), what));
         }
         before = Some(id);
         let journal = Journal { id, path: path.clone(), ..Journal::default() };
@@ -233,8 +235,8 @@ impl Reading {
         self.sequence = Some(batch.sequence);
         let (torn, ended) = (self.torn.take(), self.ended.take());
         match (batch.number, self.last) {
-            (Some(number), Some(last)) if number != last + 1 => {
-                let lost = number.saturating_sub(last + 1);
+            (Some(number), Some(last)) if number != last.saturating_add(1) => {
+                let lost = number.saturating_sub(last.saturating_add(1));
                 let ended = ended.filter(|_| offset == 0);
                 let place = torn.or(ended);
                 let (path, byte) = place.unwrap_or_else(|| (journal.path.clone(), offset));
@@ -455,6 +457,15 @@ impl Window {
 mod tests {
     use super::*;
     use ::fjall::{Database, PersistMode};
+
+    #[test]
+    fn files_whose_names_are_no_numbers_of_journals_are_told_and_nothing_overflows() {
+        for names in [["0.jnl", "00.jnl"], ["18446744073709551615.jnl", "018446744073709551615.jnl"]] {
+            let dir = tempfile::tempdir().unwrap();
+            names.iter().for_each(|name| drop(File::create(dir.path().join(name)).unwrap()));
+            assert!(!scan(dir.path(), None).unwrap().damage.is_empty(), "{names:?}");
+        }
+    }
 
     /// Should another fjall write its journals in another way, this fails before anybody's data does.
     #[test]

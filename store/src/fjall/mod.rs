@@ -365,9 +365,9 @@ impl KeyValue for FjallStore {
         };
         let writes = OwnedWriteBatch::with_capacity(open.database.clone(), batch.len() + 1);
         let mut writes = writes.durability(mode);
-        let mut touched: Vec<Tree> = Vec::new();
-        {
+        let touched: Vec<Tree> = {
             let trees = open.trees();
+            let mut touched = Vec::new();
             for (keyspace, key, value) in batch.writes {
                 let space = trees.get(keyspace)?;
                 let tree = &space.tree;
@@ -376,11 +376,17 @@ impl KeyValue for FjallStore {
                     Some(value) => writes.insert(tree, key, value),
                     None => writes.remove(tree, key),
                 }
-                if !touched.contains(tree) {
-                    touched.push(tree.clone());
+                if touched.last() != Some(&keyspace) {
+                    touched.push(keyspace);
                 }
             }
-        }
+            touched.sort_unstable();
+            touched.dedup();
+            touched
+                .into_iter()
+                .map(|keyspace| Ok(trees.get(keyspace)?.tree.clone()))
+                .collect::<Result<_>>()?
+        };
         inner.wait_for_room(open, &touched, bytes)?;
         inner.write(open, writes, durability == Durability::PowerLoss)
     }

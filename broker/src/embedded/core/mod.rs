@@ -6,7 +6,7 @@
 //!
 //! Topics are in `topics.rs`, appending and deduplication in `append.rs`, delay in `delay.rs`, who owns what in `groups.rs` and `handover.rs`, acks
 //! in `cursors.rs`, what consumers get in `delivery.rs` and readers in `following.rs`, where messages lie in `segments.rs`, what is removed in
-//! `retention.rs`, reports in `describe.rs`, loading in `recover.rs` and `migrate.rs`, what is due when in `timers.rs`.
+//! `retention.rs`, how much room there is in `room.rs`, where reading begins in `search.rs`, reports in `describe.rs`, loading in `recover.rs` and `migrate.rs`, what is due when in `timers.rs`.
 
 mod append;
 mod cursors;
