@@ -1,12 +1,13 @@
 //! Commands for those who work on Ropeway: `cargo xtask VERB`.
 //!
-//! What lives here: picking the verb. Not here: what a verb does (`check.rs`, `test.rs`, `instructions.rs`), the list of verbs (`verbs.rs`), reading
+//! What lives here: picking the verb. Not here: what a verb does (`check.rs`, `test.rs`, `instructions.rs`, `servers/mod.rs`), the list of verbs (`verbs.rs`), reading
 //! what test programs print (`tally.rs`). Users of Ropeway need none of it.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
 mod check;
 mod instructions;
+mod servers;
 mod tally;
 mod test;
 mod verbs;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     match (verb.as_deref(), rest.as_slice()) {
         (Some("test"), arguments) => test::run(arguments),
         (Some("instructions"), cells) => instructions::run(cells),
+        (Some("servers"), words) => servers::run(words),
         (Some("check"), []) => check::run(),
         (Some("check"), [first, ..]) => usage(&format!("check takes no arguments, and got \"{first}\"")),
         (None | Some("help" | "-h" | "--help"), _) => {

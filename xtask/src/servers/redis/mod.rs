@@ -1,0 +1,167 @@
+//! Redis from the system's package: one alone, behind TLS, with a replica and a sentinel, and as a cluster.
+//!
+//! `node.rs`: one process of Redis. `tls.rs`: certificates, and asking through TLS. `resp.rs`: its protocol. Not here: which variants there are
+//! (`kind.rs`), where their files are (`place.rs`).
+
+mod node;
+mod resp;
+mod tls;
+
+use super::{clock, kind::Kind, place::Record, port, trouble::Trouble, trouble::broken};
+use node::{Node, until};
+use std::path::Path;
+
+/// What the sentinel calls its primary.
+const WATCHED: &str = "ropeway";
+/// Of the servers with a password.
+const PASSWORD: &str = "ropeway-test";
+/// Slots of a cluster.
+const SLOTS: u32 = 16_384;
+
+/// Starts that variant in an empty folder; it answers when this returns.
+pub(crate) fn start(kind: Kind, folder: &Path) -> Result<Record, Trouble> {
+    node::check_version()?;
+    let exports = match kind {
+        Kind::Redis => alone(folder),
+        Kind::RedisTls => behind_tls(folder),
+        Kind::RedisReplica => with_replica(folder),
+        Kind::RedisCluster => cluster(folder),
+    }?;
+    let version = node::version()?;
+    Ok(Record { version, since: clock::now(), exports })
+}
+
+/// Asks every node of a variant that is up, by what was written down about it.
+pub(crate) fn ask(kind: Kind, folder: &Path, record: &Record) -> Result<(), String> {
+    let url = record.url();
+    match kind {
+        Kind::Redis => ports(url).try_for_each(node::ping),
+        Kind::RedisTls => record
+            .exports
+            .iter()
+            .filter(|(_, value)| value.starts_with("rediss://"))
+            .flat_map(|(_, url)| ports(url))
+            .try_for_each(|port| tls::ping(folder, port, PASSWORD)),
+        Kind::RedisReplica => ports(url).try_for_each(|port| {
+            let primary = node::ask(port, &["SENTINEL", "get-master-addr-by-name", WATCHED])?;
+            let port = primary.lines().last().and_then(|port| port.parse().ok());
+            node::ping(port.ok_or("the sentinel knows no primary")?)
+        }),
+        Kind::RedisCluster => ports(url).try_for_each(in_one_cluster),
+    }
+}
+
+/// The ports in a URL.
+fn ports(url: &str) -> impl Iterator<Item = u16> {
+    let hosts = url.split_once("://").map_or("", |(_, rest)| rest);
+    let hosts = hosts.split('/').next().unwrap_or_default();
+    hosts.split(',').filter_map(|host| host.rsplit_once(':')?.1.parse().ok())
+}
+
+fn exports<const N: usize>(all: [(String, String); N]) -> Vec<(String, String)> {
+    all.into()
+}
+
+fn alone(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
+    let socket = folder.join("redis.sock");
+    // What the system takes as the path of a socket is short.
+    let socket = socket.to_str().filter(|path| path.len() < 100 && !path.contains(char::is_whitespace));
+    let settings = socket.map_or_else(String::new, |path| format!("unixsocket {path}\n"));
+    let node = Node::start(folder, "redis", &settings)?;
+    let mut all = exports([(Kind::Redis.variable(), format!("redis://127.0.0.1:{}", node.port))]);
+    all.extend(socket.map(|path| ("ROPEWAY_TEST_REDIS_UNIX_URL".into(), format!("unix://{path}"))));
+    Ok(all)
+}
+
+fn behind_tls(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
+    tls::make_certificates(folder)?;
+    let mut urls = Vec::new();
+    for (role, clients) in [("password", "no"), ("certificate", "yes")] {
+        let node = Node::start_behind_tls(folder, role, clients, PASSWORD)?;
+        urls.push(format!("rediss://:{PASSWORD}@127.0.0.1:{}", node.port));
+    }
+    let demands = urls.pop().unwrap_or_default();
+    Ok(exports([
+        (Kind::RedisTls.variable(), urls.pop().unwrap_or_default()),
+        ("ROPEWAY_TEST_REDIS_MTLS_URL".into(), demands),
+        ("ROPEWAY_TEST_REDIS_TLS_DIR".into(), folder.display().to_string()),
+    ]))
+}
+
+fn with_replica(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
+    let primary = Node::start(folder, "primary", "")?;
+    let replica = Node::start(folder, "replica", &format!("replicaof 127.0.0.1 {}\n", primary.port))?;
+    until("the replica follows its primary", &replica.process, || {
+        let replication = node::ask(replica.port, &["INFO", "replication"])?;
+        replication.contains("master_link_status:up").then_some(()).ok_or_else(|| replication.clone())
+    })?;
+    let watches = format!(
+        "sentinel monitor {WATCHED} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {WATCHED} 1000\n\
+         sentinel failover-timeout {WATCHED} 5000\n",
+        primary.port
+    );
+    let sentinel = Node::start_sentinel(folder, "sentinel", &watches)?;
+    until("the sentinel knows the replica", &sentinel.process, || {
+        let replicas = node::ask(sentinel.port, &["SENTINEL", "replicas", WATCHED])?;
+        replicas.contains(&replica.port.to_string()).then_some(()).ok_or_else(|| "it knows none yet".into())
+    })?;
+    Ok(exports([
+        (Kind::RedisReplica.variable(), format!("redis+sentinel://127.0.0.1:{}/{WATCHED}", sentinel.port)),
+        ("ROPEWAY_TEST_REDIS_PRIMARY_URL".into(), format!("redis://127.0.0.1:{}", primary.port)),
+        ("ROPEWAY_TEST_REDIS_READ_ONLY_URL".into(), format!("redis://127.0.0.1:{}", replica.port)),
+    ]))
+}
+
+fn cluster(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
+    let mut nodes = Vec::new();
+    for role in ["node-1", "node-2", "node-3"] {
+        let [bus] = port::free().map_err(broken)?;
+        let settings = format!(
+            "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\ncluster-port {bus}\n"
+        );
+        nodes.push((Node::start(folder, role, &settings)?, bus));
+    }
+    join(&nodes).map_err(|error| broken(format!("the nodes could not be made a cluster: {error}")))?;
+    for (node, _) in &nodes {
+        until("the nodes are one cluster", &node.process, || in_one_cluster(node.port))?;
+    }
+    let hosts: Vec<String> = nodes.iter().map(|(node, _)| format!("127.0.0.1:{}", node.port)).collect();
+    Ok(exports([(Kind::RedisCluster.variable(), format!("redis+cluster://{}", hosts.join(",")))]))
+}
+
+/// Gives each node its share of the slots and an epoch of its own, and makes it known to the first.
+fn join(nodes: &[(Node, u16)]) -> Result<(), String> {
+    let share = |number: u32| number * SLOTS / nodes.len() as u32;
+    for (number, (node, bus)) in (0..).zip(nodes) {
+        let (first, last) = (share(number).to_string(), (share(number + 1) - 1).to_string());
+        node::ask(node.port, &["CLUSTER", "ADDSLOTSRANGE", &first, &last])?;
+        node::ask(node.port, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()])?;
+        if number > 0 {
+            let (port, bus) = (node.port.to_string(), bus.to_string());
+            node::ask(nodes[0].0.port, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus])?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a node knows of all slots and of all nodes.
+fn in_one_cluster(port: u16) -> Result<(), String> {
+    let state = node::ask(port, &["CLUSTER", "INFO"])?;
+    let whole = state.contains("cluster_state:ok") && state.contains("cluster_known_nodes:3");
+    if whole { Ok(()) } else { Err(state.lines().next().unwrap_or("no answer").to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read_from_each_form_of_url() {
+        let read = |url| ports(url).collect::<Vec<_>>();
+        assert_eq!(read("redis://127.0.0.1:6379"), [6379]);
+        assert_eq!(read("rediss://:pass@127.0.0.1:1"), [1]);
+        assert_eq!(read("redis+sentinel://127.0.0.1:2/ropeway"), [2]);
+        assert_eq!(read("redis+cluster://127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"), [1, 2, 3]);
+        assert_eq!(read("unix://x"), [0; 0]);
+    }
+}

@@ -1,0 +1,107 @@
+//! Programs that servers need: found, installed where that may be done, or named with what to run.
+//!
+//! May be done: as root on a system with apt-get. Not here: what is done with them.
+
+use super::trouble::Trouble;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+};
+
+/// A program, and the package of Debian and its descendants that brings it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tool {
+    /// As it is called.
+    pub(crate) program: &'static str,
+    package: &'static str,
+}
+
+/// Redis, from 7.0 on.
+pub(crate) const REDIS_SERVER: Tool = Tool { program: "redis-server", package: "redis-server" };
+/// The client that comes with Redis.
+pub(crate) const REDIS_CLI: Tool = Tool { program: "redis-cli", package: "redis-tools" };
+/// Makes certificates.
+pub(crate) const OPENSSL: Tool = Tool { program: "openssl", package: "openssl" };
+
+/// apt-get takes one at a time.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+impl Tool {
+    /// Where the program is. Installs it if it is missing and that may be done.
+    pub(crate) fn find(self) -> Result<PathBuf, Trouble> {
+        let installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = which(self.program) {
+            return Ok(path);
+        }
+        let may = may_install();
+        if may {
+            eprintln!("installing {} with apt-get, since {} is missing", self.package, self.program);
+            install(self.package);
+        }
+        drop(installing);
+        which(self.program).ok_or_else(|| Trouble::Missing(self.advice(may)))
+    }
+
+    fn advice(self, tried: bool) -> String {
+        let Self { program, package } = self;
+        if tried {
+            format!(
+                "{program} is missing, and apt-get could not install {package}: apt-get install {package}"
+            )
+        } else {
+            format!(
+                "{program} is missing: as root, apt-get install {package}; elsewhere, install it so that it is in PATH"
+            )
+        }
+    }
+}
+
+/// Whether this process is root on a system with apt-get.
+fn may_install() -> bool {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+    root && which("apt-get").is_some()
+}
+
+fn install(package: &str) {
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let install = ["install", "--quiet", "--yes", "--no-install-recommends", package];
+    // The lists may be old or missing: then again with new ones.
+    _ = apt(&install) || (apt(&["update", "--quiet"]) && apt(&install));
+}
+
+/// Where a program is in `PATH`.
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_in_the_path() {
+        assert!(which("sh").is_some());
+        assert_eq!(which("no-such-program-here"), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_to_run() {
+        for tried in [false, true] {
+            let advice = REDIS_SERVER.advice(tried);
+            assert!(advice.contains("apt-get install redis-server"), "{advice}");
+        }
+    }
+}
