@@ -33,6 +33,12 @@ pub enum Server {
     RedisReadOnly,
     /// `redis+cluster://127.0.0.1:PORT,127.0.0.1:PORT,127.0.0.1:PORT`: three nodes without replicas.
     RedisCluster,
+    /// `kafka://127.0.0.1:PORT`.
+    Kafka,
+    /// `pulsar://127.0.0.1:PORT`.
+    Pulsar,
+    /// `http://127.0.0.1:PORT`: its administration.
+    PulsarAdmin,
 }
 
 impl Server {
@@ -46,6 +52,9 @@ impl Server {
             Self::RedisReplica => ("ROPEWAY_TEST_REDIS_REPLICA_URL", "redis-replica"),
             Self::RedisReadOnly => ("ROPEWAY_TEST_REDIS_READ_ONLY_URL", "redis-replica"),
             Self::RedisCluster => ("ROPEWAY_TEST_REDIS_CLUSTER_URL", "redis-cluster"),
+            Self::Kafka => ("ROPEWAY_TEST_KAFKA_URL", "kafka"),
+            Self::Pulsar => ("ROPEWAY_TEST_PULSAR_URL", "pulsar"),
+            Self::PulsarAdmin => ("ROPEWAY_TEST_PULSAR_ADMIN_URL", "pulsar"),
         }
     }
 

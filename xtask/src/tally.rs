@@ -58,6 +58,11 @@ impl Tally {
         }
     }
 
+    /// Notes a server that there is not, and why; its tests say so as well, and are counted there.
+    pub(crate) fn absent(&mut self, name: &str, why: &str) {
+        self.ignored_tests.push((format!("server {name}"), why.to_owned()));
+    }
+
     /// How many tests ran.
     pub(crate) fn ran(&self) -> u64 {
         self.passed + self.failed

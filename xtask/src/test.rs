@@ -1,26 +1,111 @@
 //! `cargo xtask test`: runs every test there is and sums up.
 //!
-//! The tests need nothing but the toolchain today, so there is nothing to get first. Not here: understanding what the test programs print
+//! Real servers come up while the tests are built, and go when this ends, however it ends. One that cannot be had is shown as ignored; one
+//! whose URL is in the environment is used as it is. Not here: servers (`servers/keeper.rs`), understanding what the test programs print
 //! (`tally.rs`).
 
-use crate::{cargo, tally::Tally};
-use std::{
-    io::{self, BufRead, BufReader, Write},
-    process::{ExitCode, Stdio},
+use crate::{
+    cargo,
+    servers::{Keeper, Kept, Kind},
+    tally::Tally,
 };
+use std::{
+    env,
+    io::{self, BufRead, BufReader, Write},
+    process::{Command, ExitCode, Stdio},
+};
+
+/// Packages whose tests want servers, and the beginning of the names of these. The tests of all others need nothing.
+const WANT: &[(&str, &str)] = &[("ropeway-tests", ""), ("ropeway", "redis")];
 
 /// Runs `cargo test --workspace`, or with `arguments` what they choose. Succeeds if all that ran passed and something ran.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    let mut servers = match servers(arguments) {
+        Ok(servers) => servers,
+        Err(error) => return failed(&error),
+    };
+    if let Err(why) = build(arguments) {
+        return failed(&why);
+    }
+    let kept = match servers.as_mut().map_or_else(|| Ok(Kept::default()), Keeper::ready) {
+        Ok(kept) => kept,
+        Err(trouble) => return failed(&trouble.to_string()),
+    };
+    let code = run_with(arguments, &kept);
+    drop(servers);
+    code
+}
+
+/// Builds what will run, while servers come up.
+fn build(arguments: &[String]) -> Result<(), String> {
+    if arguments.iter().any(|argument| argument == "--doc") {
+        // Those are built as they run.
+        return Ok(());
+    }
+    match test(arguments, &["--no-run"]).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err("the tests could not be built".into()),
+        Err(error) => Err(format!("could not start cargo: {error}")),
+    }
+}
+
+/// Begins to bring up what the tests want and the environment does not name.
+fn servers(arguments: &[String]) -> Result<Option<Keeper>, String> {
+    let is_set = |kind: &Kind| env::var_os(kind.variable()).is_some_and(|url| !url.is_empty());
+    let mut wanted = wanted(&packages(arguments));
+    wanted.retain(|kind| !is_set(kind));
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    Keeper::start(&wanted).map(Some).map_err(|trouble| trouble.to_string())
+}
+
+/// The packages that arguments of `cargo test` name.
+fn packages(arguments: &[String]) -> Vec<&str> {
+    let arguments: Vec<&str> =
+        arguments.iter().map(String::as_str).take_while(|argument| *argument != "--").collect();
+    let mut packages = Vec::new();
+    for (at, argument) in arguments.iter().enumerate() {
+        if matches!(*argument, "-p" | "--package") {
+            packages.extend(arguments.get(at + 1));
+        } else if let Some(package) =
+            argument.strip_prefix("--package=").or_else(|| argument.strip_prefix("-p"))
+        {
+            packages.push(package.trim_start_matches('='));
+        }
+    }
+    packages
+}
+
+/// The servers that the tests of these packages want; of none: of all.
+fn wanted(packages: &[&str]) -> Vec<Kind> {
+    let wants = |kind: &Kind| {
+        let mut some = WANT.iter().filter(|(_, names)| kind.name().starts_with(names));
+        packages.is_empty() || some.any(|(package, _)| packages.contains(package))
+    };
+    Kind::ALL.iter().copied().filter(wants).collect()
+}
+
+/// `cargo test` with `more` and `arguments`.
+fn test(arguments: &[String], more: &[&str]) -> Command {
     let mut command = cargo();
-    command.args(["test", "--no-fail-fast"]);
-    if !arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
+    command.args(["test", "--no-fail-fast"]).args(more);
+    if packages(arguments).is_empty() {
         command.arg("--workspace");
     }
-    let mut child = match command.args(arguments).stdout(Stdio::piped()).spawn() {
+    command.args(arguments);
+    command
+}
+
+fn run_with(arguments: &[String], kept: &Kept) -> ExitCode {
+    let mut command = test(arguments, &[]);
+    command.envs(kept.exports.iter().map(|(name, value)| (name, value)));
+    let mut child = match command.stdout(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(error) => return failed(&format!("could not start cargo: {error}")),
     };
     let mut tally = Tally::default();
+    kept.missing.iter().for_each(|(name, why)| tally.absent(name, why));
     if let Some(stdout) = child.stdout.take()
         && let Err(error) = follow(stdout, io::stdout().lock(), &mut tally)
     {
@@ -33,6 +118,9 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     print!("\n{}", tally.report());
     if !status.success() {
         return failed("tests failed; the lines above say which");
+    }
+    if let Some((name, why)) = kept.broken.first() {
+        return failed(&format!("the server {name} did not come up: {why}"));
     }
     if tally.ran() == 0 {
         return failed("no test ran");
@@ -61,6 +149,25 @@ fn failed(what: &str) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn packages_are_read_in_every_form() {
+        let arguments = words("-p one --package two --package=three -pfour --release -- -p five");
+        assert_eq!(packages(&arguments), ["one", "two", "three", "four"]);
+    }
+
+    #[test]
+    fn a_package_gets_the_servers_that_it_wants() {
+        assert_eq!(wanted(&[]), Kind::ALL);
+        assert_eq!(wanted(&["ropeway-tests"]), Kind::ALL);
+        assert_eq!(wanted(&["xtask", "ropeway-processor"]), []);
+        let redis = wanted(&["ropeway", "xtask"]);
+        assert!(!redis.is_empty() && redis.iter().all(|kind| kind.name().starts_with("redis")));
+    }
 
     #[test]
     fn every_byte_is_passed_on_and_counted() {

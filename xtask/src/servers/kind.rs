@@ -1,31 +1,54 @@
 //! The servers that there are: their names and what each is.
 //!
-//! Data only. Not here: how each is started (`redis/mod.rs`).
+//! Data only. Not here: how each is started (`redis/mod.rs`, `kafka/mod.rs`, `pulsar/mod.rs`).
 
 /// A server, or a set of processes that is one to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One Redis, append-only with a sync at each write.
-    Redis,
-    /// Redis behind TLS with a password; a second one also demands a certificate of its clients.
-    RedisTls,
-    /// A primary, its replica and a sentinel.
-    RedisReplica,
-    /// A cluster of three nodes without replicas.
-    RedisCluster,
+    /// Redis, append-only with a sync at each write.
+    Redis(Shape),
+    /// One Apache Kafka.
+    Kafka,
+    /// One Apache Pulsar.
+    Pulsar,
 }
+
+/// How Redis is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One node.
+    Alone,
+    /// One behind TLS with a password; a second one also demands a certificate of its clients.
+    Tls,
+    /// A primary, its replica and a sentinel.
+    Replica,
+    /// A cluster of three nodes without replicas.
+    Cluster,
+}
+
+/// One Redis.
+pub(crate) const REDIS: Kind = Kind::Redis(Shape::Alone);
 
 impl Kind {
     /// All of them, in the order in which they are shown.
-    pub(crate) const ALL: &[Self] = &[Self::Redis, Self::RedisTls, Self::RedisReplica, Self::RedisCluster];
+    pub(crate) const ALL: &[Self] = &[
+        REDIS,
+        Self::Redis(Shape::Tls),
+        Self::Redis(Shape::Replica),
+        Self::Redis(Shape::Cluster),
+        Self::Kafka,
+        Self::Pulsar,
+    ];
 
     /// As it is typed, and as its folder is called.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Redis => "redis",
-            Self::RedisTls => "redis-tls",
-            Self::RedisReplica => "redis-replica",
-            Self::RedisCluster => "redis-cluster",
+            Self::Redis(Shape::Alone) => "redis",
+            Self::Redis(Shape::Tls) => "redis-tls",
+            Self::Redis(Shape::Replica) => "redis-replica",
+            Self::Redis(Shape::Cluster) => "redis-cluster",
+            Self::Kafka => "kafka",
+            Self::Pulsar => "pulsar",
         }
     }
 
@@ -50,6 +73,6 @@ mod tests {
             assert_eq!(Kind::named(kind.name()), Some(*kind));
         }
         assert_eq!(Kind::named("rediss"), None);
-        assert_eq!(Kind::RedisTls.variable(), "ROPEWAY_TEST_REDIS_TLS_URL");
+        assert_eq!(Kind::Redis(Shape::Tls).variable(), "ROPEWAY_TEST_REDIS_TLS_URL");
     }
 }

@@ -1,23 +1,30 @@
 //! `cargo xtask servers`: real servers on loopback, for tests and for trying things.
 //!
 //! `kind.rs`: which there are. `place.rs`: where their files are. `process.rs`: processes that outlive this one. `tool.rs`: programs they need.
-//! `port.rs`: free ports. `clock.rs`: waiting. `redis/`: how Redis is started and asked. `table.rs`: what `status` prints. `trouble.rs`: why there is none. Not
+//! `port.rs`: free ports. `ready.rs`, `clock.rs`: waiting. `redis/`, `kafka/`, `pulsar/`: how each is
+//! started and asked. `java/`: what the last two are made of and run on. `table.rs`: what `status` prints. `keeper.rs`: servers for as long as a command runs. `trouble.rs`: why there is none. Not
 //! here: who uses them (`test.rs`, `tests/support/server.rs`).
 
 mod clock;
+mod java;
+mod kafka;
+mod keeper;
 mod kind;
 mod place;
 mod port;
 mod process;
+mod pulsar;
+mod ready;
 mod redis;
 mod table;
 mod tool;
 mod trouble;
 
-use kind::Kind;
+pub(crate) use keeper::{Keeper, Kept};
+pub(crate) use kind::Kind;
 use place::{Place, Record};
 use process::Process;
-use std::{process::ExitCode, thread};
+use std::{path::Path, process::ExitCode, thread};
 use table::{Row, State};
 use trouble::{Trouble, broken};
 
@@ -41,6 +48,7 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
         "down" => down(&place, &kinds),
         "status" => status(&place, &kinds),
         "logs" => logs(&place, &kinds),
+        keeper::VERB => keeper::run(&place, &kinds),
         other => usage(&format!("servers has no {other:?}: up, down, status or logs")),
     }
 }
@@ -64,7 +72,7 @@ fn chosen(names: &[String]) -> Result<Vec<Kind>, String> {
 
 /// Brings servers up at the same time, tells on standard error how that goes, and prints what a shell can take over.
 fn up(place: &Place, kinds: &[Kind]) -> ExitCode {
-    let outcomes = match bring_up(place, kinds) {
+    let outcomes = match bring_up(place, kinds, true) {
         Ok(outcomes) => outcomes,
         Err(trouble) => return failed(&trouble),
     };
@@ -93,7 +101,8 @@ fn failed(trouble: &Trouble) -> ExitCode {
 /// What became of each server.
 type Outcomes = Vec<(Kind, Result<Record, Trouble>)>;
 
-fn bring_up(place: &Place, kinds: &[Kind]) -> Result<Outcomes, Trouble> {
+/// Brings servers up at the same time. Those that are `kept` stay when a command that uses them is done.
+fn bring_up(place: &Place, kinds: &[Kind], kept: bool) -> Result<Outcomes, Trouble> {
     let _lock = place.lock()?;
     let outcomes: Outcomes = thread::scope(|scope| {
         let started: Vec<_> =
@@ -104,6 +113,9 @@ fn bring_up(place: &Place, kinds: &[Kind]) -> Result<Outcomes, Trouble> {
     for (kind, outcome) in &outcomes {
         if place.folder(*kind).exists() {
             place.set_record(*kind, outcome.as_ref().ok()).map_err(broken)?;
+        }
+        if kept && outcome.is_ok() {
+            place.keep(*kind).map_err(broken)?;
         }
     }
     Ok(outcomes)
@@ -120,7 +132,7 @@ fn bring_one_up(place: &Place, kind: Kind) -> Result<Record, Trouble> {
     // Whatever a command that was killed, or a server that no longer answers, left here.
     process::stop(&Process::all(&folder)).map_err(broken)?;
     place.fresh(kind)?;
-    match redis::start(kind, &folder) {
+    match start(place, kind, &folder) {
         Ok(record) => {
             eprintln!("{}: up at {}", kind.name(), record.url());
             Ok(record)
@@ -129,6 +141,24 @@ fn bring_one_up(place: &Place, kind: Kind) -> Result<Record, Trouble> {
             _ = process::stop(&Process::all(&folder));
             Err(with_log(trouble, place, kind))
         }
+    }
+}
+
+/// Starts a server in an empty folder.
+fn start(place: &Place, kind: Kind, folder: &Path) -> Result<Record, Trouble> {
+    match kind {
+        Kind::Kafka => kafka::start(place, folder),
+        Kind::Pulsar => pulsar::start(place, folder),
+        Kind::Redis(shape) => redis::start(shape, folder),
+    }
+}
+
+/// Asks a server that is up whether it still answers.
+fn ask(kind: Kind, folder: &Path, record: &Record) -> Result<(), String> {
+    match kind {
+        Kind::Kafka => kafka::ask(record),
+        Kind::Pulsar => pulsar::ask(record),
+        Kind::Redis(shape) => redis::ask(shape, folder, record),
     }
 }
 
@@ -162,6 +192,12 @@ fn take_down(place: &Place, kinds: &[Kind]) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Ends all servers that were not brought up by hand.
+fn take_down_unkept(place: &Place) -> Result<(), Trouble> {
+    let unkept: Vec<Kind> = Kind::ALL.iter().copied().filter(|kind| !place.is_kept(*kind)).collect();
+    take_down(place, &unkept)
+}
+
 /// How a server is: asks it.
 fn state(place: &Place, kind: Kind) -> State {
     let folder = place.folder(kind);
@@ -171,7 +207,7 @@ fn state(place: &Place, kind: Kind) -> State {
         None if running > 0 => State::Starting,
         None => State::Down,
         Some(_) if running == 0 => State::Died,
-        Some(record) => match redis::ask(kind, &folder, &record) {
+        Some(record) => match ask(kind, &folder, &record) {
             Ok(()) if running == processes.len() => State::Up,
             Ok(()) => State::Damaged,
             Err(_) => State::Silent,

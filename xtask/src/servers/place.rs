@@ -6,7 +6,7 @@ use super::{kind::Kind, trouble::Trouble, trouble::broken};
 use crate::root;
 use std::{
     env,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
@@ -19,6 +19,22 @@ pub(crate) struct Place(PathBuf);
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "open for as long as it is locked")] File);
 
+/// Held while a command uses servers. The system gives it up when the process ends.
+#[derive(Debug)]
+pub(crate) struct Using(File);
+
+impl Using {
+    /// The same for this process alone; `None` while others use servers too.
+    pub(crate) fn last(self) -> Result<Option<Self>, Trouble> {
+        self.0.unlock().map_err(broken)?;
+        match self.0.try_lock() {
+            Ok(()) => Ok(Some(self)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(broken(error)),
+        }
+    }
+}
+
 impl Place {
     /// `servers` in the target folder of this workspace.
     pub(crate) fn of_workspace() -> Self {
@@ -30,6 +46,11 @@ impl Place {
     #[cfg(test)]
     pub(crate) fn at(path: PathBuf) -> Self {
         Self(path)
+    }
+
+    /// Where all of them have their files.
+    pub(crate) fn root(&self) -> &Path {
+        &self.0
     }
 
     /// Where a server has its files.
@@ -49,6 +70,27 @@ impl Place {
             Ok(file)
         };
         lock().map(Lock).map_err(|error| broken(format!("cannot lock {}: {error}", self.0.display())))
+    }
+
+    /// Says that servers are used here. Waits while another command, the last one, takes them down.
+    pub(crate) fn using(&self) -> Result<Using, Trouble> {
+        let lock = || -> io::Result<File> {
+            fs::create_dir_all(&self.0)?;
+            let file = File::create(self.0.join("users"))?;
+            file.lock_shared()?;
+            Ok(file)
+        };
+        lock().map(Using).map_err(|error| broken(format!("cannot lock {}: {error}", self.0.display())))
+    }
+
+    /// Whether a server was brought up by hand, and stays when those who use it are done.
+    pub(crate) fn is_kept(&self, kind: Kind) -> bool {
+        self.folder(kind).join("kept").exists()
+    }
+
+    /// Says that it stays.
+    pub(crate) fn keep(&self, kind: Kind) -> io::Result<()> {
+        fs::write(self.folder(kind).join("kept"), "")
     }
 
     /// Makes the folder of a server, and empties it.
@@ -88,7 +130,7 @@ impl Place {
 }
 
 /// Writes a file so that a reader sees all of it or what was there before.
-fn write(file: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write(file: &Path, text: &str) -> io::Result<()> {
     let new = file.with_extension("new");
     fs::write(&new, text)?;
     fs::rename(new, file)
@@ -128,7 +170,7 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::kind::REDIS, *};
 
     fn record() -> Record {
         let exports = vec![("ROPEWAY_TEST_REDIS_URL".into(), "redis://127.0.0.1:1/?a=b".into())];
@@ -145,11 +187,11 @@ mod tests {
     fn the_file_for_the_tests_names_what_is_up() {
         let place = Place::at(env::temp_dir().join(format!("ropeway-xtask-place-{}", std::process::id())));
         let lock = place.lock().unwrap();
-        place.fresh(Kind::Redis).unwrap();
-        place.set_record(Kind::Redis, Some(&record())).unwrap();
+        place.fresh(REDIS).unwrap();
+        place.set_record(REDIS, Some(&record())).unwrap();
         let names = || fs::read_to_string(place.0.join("env")).unwrap();
         assert_eq!(names(), "ROPEWAY_TEST_REDIS_URL=redis://127.0.0.1:1/?a=b\n");
-        place.set_record(Kind::Redis, None).unwrap();
+        place.set_record(REDIS, None).unwrap();
         assert_eq!(names(), "");
         drop(lock);
         fs::remove_dir_all(&place.0).unwrap();

@@ -25,6 +25,11 @@ pub(crate) const REDIS_CLI: Tool = Tool { program: "redis-cli", package: "redis-
 /// Makes certificates.
 pub(crate) const OPENSSL: Tool = Tool { program: "openssl", package: "openssl" };
 
+/// Runs Kafka and Pulsar.
+pub(crate) const JAVA: Tool = Tool { program: "java", package: "default-jre-headless" };
+/// Fetches jars.
+pub(crate) const MAVEN: Tool = Tool { program: "mvn", package: "maven" };
+
 /// apt-get takes one at a time.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
@@ -44,7 +49,8 @@ impl Tool {
         which(self.program).ok_or_else(|| Trouble::Missing(self.advice(may)))
     }
 
-    fn advice(self, tried: bool) -> String {
+    /// What to run where it is missing; `tried`: that was tried.
+    pub(crate) fn advice(self, tried: bool) -> String {
         let Self { program, package } = self;
         if tried {
             format!(

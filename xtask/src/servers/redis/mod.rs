@@ -7,8 +7,16 @@ mod node;
 mod resp;
 mod tls;
 
-use super::{clock, kind::Kind, place::Record, port, trouble::Trouble, trouble::broken};
-use node::{Node, until};
+use super::{
+    clock,
+    kind::{Kind, REDIS, Shape},
+    place::Record,
+    port,
+    ready::until,
+    trouble::Trouble,
+    trouble::broken,
+};
+use node::{Node, READY};
 use std::path::Path;
 
 /// What the sentinel calls its primary.
@@ -19,35 +27,35 @@ const PASSWORD: &str = "ropeway-test";
 const SLOTS: u32 = 16_384;
 
 /// Starts that variant in an empty folder; it answers when this returns.
-pub(crate) fn start(kind: Kind, folder: &Path) -> Result<Record, Trouble> {
+pub(crate) fn start(shape: Shape, folder: &Path) -> Result<Record, Trouble> {
     node::check_version()?;
-    let exports = match kind {
-        Kind::Redis => alone(folder),
-        Kind::RedisTls => behind_tls(folder),
-        Kind::RedisReplica => with_replica(folder),
-        Kind::RedisCluster => cluster(folder),
+    let exports = match shape {
+        Shape::Alone => alone(folder),
+        Shape::Tls => behind_tls(folder),
+        Shape::Replica => with_replica(folder),
+        Shape::Cluster => cluster(folder),
     }?;
     let version = node::version()?;
     Ok(Record { version, since: clock::now(), exports })
 }
 
 /// Asks every node of a variant that is up, by what was written down about it.
-pub(crate) fn ask(kind: Kind, folder: &Path, record: &Record) -> Result<(), String> {
+pub(crate) fn ask(shape: Shape, folder: &Path, record: &Record) -> Result<(), String> {
     let url = record.url();
-    match kind {
-        Kind::Redis => ports(url).try_for_each(node::ping),
-        Kind::RedisTls => record
+    match shape {
+        Shape::Alone => ports(url).try_for_each(node::ping),
+        Shape::Tls => record
             .exports
             .iter()
             .filter(|(_, value)| value.starts_with("rediss://"))
             .flat_map(|(_, url)| ports(url))
             .try_for_each(|port| tls::ping(folder, port, PASSWORD)),
-        Kind::RedisReplica => ports(url).try_for_each(|port| {
+        Shape::Replica => ports(url).try_for_each(|port| {
             let primary = node::ask(port, &["SENTINEL", "get-master-addr-by-name", WATCHED])?;
             let port = primary.lines().last().and_then(|port| port.parse().ok());
             node::ping(port.ok_or("the sentinel knows no primary")?)
         }),
-        Kind::RedisCluster => ports(url).try_for_each(in_one_cluster),
+        Shape::Cluster => ports(url).try_for_each(in_one_cluster),
     }
 }
 
@@ -68,7 +76,7 @@ fn alone(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
     let socket = socket.to_str().filter(|path| path.len() < 100 && !path.contains(char::is_whitespace));
     let settings = socket.map_or_else(String::new, |path| format!("unixsocket {path}\n"));
     let node = Node::start(folder, "redis", &settings)?;
-    let mut all = exports([(Kind::Redis.variable(), format!("redis://127.0.0.1:{}", node.port))]);
+    let mut all = exports([(REDIS.variable(), format!("redis://127.0.0.1:{}", node.port))]);
     all.extend(socket.map(|path| ("ROPEWAY_TEST_REDIS_UNIX_URL".into(), format!("unix://{path}"))));
     Ok(all)
 }
@@ -82,7 +90,7 @@ fn behind_tls(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
     }
     let demands = urls.pop().unwrap_or_default();
     Ok(exports([
-        (Kind::RedisTls.variable(), urls.pop().unwrap_or_default()),
+        (Kind::Redis(Shape::Tls).variable(), urls.pop().unwrap_or_default()),
         ("ROPEWAY_TEST_REDIS_MTLS_URL".into(), demands),
         ("ROPEWAY_TEST_REDIS_TLS_DIR".into(), folder.display().to_string()),
     ]))
@@ -91,7 +99,7 @@ fn behind_tls(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
 fn with_replica(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
     let primary = Node::start(folder, "primary", "")?;
     let replica = Node::start(folder, "replica", &format!("replicaof 127.0.0.1 {}\n", primary.port))?;
-    until("the replica follows its primary", &replica.process, || {
+    until("the replica follows its primary", &replica.process, READY, || {
         let replication = node::ask(replica.port, &["INFO", "replication"])?;
         replication.contains("master_link_status:up").then_some(()).ok_or_else(|| replication.clone())
     })?;
@@ -101,12 +109,15 @@ fn with_replica(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
         primary.port
     );
     let sentinel = Node::start_sentinel(folder, "sentinel", &watches)?;
-    until("the sentinel knows the replica", &sentinel.process, || {
+    until("the sentinel knows the replica", &sentinel.process, READY, || {
         let replicas = node::ask(sentinel.port, &["SENTINEL", "replicas", WATCHED])?;
         replicas.contains(&replica.port.to_string()).then_some(()).ok_or_else(|| "it knows none yet".into())
     })?;
     Ok(exports([
-        (Kind::RedisReplica.variable(), format!("redis+sentinel://127.0.0.1:{}/{WATCHED}", sentinel.port)),
+        (
+            Kind::Redis(Shape::Replica).variable(),
+            format!("redis+sentinel://127.0.0.1:{}/{WATCHED}", sentinel.port),
+        ),
         ("ROPEWAY_TEST_REDIS_PRIMARY_URL".into(), format!("redis://127.0.0.1:{}", primary.port)),
         ("ROPEWAY_TEST_REDIS_READ_ONLY_URL".into(), format!("redis://127.0.0.1:{}", replica.port)),
     ]))
@@ -123,10 +134,10 @@ fn cluster(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
     }
     join(&nodes).map_err(|error| broken(format!("the nodes could not be made a cluster: {error}")))?;
     for (node, _) in &nodes {
-        until("the nodes are one cluster", &node.process, || in_one_cluster(node.port))?;
+        until("the nodes are one cluster", &node.process, READY, || in_one_cluster(node.port))?;
     }
     let hosts: Vec<String> = nodes.iter().map(|(node, _)| format!("127.0.0.1:{}", node.port)).collect();
-    Ok(exports([(Kind::RedisCluster.variable(), format!("redis+cluster://{}", hosts.join(",")))]))
+    Ok(exports([(Kind::Redis(Shape::Cluster).variable(), format!("redis+cluster://{}", hosts.join(",")))]))
 }
 
 /// Gives each node its share of the slots and an epoch of its own, and makes it known to the first.

@@ -4,22 +4,18 @@
 
 use super::{resp::Connection, tls};
 use crate::servers::{
-    clock::Deadline,
     port,
-    process::{self, Process},
+    process::Process,
+    ready::{on_free_ports, until},
     tool::REDIS_SERVER,
     trouble::{Trouble, broken},
 };
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 /// The oldest Redis that Ropeway knows.
 const OLDEST: (u32, u32) = (7, 0);
 /// For how long a node may take to be ready, also on a busy machine.
-const READY: Duration = Duration::from_secs(20);
-/// How often it is asked.
-const PAUSE: Duration = Duration::from_millis(20);
-/// How often other ports are tried when one was taken in the meantime.
-const TRIES: u32 = 5;
+pub(super) const READY: Duration = Duration::from_secs(20);
 
 /// Nothing acked is lost with a power cut, no snapshots, and no key is ever evicted.
 const DURABLE: &str = "save \"\"\nappendonly yes\nappendfsync always\nmaxmemory-policy noeviction\n";
@@ -79,8 +75,7 @@ impl Node {
         let program = REDIS_SERVER.find()?.display().to_string();
         let data = folder.join(role);
         fs::create_dir_all(&data).map_err(broken)?;
-        let mut tries = 0;
-        loop {
+        on_free_ports(folder, role, || {
             let [port] = port::free().map_err(broken)?;
             let configuration = folder.join(format!("{role}.conf"));
             let text = format!(
@@ -92,40 +87,9 @@ impl Node {
             let configuration = configuration.display().to_string();
             let command = [&[program.as_str(), &configuration], arguments].concat();
             let process = Process::start(folder, role, &command).map_err(broken)?;
-            let became = until(&format!("{role} answers"), &process, || ready(port, process.pid));
-            tries += 1;
-            match became {
-                Ok(()) => return Ok(Self { process, port }),
-                Err(error) if tries == TRIES || !taken(folder, role) => return Err(error),
-                Err(_) => process::stop(&[process]).map_err(broken)?,
-            }
-        }
-    }
-}
-
-/// Whether a node ended because another process has its port.
-fn taken(folder: &Path, role: &str) -> bool {
-    process::tail(&folder.join(format!("{role}.log")), 20)
-        .is_ok_and(|log| log.contains("Address already in use"))
-}
-
-/// Asks again and again until `ready` says so.
-pub(super) fn until(
-    what: &str,
-    process: &Process,
-    ready: impl Fn() -> Result<(), String>,
-) -> Result<(), Trouble> {
-    let deadline = Deadline::after(READY);
-    loop {
-        let runs = process.runs();
-        match ready() {
-            Ok(()) => return Ok(()),
-            Err(_) if !runs => return Err(broken(format!("{} ended at once", process.role))),
-            Err(error) if deadline.is_over() => {
-                return Err(broken(format!("waited {} s, and not yet: {what}: {error}", READY.as_secs())));
-            }
-            Err(_) => thread::sleep(PAUSE),
-        }
+            until("it answers", &process, READY, || ready(port, process.pid))?;
+            Ok(Self { process, port })
+        })
     }
 }
 
