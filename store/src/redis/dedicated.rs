@@ -1,0 +1,148 @@
+//! A connection for one reader that waits for what comes, with replies whose strings are not copied.
+//!
+//! Not here: connections that are shared (`lane.rs`, `node.rs`), how replies are parsed (`wire.rs`).
+
+use super::{
+    Redis,
+    dial::{self, Line},
+    error::{Error, ErrorKind, Result, error_of},
+    server::Server,
+    slots::slot_of_key,
+    wire::Reply,
+};
+use ::redis::Cmd;
+use futures::{SinkExt, StreamExt};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// A connection that nobody else uses: for `XREAD BLOCK` and the like. Outside of the pool, without a time limit of its own, never mended.
+/// Closed when it is dropped.
+pub struct Dedicated {
+    line: Line,
+    address: Arc<str>,
+    server: Arc<Server>,
+    client_id: i64,
+    /// Replies that are still to come.
+    owed: usize,
+    failed: Option<Error>,
+}
+
+impl fmt::Debug for Dedicated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dedicated to {}", self.address)
+    }
+}
+
+impl Redis {
+    /// Opens a [`Dedicated`] connection: in a cluster to the server that has `key`, else to the one there is.
+    ///
+    /// # Errors
+    /// As for [`Redis::connect`].
+    pub async fn dedicated(&self, key: Option<&[u8]>) -> Result<Dedicated> {
+        let node = self.0.topology.owner(key.map(slot_of_key)).await?;
+        let opened = node.dialer.open().await?;
+        let dial::Opened { line, address, server, client_id } = opened;
+        Ok(Dedicated { line, address, server, client_id, owed: 0, failed: None })
+    }
+}
+
+impl Dedicated {
+    /// Writes commands; each is answered by one reply, in order ([`Dedicated::receive`]).
+    ///
+    /// Dropping the call loses nothing: what was begun is written with the next call of any kind.
+    ///
+    /// # Errors
+    /// The connection has ended: it is not known what was done of what is not answered.
+    pub async fn send(&mut self, commands: &[Cmd]) -> Result<()> {
+        self.check()?;
+        let mut packed = Vec::new();
+        for command in commands {
+            command.write_packed_command(&mut packed);
+        }
+        self.owed += commands.len();
+        let fed = self.line.feed(packed).await;
+        let written = match fed {
+            Ok(()) => self.line.flush().await,
+            Err(error) => Err(error),
+        };
+        written.map_err(|error| self.fail(dial::broken(&self.address, &error)))
+    }
+
+    /// The next reply, within `limit`. An error that the server answers is a reply ([`Reply::Error`]); [`Dedicated::query`] tells them apart.
+    ///
+    /// Dropping the call loses nothing. Bytes of the reply are slices of the whole of it.
+    ///
+    /// # Errors
+    /// `Timeout` after `limit`: the reply is still to come. Anything else: the connection has ended.
+    pub async fn receive(&mut self, limit: Duration) -> Result<Reply> {
+        self.check()?;
+        let next = async {
+            let flushed = self.line.flush().await;
+            match flushed {
+                Ok(()) => self.line.next().await,
+                Err(error) => Some(Err(error)),
+            }
+        };
+        match timeout(limit, next).await {
+            Ok(Some(Ok(reply))) => {
+                self.owed = self.owed.saturating_sub(1);
+                Ok(reply)
+            }
+            Ok(Some(Err(error))) => Err(self.fail(dial::broken(&self.address, &error))),
+            Ok(None) => {
+                Err(self.fail(Error::new(ErrorKind::Cut, &self.address, "the server ended the connection")))
+            }
+            Err(_) => {
+                let what = format!("no answer within {limit:?}");
+                Err(Error::new(ErrorKind::Timeout, &self.address, what).after_writing(true))
+            }
+        }
+    }
+
+    /// Asks one thing and waits for its reply, `limit` for each of those that earlier calls left behind (they are thrown away) and for this
+    /// one.
+    ///
+    /// # Errors
+    /// As for [`Dedicated::receive`], and what the server refused.
+    pub async fn query(&mut self, command: &Cmd, limit: Duration) -> Result<Reply> {
+        while self.owed > 0 {
+            self.receive(limit).await?;
+        }
+        self.send(std::slice::from_ref(command)).await?;
+        let reply = self.receive(limit).await?;
+        match error_of(&self.address, &reply) {
+            Some(error) => Err(error),
+            None => Ok(reply),
+        }
+    }
+
+    /// Replies that are still to come.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// What the server said of itself when this connection was made.
+    #[must_use]
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// The number that the server gave this connection, for `CLIENT UNBLOCK`.
+    #[must_use]
+    pub fn client_id(&self) -> i64 {
+        self.client_id
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.failed {
+            None => Ok(()),
+            Some(_) => Err(Error::new(ErrorKind::Cut, &self.address, "the connection had ended before")),
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.failed = Some(error.clone());
+        error.after_writing(self.owed > 0)
+    }
+}
