@@ -23,6 +23,8 @@ use tokio::time::{Instant, sleep, timeout};
 pub(crate) const SECONDS: &str = "ROPEWAY_FAULTS_SECONDS";
 /// Messages a second.
 pub(crate) const RATE: &str = "ROPEWAY_FAULTS_RATE";
+/// Milliseconds between two topics, or groups, or members that come and go.
+pub(crate) const PACE: &str = "ROPEWAY_FAULTS_PACE";
 /// What the topic's retention keeps, in bytes, over all partitions.
 pub(crate) const RETAINED: u64 = 32 * 1024 * 1024;
 
@@ -106,6 +108,7 @@ impl Books {
 pub(crate) async fn run(url: &str) -> Result<(), Failure> {
     let length = Duration::from_secs(std::env::var(SECONDS)?.parse()?);
     let rate: u64 = std::env::var(RATE)?.parse()?;
+    let pace = Duration::from_millis(std::env::var(PACE)?.parse()?);
     let broker = ropeway_broker::connect(url).await?;
     let topic = Topic::new("steady")?;
     let bytes = Some(RETAINED / u64::from(PARTITIONS));
@@ -116,9 +119,9 @@ pub(crate) async fn run(url: &str) -> Result<(), Failure> {
     let others = tokio::spawn({
         let (broker, topic, books) = (Arc::clone(&broker), topic.clone(), Arc::clone(&books));
         async move {
-            let changes = changes(&broker, &topic, &books).boxed();
-            let visits = visits(&broker, &topic, &books).boxed();
-            let passing = passing(&broker, &books).boxed();
+            let changes = changes(&broker, &topic, &books, pace).boxed();
+            let visits = visits(&broker, &topic, &books, pace).boxed();
+            let passing = passing(&broker, &books, pace).boxed();
             futures::future::join3(changes, visits, passing).await
         }
     });
@@ -239,31 +242,31 @@ async fn publish(
 }
 
 /// A third member joins the group and leaves it, again and again.
-async fn changes(broker: &Arc<dyn MessageBroker>, topic: &Topic, books: &Arc<Books>) -> u64 {
+async fn changes(broker: &Arc<dyn MessageBroker>, topic: &Topic, books: &Arc<Books>, pace: Duration) -> u64 {
     let mut count = 0;
     while !books.is_over() {
         match member(broker, topic, books, "c").await {
             Ok(member) => {
-                sleep(Duration::from_secs(2)).await;
+                sleep(pace).await;
                 member.shutdown(PATIENCE).await;
                 count += 1;
             }
             Err(error) => books.wrong(format!("a member could not join: {error}")),
         }
-        sleep(Duration::from_secs(1)).await;
+        sleep(pace / 2).await;
     }
     count
 }
 
 /// Groups come, look at some messages and are deleted.
-async fn visits(broker: &Arc<dyn MessageBroker>, topic: &Topic, books: &Arc<Books>) -> u64 {
+async fn visits(broker: &Arc<dyn MessageBroker>, topic: &Topic, books: &Arc<Books>, pace: Duration) -> u64 {
     let mut count = 0;
     while !books.is_over() {
         if let Err(error) = visit(&**broker, topic, count).await {
             books.wrong(format!("a group could not come and go: {error}"));
         }
         count += 1;
-        sleep(Duration::from_secs(2)).await;
+        sleep(pace).await;
     }
     count
 }
@@ -297,14 +300,14 @@ async fn visit(broker: &dyn MessageBroker, topic: &Topic, number: u64) -> Result
 }
 
 /// Topics are made, written to and deleted.
-async fn passing(broker: &Arc<dyn MessageBroker>, books: &Arc<Books>) -> u64 {
+async fn passing(broker: &Arc<dyn MessageBroker>, books: &Arc<Books>, pace: Duration) -> u64 {
     let mut count = 0;
     while !books.is_over() {
         if let Err(error) = pass(&**broker, count).await {
             books.wrong(format!("a topic could not come and go: {error}"));
         }
         count += 1;
-        sleep(Duration::from_secs(2)).await;
+        sleep(pace).await;
     }
     count
 }

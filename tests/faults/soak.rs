@@ -45,6 +45,7 @@ pub(crate) fn stays_flat() -> Result<Completion, Failed> {
     let length =
         seconds(&text).ok_or_else(|| format!("ROPEWAY_TEST_SOAK is a time such as 30m, not {text:?}"))?;
     let rate = number("ROPEWAY_TEST_SOAK_RATE").unwrap_or(500);
+    let pace = number("ROPEWAY_TEST_SOAK_PACE").unwrap_or(2000);
     let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let directory = root.path().join("broker");
     let mut child = Command::new(std::env::current_exe()?)
@@ -52,6 +53,7 @@ pub(crate) fn stays_flat() -> Result<Completion, Failed> {
         .env(worker::URL, format!("embedded:{}", directory.display()))
         .env(load::SECONDS, length.to_string())
         .env(load::RATE, u64::to_string(&rate))
+        .env(load::PACE, u64::to_string(&pace))
         .stdout(Stdio::piped())
         .spawn()?;
     let mut told = child.stdout.take();

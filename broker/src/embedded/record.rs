@@ -18,10 +18,15 @@ const APPENDED: std::ops::Range<usize> = 2..10;
 /// Version, flags, append time, id and timestamp.
 const FIXED: usize = 34;
 
-/// Blocks of at most 64 KiB that keys and messages are written into, so that a message costs no allocation of its own.
+/// Blocks that keys and messages are written into, so that a message costs no allocation of its own.
+///
+/// A block stays in memory until the last of what was written into it goes, so an arena is for what goes together. A block is as large as all before
+/// it together, 64 KiB at most: what is written into many arenas takes no more than twice its size.
 #[derive(Debug, Default)]
 pub(super) struct Arena {
     block: BytesMut,
+    /// Bytes of all blocks.
+    taken: usize,
 }
 
 impl Arena {
@@ -30,7 +35,10 @@ impl Arena {
     /// Makes room for `size` bytes in one piece.
     fn reserve(&mut self, size: usize) {
         if self.block.capacity() - self.block.len() < size {
-            self.block = BytesMut::with_capacity(if size > Self::BLOCK / 4 { size } else { Self::BLOCK });
+            let usual = self.taken.min(Self::BLOCK);
+            let block = if size > usual / 4 { size } else { usual };
+            self.block = BytesMut::with_capacity(block);
+            self.taken = self.taken.saturating_add(block);
         }
     }
 
@@ -43,8 +51,7 @@ impl Arena {
 
     /// A message in its stored form.
     pub(super) fn encode(&mut self, message: &Message, appended: Timestamp) -> Bytes {
-        let size = FIXED + 8 + 20 + message.size();
-        self.bytes(size, |out| encode(message, appended, out))
+        self.bytes(size(message), |out| encode(message, appended, out))
     }
 
     /// A message that was encoded before, with another append time.
@@ -56,6 +63,19 @@ impl Arena {
             }
         })
     }
+}
+
+/// The most bytes of a message in its stored form.
+fn size(message: &Message) -> usize {
+    FIXED + 8 + 20 + message.size()
+}
+
+/// A message that goes to that partition later, in memory of its own: it stays longer than what is published with it, or shorter.
+pub(super) fn delayed(message: &Message, partition: u32) -> Bytes {
+    let mut out = BytesMut::with_capacity(4 + size(message));
+    out.put_u32(partition);
+    encode(message, Timestamp::default(), &mut out);
+    out.freeze()
 }
 
 fn encode(message: &Message, appended: Timestamp, out: &mut BytesMut) {

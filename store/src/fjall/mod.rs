@@ -371,7 +371,8 @@ impl KeyValue for FjallStore {
             for (keyspace, key, value) in batch.writes {
                 let space = trees.get(keyspace)?;
                 let tree = &space.tree;
-                let key = if space.generation == 0 { key.into() } else { space.key(&key) };
+                // A copy: a key that was read would keep the block it lies in.
+                let key = space.key(&key);
                 match value {
                     Some(value) => writes.insert(tree, key, value),
                     None => writes.remove(tree, key),

@@ -182,9 +182,10 @@ impl Core {
         let part = topic.partitions.get_mut(partition as usize)?;
         // Times of a partition never go back, so that they can be searched.
         part.last = part.last.max(step.time_of_day);
-        let record = record(&mut self.arena, part.last);
+        let arena = topic.segments.arena();
+        let record = record(arena, part.last);
         let offset = part.next;
-        let key = self.arena.bytes(12, |out| out.put_slice(&log_key(partition, offset)));
+        let key = arena.bytes(12, |out| out.put_slice(&log_key(partition, offset)));
         part.next += 1;
         part.bytes += record.len() as u64;
         topic.segments.take(record.len() as u64);

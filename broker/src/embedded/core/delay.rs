@@ -13,7 +13,7 @@ use crate::{
         state::{due_key, due_prefix, id_key, id_prefix, parse_due_key, parse_id_key, sweep_key},
     },
 };
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, Bytes};
 use ropeway_store::{Direction, Limit, prefix_end};
 
 /// How much is moved in one step.
@@ -35,11 +35,7 @@ impl Core {
         topic.delayed += 1;
         topic.delay_floor = topic.delay_floor.min(due);
         step.topics.insert(life);
-        let record = self.arena.encode(message, Timestamp::default());
-        let value = self.arena.bytes(record.len() + 4, |out| {
-            out.put_u32(partition);
-            out.put_slice(&record);
-        });
+        let value = record::delayed(message, partition);
         let place = due_key(life, due, seq);
         step.batch.put(self.spaces.schedule, id_key(life, message.id, seq), place.clone());
         step.batch.put(self.spaces.schedule, place, value);

@@ -40,7 +40,6 @@ pub(super) use step::Step;
 pub(super) use timers::Due;
 
 use super::{
-    record::Arena,
     state::{self, group_key, partition_key, topic_key},
     time::Steady,
 };
@@ -102,7 +101,6 @@ pub(super) struct Core {
     rules: Rules,
     store: Arc<dyn KeyValue>,
     spaces: Spaces,
-    arena: Arena,
     names: BTreeMap<Topic, Life>,
     topics: BTreeMap<Life, TopicState>,
     /// Topics that are being made, until their keyspace is there.

@@ -13,7 +13,6 @@ use super::{
 use crate::{
     AckWindow, Error, ErrorKind, Group, Result, Statistics, Timestamp, Topic,
     embedded::{
-        record::Arena,
         state::{
             self, CURSORS, CursorRecord, GROUPS, LAST_EPOCH, LAST_LIFE, PARTITIONS, PartitionRecord,
             SEGMENTS, SWEEPS, SegmentRecord, TOPICS, TopicRecord, decode_number,
@@ -51,7 +50,6 @@ impl Core {
             last_epoch: number(LAST_EPOCH)?,
             rules,
             spaces,
-            arena: Arena::default(),
             names: BTreeMap::new(),
             topics: BTreeMap::new(),
             making: HashMap::new(),

@@ -9,6 +9,7 @@ use crate::{
     Error, ErrorKind, Result, Retention,
     embedded::{
         housekeeping::{Chore, Opened},
+        record::Arena,
         state::{SegmentRecord, log_name, segment_key},
         time::Steady,
     },
@@ -65,6 +66,8 @@ pub(super) struct Segments {
     list: VecDeque<Segment>,
     /// The keyspace of the last one.
     log: Keyspace,
+    /// Where its messages are put together: they stay and go with it.
+    arena: Arena,
     ahead: Ahead,
     /// How many bytes the topic has ever taken.
     taken: u64,
@@ -91,7 +94,8 @@ impl Segments {
 
     fn of(list: VecDeque<Segment>, log: Keyspace) -> Self {
         let newest = Steady::default();
-        Self { list, log, ahead: Ahead::None, taken: 0, noted: 0, oldest: None, newest }
+        let arena = Arena::default();
+        Self { list, log, arena, ahead: Ahead::None, taken: 0, noted: 0, oldest: None, newest }
     }
 
     /// What failed may be tried again.
@@ -109,6 +113,11 @@ impl Segments {
     /// Where the next message goes.
     pub(super) const fn active(&self) -> Keyspace {
         self.log
+    }
+
+    /// Where what goes there is put together.
+    pub(super) const fn arena(&mut self) -> &mut Arena {
+        &mut self.arena
     }
 
     /// Notes that so many bytes were appended.
@@ -254,7 +263,7 @@ impl Core {
                 };
                 step.batch.put(self.spaces.state, segment_key(life, number), began.encode());
                 segments.list.push_back(Segment::new(number, log, began));
-                segments.log = log;
+                (segments.log, segments.arena) = (log, Arena::default());
                 (segments.ahead, segments.oldest) = (Ahead::None, None);
                 topic.flush_sealed(step);
                 return true;
