@@ -223,7 +223,13 @@ fn count(program: &Path, cell: &str, messages: u64) -> Result<Counted, String> {
     let out = program.with_file_name(format!("callgrind.{cell}.{messages}"));
     let mut valgrind = Command::new("valgrind");
     valgrind
-        .args(["--tool=callgrind", "--quiet", "--compress-strings=no", "--compress-pos=no"])
+        .args([
+            "--tool=callgrind",
+            "--fair-sched=yes",
+            "--quiet",
+            "--compress-strings=no",
+            "--compress-pos=no",
+        ])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(program)
         .args([cell, &messages.to_string()]);

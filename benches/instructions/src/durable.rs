@@ -4,8 +4,8 @@
 
 use fjall::{Database, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use ropeway_broker::{
-    Embedded, EmbeddedSettings, Message, MessageBroker, Publisher, PublisherSettings, Target, Topic,
-    TopicSpec,
+    Embedded, EmbeddedSettings, Message, MessageBroker, MessageBrokerExt, PublishFailed, Publisher,
+    PublisherSettings, Target, Topic, TopicSpec,
 };
 use ropeway_processor::BoxError;
 use std::{
@@ -57,7 +57,7 @@ pub(crate) async fn publish(way: Way, at_once: u64, messages: u64) -> Result<(),
     broker.admin().create_topic(&topic, TopicSpec::default()).await?;
     let publisher = Publisher::new(broker.clone(), PublisherSettings::default())?;
     let next = Arc::new(AtomicU64::new(0));
-    let mut tasks = JoinSet::new();
+    let mut tasks: JoinSet<Result<(), PublishFailed>> = JoinSet::new();
     for _ in 0..at_once {
         let (broker, publisher, target, next) =
             (broker.clone(), publisher.clone(), Target::from(&topic), next.clone());
@@ -65,21 +65,18 @@ pub(crate) async fn publish(way: Way, at_once: u64, messages: u64) -> Result<(),
             loop {
                 let n = next.fetch_add(1, Relaxed);
                 if n >= messages {
-                    return true;
+                    return Ok(());
                 }
                 let message = Message::builder().key(n.to_be_bytes().to_vec()).payload(&PAYLOAD[..]).build();
-                let acked = match way {
-                    Way::Publisher => publisher.publish(target.clone(), message).await.is_ok(),
-                    _ => broker.publish(&target, vec![message]).await.0.iter().all(|one| one.is_acked()),
-                };
-                if !acked {
-                    return false;
+                match way {
+                    Way::Publisher => _ = publisher.publish(target.clone(), message).await?,
+                    _ => _ = broker.publish_one(target.clone(), message).await?,
                 }
             }
         });
     }
-    if !tasks.join_all().await.into_iter().all(|acked| acked) {
-        return Err("a message was not written".into());
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
     }
     let commits = broker.statistics().commits.max(1);
     eprintln!("{} messages a commit", messages / commits);

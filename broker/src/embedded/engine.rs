@@ -6,6 +6,7 @@
 use super::{
     core::{Core, Rules, Step, closed, store_error, stored_as},
     housekeeping::{Chore, Done, Housekeeping},
+    publish::Timer,
     queue::{Cost, Lane, Queue, Refused, Run},
     time::{Mark, Pace, Steady},
 };
@@ -25,6 +26,8 @@ pub(super) struct Engine {
     pace: Pace,
     queue: Queue,
     house: Housekeeping,
+    /// For those who wait for an answer.
+    pub(super) timer: Arc<Timer>,
     /// Held by who runs a step.
     turn: Mutex<()>,
     /// Steps are run by who calls.
@@ -51,6 +54,7 @@ impl Engine {
             pace,
             queue: Queue::new(most),
             house: Housekeeping::default(),
+            timer: Arc::default(),
             turn: Mutex::new(()),
             inline,
             rules,

@@ -2,6 +2,7 @@
 //!
 //! The messages stay in one place that both sides reach: the step that writes them, and the answer, which gives them back where
 //! they were not written, or in time where the disk does not answer.
+//! Not here: waiting for a step (`queue.rs`), what is decided about a message (`core/append.rs`).
 
 use super::{
     core::{Core, Step, Verdict},
@@ -10,10 +11,16 @@ use super::{
 };
 use crate::{Answer, Error, ErrorKind, Message, Outcomes, Published};
 use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot::{self, error::RecvError},
+    time::Sleep,
+};
 
 /// A batch that was handed over.
 #[derive(Debug)]
@@ -41,6 +48,32 @@ impl<M> Ticket<M> {
             Stage::Taken(messages) => (messages, false),
             Stage::Returned => (Vec::new(), false),
         }
+    }
+}
+
+/// Bounds waits for an answer.
+///
+/// A timer that is set where none is wakes the thread of the runtime that waits for timers, which costs more than all else that is done for
+/// one message. So the last timer is kept, unused, until the next one is set: all are of one length, so that none is due before it.
+#[derive(Debug, Default)]
+pub(super) struct Timer(Mutex<Option<Pin<Box<Sleep>>>>);
+
+impl Timer {
+    /// The answer, or `None` after so long.
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        mut answer: oneshot::Receiver<T>,
+    ) -> Option<Result<T, RecvError>> {
+        let mut sleep = Box::pin(tokio::time::sleep(deadline));
+        let in_time = poll_fn(|cx| match Pin::new(&mut answer).poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
+        });
+        let in_time = in_time.await;
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(sleep);
+        drop(before);
+        in_time
     }
 }
 
@@ -79,13 +112,14 @@ where
                 return Box::pin(std::future::ready(outcomes(decided, ticket.give_back().0, message)));
             }
             Err(_) => {
+                let timer = engine.timer.clone();
                 return Box::pin(async move {
-                    let in_time = tokio::time::timeout(deadline, answer).await;
+                    let in_time = timer.within(deadline, answer).await;
                     let (messages, unwritten) = ticket.give_back();
                     match in_time {
-                        Ok(Ok(decided)) => outcomes(decided, messages, message),
-                        Ok(Err(_)) => late(messages, unwritten, &super::engine::gone(), message),
-                        Err(_) => late(messages, unwritten, &too_slow(deadline), message),
+                        Some(Ok(decided)) => outcomes(decided, messages, message),
+                        Some(Err(_)) => late(messages, unwritten, &super::engine::gone(), message),
+                        None => late(messages, unwritten, &too_slow(deadline), message),
                     }
                 });
             }
@@ -136,4 +170,46 @@ fn too_slow(deadline: Duration) -> Error {
         ErrorKind::Unavailable,
         format!("the disk did not answer within the publish deadline of {deadline:?}; look at its load"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    const SOON: Duration = Duration::from_secs(3);
+
+    #[tokio::test(start_paused = true)]
+    async fn each_wait_has_its_own_deadline_however_the_others_end() {
+        let timer = Timer::default();
+        for _ in 0..3 {
+            let (late, answer) = oneshot::channel::<u8>();
+            let start = Instant::now();
+            assert!(timer.within(SOON, answer).await.is_none());
+            assert_eq!(start.elapsed(), SOON);
+            let (reply, answer) = oneshot::channel();
+            tokio::time::advance(SOON / 2).await;
+            _ = reply.send(7);
+            assert!(matches!(timer.within(SOON, answer).await, Some(Ok(7))));
+            let (given_up, answer) = oneshot::channel::<u8>();
+            assert!(tokio::time::timeout(SOON / 3, timer.within(SOON, answer)).await.is_err());
+            drop(late);
+            assert!(given_up.is_closed());
+        }
+        let (gone, answer) = oneshot::channel::<u8>();
+        drop(gone);
+        assert!(matches!(timer.within(SOON, answer).await, Some(Err(_))));
+    }
+
+    #[test]
+    fn the_timer_outlives_the_runtime_in_which_it_was_set() {
+        let timer = Timer::default();
+        for _ in 0..2 {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let (reply, answer) = oneshot::channel();
+            let (waiting, answered) = (timer.within(SOON, answer), async { _ = reply.send(()) });
+            let (in_time, ()) = runtime.block_on(async { tokio::join!(waiting, answered) });
+            assert!(matches!(in_time, Some(Ok(()))));
+        }
+    }
 }

@@ -10,6 +10,12 @@ use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
+#[cfg(feature = "embedded")]
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Decides something; what is to be answered after the commit it leaves in the step.
 pub(super) type Run = Box<dyn FnOnce(&mut Core, &mut Step) + Send>;
@@ -36,7 +42,11 @@ const STEP_BYTES: usize = 4 * 1024 * 1024;
 const STEP_COMMANDS: usize = 16_384;
 /// The longest wait for what is due later: time for which the machine slept is noticed within it.
 #[cfg(feature = "embedded")]
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(1);
+/// How long a command is looked for before the thread sleeps, where the one before came as soon. Waking a thread takes about as long as a
+/// small commit, so that who publishes one message after the other would wait twice as long.
+#[cfg(feature = "embedded")]
+const BRIEF: Duration = Duration::from_micros(100);
 
 /// Commands that wait, in each lane in the order in which they were given.
 #[derive(Debug)]
@@ -44,6 +54,12 @@ pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     most: Cost,
+    /// Something changed since it was looked for.
+    #[cfg(feature = "embedded")]
+    is_changed: AtomicBool,
+    /// There is another core, on which commands come while this one looks for them.
+    #[cfg(feature = "embedded")]
+    has_cores: bool,
 }
 
 #[derive(Default)]
@@ -57,11 +73,20 @@ struct State {
     nudged: bool,
     /// Who runs the steps waits in [`Queue::wait`] and was not woken yet. Waking costs a call to the system, whether somebody waits or not.
     waits: bool,
+    /// The last wait was over within [`BRIEF`].
+    #[cfg(feature = "embedded")]
+    was_brief: bool,
 }
 
 impl State {
     fn is_empty(&self) -> bool {
         self.urgent.commands.is_empty() && self.publish.commands.is_empty() && self.last.is_none()
+    }
+
+    /// Nothing is to be done, and nothing due has changed.
+    #[cfg(feature = "embedded")]
+    fn is_idle(&self) -> bool {
+        self.is_empty() && !self.nudged
     }
 }
 
@@ -132,7 +157,15 @@ pub(super) enum Refused {
 
 impl Queue {
     pub(super) fn new(most: Cost) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), most }
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            most,
+            #[cfg(feature = "embedded")]
+            is_changed: AtomicBool::default(),
+            #[cfg(feature = "embedded")]
+            has_cores: thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -190,6 +223,8 @@ impl Queue {
     /// Wakes who runs the steps, where nobody did since it began to wait.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
         let waits = std::mem::take(&mut state.waits);
+        #[cfg(feature = "embedded")]
+        self.is_changed.store(true, Ordering::Release);
         drop(state);
         if waits {
             self.changed.notify_one();
@@ -210,19 +245,109 @@ impl Queue {
 
     /// Waits until there is a command, something is due (in `left`), or that has changed.
     #[cfg(feature = "embedded")]
-    pub(super) fn wait(&self, left: Option<std::time::Duration>) {
+    pub(super) fn wait(&self, left: Option<Duration>) {
+        let time = left.map_or(LONGEST, |left| left.min(LONGEST));
+        let since = now();
         let mut state = self.state();
-        if state.is_empty() && !state.nudged {
-            let time = left.map_or(LONGEST, |left| left.min(LONGEST));
-            if !time.is_zero() {
-                state.waits = true;
-                state = self
-                    .changed
-                    .wait_timeout(state, time)
-                    .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
-                state.waits = false;
-            }
+        if self.has_cores && state.was_brief && state.is_idle() {
+            self.is_changed.store(false, Ordering::Relaxed);
+            drop(state);
+            self.look(since, time.min(BRIEF));
+            state = self.state();
+        }
+        if state.is_idle() && !time.is_zero() {
+            state.waits = true;
+            state = self
+                .changed
+                .wait_timeout(state, time)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+            state.waits = false;
         }
         state.nudged = false;
+        state.was_brief = !state.is_empty() && since.elapsed() < BRIEF;
+    }
+
+    /// Looks for a change for so long. Who else wants the core gets it.
+    #[cfg(feature = "embedded")]
+    fn look(&self, since: Instant, time: Duration) {
+        while !self.is_changed.load(Ordering::Acquire) && since.elapsed() < time {
+            thread::yield_now();
+        }
+    }
+}
+
+#[cfg(feature = "embedded")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this measures how long threads take to wake, which no test's clock moves"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(all(test, feature = "embedded"))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn queue() -> Queue {
+        let mut queue = Queue::new(Cost { messages: 10, bytes: 10 });
+        queue.has_cores = true;
+        queue
+    }
+
+    fn push(queue: &Queue) {
+        assert!(queue.push(Lane::Urgent, Cost::default(), Box::new(|_, _| ())).is_ok());
+    }
+
+    #[test]
+    fn every_command_is_found_whether_it_comes_at_once_or_late() {
+        let queue = Arc::new(queue());
+        let pushing = queue.clone();
+        let pushed = thread::spawn(move || {
+            for number in 0..300 {
+                // Before it is looked for, while it is looked for, and when the other thread sleeps.
+                thread::sleep(Duration::from_micros(number % 3 * 80));
+                push(&pushing);
+            }
+        });
+        let mut found = 0;
+        while found < 300 {
+            queue.wait(Some(Duration::from_secs(1)));
+            let commands = queue.take();
+            assert!(!commands.is_empty(), "a command was missed");
+            found += commands.len();
+        }
+        pushed.join().unwrap();
+    }
+
+    #[test]
+    fn it_is_looked_for_only_after_a_wait_that_was_brief_and_only_so_long() {
+        let queue = queue();
+        assert!(!queue.state().was_brief, "nothing was waited for");
+        push(&queue);
+        queue.wait(None);
+        assert!(queue.state().was_brief);
+        queue.take();
+        let since = now();
+        queue.wait(Some(Duration::from_millis(20)));
+        assert!(since.elapsed() >= Duration::from_millis(20), "no command, and nothing is due");
+        assert!(!queue.state().was_brief);
+        let since = now();
+        queue.look(since, BRIEF);
+        assert!(since.elapsed() >= BRIEF);
+    }
+
+    #[test]
+    fn what_is_due_earlier_ends_the_wait_as_well() {
+        let queue = queue();
+        push(&queue);
+        queue.wait(None);
+        queue.take();
+        queue.nudge();
+        let since = now();
+        queue.wait(Some(Duration::from_secs(1)));
+        assert!(since.elapsed() < Duration::from_secs(1));
+        assert!(queue.is_empty());
     }
 }

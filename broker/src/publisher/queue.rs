@@ -14,6 +14,9 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// So many batches go with one message each if there are no more; so many again with at least two, and so on.
+const ALONE: usize = 4;
+
 /// A message that was taken over; `T` is whom to answer.
 #[derive(Debug)]
 pub(super) struct Entry<T> {
@@ -87,9 +90,16 @@ impl<T> Queue<T> {
         self.open == 0 && self.ready.is_empty() && self.held.is_empty() && self.pauses.is_empty()
     }
 
-    /// Whether so many batches are on their way that nothing goes and nothing is due before one of them has its outcome.
+    /// Whether so many batches are on their way that nothing goes and nothing is due before one of them has its outcome, or more comes.
     pub(super) fn is_busy(&self) -> bool {
-        self.open >= self.settings.open_batches && self.pauses.is_empty()
+        !self.may_open() && self.pauses.is_empty()
+    }
+
+    /// Whether another batch may go. The more are on their way, the more messages it has to have, so that what is published meanwhile is
+    /// there when the backend can write it, and is not a batch for each message.
+    fn may_open(&self) -> bool {
+        let enough = self.ready.len() > self.open / ALONE || self.ready_bytes >= self.settings.batch.bytes;
+        self.open < self.settings.open_batches && enough
     }
 
     pub(super) fn push(&mut self, entry: Entry<T>) {
@@ -112,7 +122,7 @@ impl<T> Queue<T> {
             self.make_ready(entry);
         }
         let paused_until = self.pauses.first_key_value().map(|((due, _), _)| *due);
-        let Some(first) = self.ready.front().filter(|_| self.open < self.settings.open_batches) else {
+        let Some(first) = self.ready.front().filter(|_| self.may_open()) else {
             return paused_until.map_or(Next::Idle, Next::Wait);
         };
         let bound = self.settings.batch;
@@ -249,6 +259,41 @@ mod tests {
             queue.push(entry("a", i as usize, now));
         }
         assert_eq!(batch(queue.next(start + Duration::from_millis(50), false)).len(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_more_batches_are_open_the_more_messages_the_next_one_has() {
+        let mut queue = Queue::new(PublisherSettings { open_batches: 10, ..Default::default() });
+        let now = Instant::now();
+        let mut batches = Vec::new();
+        for number in 0..40 {
+            queue.push(entry("a", number, now));
+            while let Next::Batch(batch) = queue.next(now, false) {
+                batches.push(batch);
+            }
+        }
+        let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, 1, 1, 1, 2, 2, 2, 2, 3, 3], "and what is left waits");
+        let mut left = 22;
+        while let Some(batch) = batches.pop() {
+            queue.settle(batch.into_iter().map(|entry| (entry, acked())), now);
+            while let Next::Batch(batch) = queue.next(now, false) {
+                left -= batch.len();
+                batches.push(batch);
+            }
+        }
+        assert_eq!((left, queue.is_empty()), (0, true), "all of it goes, however little there is");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_batch_of_bytes_goes_however_few_messages_it_has() {
+        let batch = Bound { messages: 500, bytes: 10 };
+        let mut queue = Queue::new(PublisherSettings { batch, open_batches: 10, ..Default::default() });
+        let now = Instant::now();
+        for number in 0..10 {
+            queue.push(entry("a", number, now));
+            assert!(matches!(queue.next(now, false), Next::Batch(_)), "{number}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
