@@ -4,13 +4,17 @@
 
 use crate::{Error, ErrorKind, MessageBroker, Result};
 use percent_encoding::percent_decode_str;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The backends of this build, by scheme.
 pub const BACKENDS: &[&str] = &[
     "memory",
     #[cfg(feature = "embedded")]
     "embedded",
+    #[cfg(feature = "redis")]
+    "redis",
+    #[cfg(feature = "redis")]
+    "rediss",
 ];
 
 /// Opens the broker that a URL names.
@@ -19,6 +23,7 @@ pub const BACKENDS: &[&str] = &[
 /// |---|---|---|
 /// | `memory:` | in this process, gone with it | nothing |
 /// | `embedded:DIR` | in this process, durable in DIR, which one process owns | feature `embedded` (default) |
+/// | `redis://HOST:PORT`, `rediss://HOST:PORT` | Redis Streams, plain or over TLS | feature `redis`, Redis 7.0 or newer |
 ///
 /// Parameters follow a `?`: `embedded:./data?durability=process_crash`. Each backend's module lists its own.
 ///
@@ -45,6 +50,8 @@ pub async fn connect(url: &str) -> Result<Arc<dyn MessageBroker>> {
             ErrorKind::Unsupported,
             "this build has no embedded broker; build with `--features embedded`",
         )),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => crate::redis::open(&parsed).await,
         other => Err(unknown_scheme(other)),
     }
 }
@@ -59,13 +66,21 @@ pub fn check_url(url: &str) -> Result<()> {
         "memory" => crate::embedded::check_memory(&parsed).map(drop),
         #[cfg(feature = "embedded")]
         "embedded" => crate::embedded::check_directory(&parsed).map(drop),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => crate::redis::check(&parsed).map(drop),
         other => Err(unknown_scheme(other)),
     }
 }
 
 fn unknown_scheme(scheme: &str) -> Error {
     let backends = BACKENDS.join(", ");
-    let planned = ["kafka", "kafka+ssl", "pulsar", "pulsar+ssl", "redis", "rediss"];
+    if ["redis", "rediss"].contains(&scheme) {
+        return Error::new(
+            ErrorKind::Unsupported,
+            format!("this build has no {scheme} backend; build with `--features redis`; it has: {backends}"),
+        );
+    }
+    let planned = ["kafka", "kafka+ssl", "pulsar", "pulsar+ssl"];
     if planned.contains(&scheme) {
         return Error::new(
             ErrorKind::Unsupported,
@@ -87,6 +102,9 @@ pub struct BrokerUrl {
     pub scheme: String,
     /// What stands between the scheme and the parameters, decoded: a directory, or `//host:port,...`.
     pub path: String,
+    /// All before the parameters, as it stood. It may hold a password.
+    #[cfg(feature = "redis")]
+    pub(crate) raw: String,
     parameters: Vec<(String, String)>,
 }
 
@@ -116,6 +134,8 @@ impl BrokerUrl {
             return Err(invalid(format!("{scheme:?} cannot be the backend of a URL; try `embedded:./data`")));
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        #[cfg(feature = "redis")]
+        let raw = format!("{scheme}:{path}");
         let decode = |text: &str| {
             // Taken as it stands, it would be a path that nobody meant.
             if has_lone_percent(text) {
@@ -140,7 +160,13 @@ impl BrokerUrl {
             }
             parameters.push((name, value));
         }
-        Ok(Self { scheme: scheme.to_ascii_lowercase(), path, parameters })
+        Ok(Self {
+            scheme: scheme.to_ascii_lowercase(),
+            path,
+            #[cfg(feature = "redis")]
+            raw,
+            parameters,
+        })
     }
 
     /// Checks that all parameters are among `known`.
@@ -168,6 +194,39 @@ impl BrokerUrl {
         self.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// Takes a parameter that is a number from 1 on, where it is there.
+    ///
+    /// # Errors
+    /// `Invalid` that says what it takes.
+    pub(crate) fn number(&self, name: &str, into: &mut usize) -> Result<()> {
+        let Some(text) = self.get(name) else { return Ok(()) };
+        let number = text.parse::<usize>().ok().filter(|number| *number > 0);
+        *into = number.ok_or_else(|| self.wrong_value(name, "a number from 1 on"))?;
+        Ok(())
+    }
+
+    /// Takes a parameter that is a number of bytes, where it is there.
+    ///
+    /// # Errors
+    /// `Invalid` that says what it takes.
+    pub(crate) fn bytes(&self, name: &str, into: &mut usize) -> Result<()> {
+        let Some(text) = self.get(name) else { return Ok(()) };
+        let bytes = parse_size(text).filter(|bytes| *bytes > 0);
+        *into = bytes.ok_or_else(|| self.wrong_value(name, "bytes such as `5MiB`, `64KiB` or `1000`"))?;
+        Ok(())
+    }
+
+    /// Takes a parameter that is a time longer than nothing, where it is there.
+    ///
+    /// # Errors
+    /// `Invalid` that says what it takes.
+    pub(crate) fn duration(&self, name: &str, into: &mut Duration) -> Result<()> {
+        let Some(text) = self.get(name) else { return Ok(()) };
+        let duration = parse_duration(text).filter(|duration| !duration.is_zero());
+        *into = duration.ok_or_else(|| self.wrong_value(name, "a time such as `10m`, `30s` or `500ms`"))?;
+        Ok(())
+    }
+
     /// The error for a parameter whose value is not acceptable.
     #[must_use]
     pub fn wrong_value(&self, name: &str, expected: &str) -> Error {
@@ -188,6 +247,38 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .filter(|(distance, k)| *distance <= 1 + k.len() / 4)
         .min()
         .map(|(_, k)| k)
+}
+
+/// Bytes: a number, or one with `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB` or `B` behind it.
+fn parse_size(text: &str) -> Option<usize> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: usize = match unit.trim() {
+        "" | "B" => 1,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<usize>().ok()?.checked_mul(factor)
+}
+
+/// A time: a number with `ms`, `s`, `m`, `h` or `d` behind it.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let split = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(split);
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(millis)?))
 }
 
 /// Whether a `%` stands without the two digits that belong to it.

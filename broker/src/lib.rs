@@ -25,6 +25,7 @@
 //! |---|---|---|
 //! | `embedded` | yes | `embedded:DIR`, durable, on fjall |
 //! | `conformance` | no | the conformance suite |
+//! | `redis` | no | `redis://HOST`: Redis Streams |
 
 mod ack_window;
 mod admin;
@@ -47,6 +48,8 @@ mod partitioner;
 mod publish;
 mod publisher;
 mod read;
+#[cfg(feature = "redis")]
+mod redis;
 mod ring;
 mod varint;
 pub mod wire;
@@ -77,3 +80,5 @@ pub use partitioner::{murmur2, partition_for_key};
 pub use publish::{Durability, Failed, Outcomes, Published, Target};
 pub use publisher::{Pending, PublishOrder, Publisher, PublisherSettings};
 pub use read::Reader;
+#[cfg(feature = "redis")]
+pub use redis::{RedisStreams, RedisStreamsSettings};

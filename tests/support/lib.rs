@@ -5,4 +5,6 @@
 
 pub mod backends;
 pub mod disk;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod server;

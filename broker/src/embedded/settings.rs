@@ -95,80 +95,34 @@ impl EmbeddedSettings {
                 _ => return Err(url.wrong_value("durability", "`power_loss` or `process_crash`")),
             };
         }
-        let number = |name: &str, default: usize| match url.get(name) {
-            None => Ok(default),
-            Some(text) => {
-                let number = text.parse::<usize>().ok().filter(|n| *n > 0);
-                number.ok_or_else(|| url.wrong_value(name, "a number from 1 on"))
-            }
-        };
-        let bytes = |name: &str, default: usize| match url.get(name) {
-            None => Ok(default),
-            Some(text) => parse_size(text)
-                .filter(|n| *n > 0)
-                .ok_or_else(|| url.wrong_value(name, "bytes such as `5MiB`, `64KiB` or `1000`")),
-        };
-        let duration = |name: &str| match url.get(name) {
-            None => Ok(None),
-            Some(text) => parse_duration(text)
-                .filter(|duration| !duration.is_zero())
-                .map(Some)
-                .ok_or_else(|| url.wrong_value(name, "a time such as `10m`, `30s` or `500ms`")),
-        };
-        settings.max_message = bytes("max_message", settings.max_message)?;
+        url.bytes("max_message", &mut settings.max_message)?;
         if settings.max_message > MAX_MESSAGE {
             return Err(
                 url.wrong_value("max_message", "at most `64MiB`: a message is held in memory several times")
             );
         }
-        settings.queue_bytes = bytes("queue_bytes", settings.queue_bytes)?;
-        settings.queue_messages = number("queue_messages", settings.queue_messages)?;
-        settings.dedup_count = number("dedup_count", 1_000_000)? as u64;
-        settings.publish_deadline = duration("publish_deadline")?.unwrap_or(settings.publish_deadline);
-        settings.dedup_window = duration("dedup_window")?;
-        settings.group_expiry = duration("group_expiry")?.unwrap_or(settings.group_expiry);
+        url.bytes("queue_bytes", &mut settings.queue_bytes)?;
+        url.number("queue_messages", &mut settings.queue_messages)?;
+        let mut count = usize::try_from(settings.dedup_count).unwrap_or(usize::MAX);
+        url.number("dedup_count", &mut count)?;
+        settings.dedup_count = count as u64;
+        url.duration("publish_deadline", &mut settings.publish_deadline)?;
+        let mut window = Duration::ZERO;
+        url.duration("dedup_window", &mut window)?;
+        settings.dedup_window = Some(window).filter(|window| !window.is_zero());
+        url.duration("group_expiry", &mut settings.group_expiry)?;
         for (name, setting) in [
             ("segment", &mut settings.segment),
             ("max_disk", &mut settings.max_disk),
             ("min_free", &mut settings.min_free),
             ("max_memory", &mut settings.max_memory),
         ] {
-            *setting = bytes(name, usize::try_from(*setting).unwrap_or(usize::MAX))? as u64;
+            let mut bytes = usize::try_from(*setting).unwrap_or(usize::MAX);
+            url.bytes(name, &mut bytes)?;
+            *setting = bytes as u64;
         }
         Ok(settings)
     }
-}
-
-/// Bytes: a number, or one with `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB` or `B` behind it.
-fn parse_size(text: &str) -> Option<usize> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor: usize = match unit.trim() {
-        "" | "B" => 1,
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<usize>().ok()?.checked_mul(factor)
-}
-
-/// A time: a number with `ms`, `s`, `m`, `h` or `d` behind it.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let split = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(split);
-    let millis: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(millis)?))
 }
 
 #[cfg(test)]

@@ -54,12 +54,20 @@ impl Dedicated {
     /// # Errors
     /// The connection has ended: it is not known what was done of what is not answered.
     pub async fn send(&mut self, commands: &[Cmd]) -> Result<()> {
-        self.check()?;
         let mut packed = Vec::new();
         for command in commands {
             command.write_packed_command(&mut packed);
         }
-        self.owed += commands.len();
+        self.send_packed(packed, commands.len()).await
+    }
+
+    /// The same for commands that the caller has encoded already, and that will be answered by so many replies.
+    ///
+    /// # Errors
+    /// As for [`Dedicated::send`].
+    pub async fn send_packed(&mut self, packed: Vec<u8>, replies: usize) -> Result<()> {
+        self.check()?;
+        self.owed += replies;
         let fed = self.line.feed(packed).await;
         let written = match fed {
             Ok(()) => self.line.flush().await,

@@ -21,6 +21,12 @@ impl Script {
         Self { body: body.into(), hash: ::redis::Script::new(body).get_hash().into() }
     }
 
+    /// What a server knows it by.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// The call of it, by hash, with these keys and arguments. It can stand in a pipeline.
     #[must_use]
     pub fn call<K: ToRedisArgs, A: ToRedisArgs>(&self, keys: &[K], args: &[A]) -> Cmd {

@@ -1,0 +1,220 @@
+//! The connection over which a broker asks what needs no waiting: administration, scripts, descriptions. Many callers, one order.
+//!
+//! Requests that come while others are under way are sent together. A connection that ends fails what was under way and is opened
+//! again with the next request. Not here: publishing (`publish.rs`), reading (`feed.rs`).
+
+use super::{
+    failure::{failed, late, refused, strange},
+    request::Request,
+    scripts::{self, Script},
+};
+use crate::Result;
+use ropeway_store::redis::{self, Dedicated, Redis, Reply};
+use std::time::Duration;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+/// Requests that may wait; who asks more waits with them.
+const WAITING: usize = 1024;
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long a call may take, as the contract says.
+const CALL: Duration = Duration::from_secs(30);
+
+type Answered = Result<Vec<Reply>, redis::Error>;
+
+struct Asked {
+    request: Request,
+    answer: oneshot::Sender<Answered>,
+}
+
+/// Asks. Cloning is cheap; the connection is closed with the last clone.
+#[derive(Clone, Debug)]
+pub(super) struct Commands {
+    sender: mpsc::Sender<Asked>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Asked({} commands)", self.request.commands())
+    }
+}
+
+impl Commands {
+    /// Asks over a connection that is open, and over others when it ends.
+    pub(super) fn over(redis: Redis, first: Dedicated) -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        tokio::spawn(serve(redis, Some(first), receiver));
+        Self { sender }
+    }
+
+    /// One answer for each command, in order; an answer may be an error of the server.
+    ///
+    /// # Errors
+    /// What kept the answers away. `Unavailable` after 30 s.
+    pub(super) async fn ask(&self, request: Request) -> Result<Vec<Reply>> {
+        let call = async {
+            let (answer, answered) = oneshot::channel();
+            let sent = self.sender.send(Asked { request, answer }).await;
+            sent.map_err(|_| super::failure::closed())?;
+            answered.await.map_err(|_| super::failure::closed())?.map_err(failed)
+        };
+        timeout(CALL, call).await.unwrap_or_else(|_| Err(late("the server")))
+    }
+
+    /// The answer to one command.
+    ///
+    /// # Errors
+    /// As for [`Self::ask`], and what the server refused.
+    pub(super) async fn one<W: AsRef<[u8]>>(&self, words: &[W]) -> Result<Reply> {
+        let mut request = Request::default();
+        request.command(words);
+        let mut answers = self.ask(request).await?;
+        let answer = answers.pop().ok_or_else(|| strange("the server", &answers))?;
+        checked(answer)
+    }
+
+    /// What a script answers: a list that begins with a word.
+    ///
+    /// # Errors
+    /// As for [`Self::one`].
+    pub(super) async fn script<K, A>(&self, script: &Script, keys: &[K], args: &[A]) -> Result<Told>
+    where
+        K: AsRef<[u8]>,
+        A: AsRef<[u8]>,
+    {
+        let mut told = self.scripts(script, &[(keys, args)]).await?;
+        told.pop().ok_or_else(|| strange(script.name, &[]))?
+    }
+
+    /// The same script for several sets of keys, at once: one answer for each, in order.
+    ///
+    /// # Errors
+    /// What kept the answers away.
+    pub(super) async fn scripts<K, A>(
+        &self,
+        script: &Script,
+        calls: &[(&[K], &[A])],
+    ) -> Result<Vec<Result<Told>>>
+    where
+        K: AsRef<[u8]>,
+        A: AsRef<[u8]>,
+    {
+        let ask = |calls: &[&(&[K], &[A])]| {
+            let mut request = Request::default();
+            calls.iter().for_each(|(keys, args)| request.script(script, keys, args));
+            self.ask(request)
+        };
+        let all: Vec<_> = calls.iter().collect();
+        let mut answers = ask(&all).await?;
+        let unknown: Vec<usize> = (0..answers.len()).filter(|at| is_unknown_script(&answers[*at])).collect();
+        if !unknown.is_empty() {
+            // The server forgot its scripts (a restart, SCRIPT FLUSH): none of these did anything.
+            self.ask(scripts::load()).await?;
+            let again: Vec<_> = unknown.iter().map(|at| &calls[*at]).collect();
+            for (at, answer) in unknown.into_iter().zip(ask(&again).await?) {
+                answers[at] = answer;
+            }
+        }
+        Ok(answers.into_iter().map(|answer| Told::of(script, answer)).collect())
+    }
+}
+
+/// What a script answered.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    script: &'static str,
+    pub(super) items: Vec<Reply>,
+}
+
+impl Told {
+    pub(super) fn of(script: &Script, answer: Reply) -> Result<Self> {
+        match checked(answer)? {
+            Reply::Array(items) if items.first().is_some_and(|word| word.text().is_some()) => {
+                Ok(Self { script: script.name, items })
+            }
+            other => Err(strange(script.name, &[other])),
+        }
+    }
+
+    /// The word it begins with.
+    pub(super) fn word(&self) -> &str {
+        self.text(0)
+    }
+
+    /// What stands at that place, as text; empty where nothing does.
+    pub(super) fn text(&self, at: usize) -> &str {
+        self.items.get(at).and_then(Reply::text).unwrap_or_default()
+    }
+
+    /// The error for an answer that nobody expects.
+    pub(super) fn strange(&self) -> crate::Error {
+        strange(self.script, &self.items)
+    }
+}
+
+fn is_unknown_script(answer: &Reply) -> bool {
+    matches!(answer, Reply::Error(text) if text.starts_with(b"NOSCRIPT"))
+}
+
+/// The answer, unless it is an error.
+pub(super) fn checked(answer: Reply) -> Result<Reply> {
+    match answer {
+        Reply::Error(text) => Err(refused(&text)),
+        answer => Ok(answer),
+    }
+}
+
+/// Opens a connection on which our scripts are known.
+pub(super) async fn open(redis: &Redis) -> Result<Dedicated, redis::Error> {
+    let mut connection = redis.dedicated(None).await?;
+    converse(&mut connection, scripts::load(), ANSWER, &mut Vec::new()).await?;
+    Ok(connection)
+}
+
+/// Sends commands and takes their answers, each within `limit`. What was answered before a failure is in `answers`.
+pub(super) async fn converse(
+    connection: &mut Dedicated,
+    request: Request,
+    limit: Duration,
+    answers: &mut Vec<Reply>,
+) -> Result<(), redis::Error> {
+    let commands = request.commands();
+    connection.send_packed(request.into_bytes(), commands).await?;
+    for _ in 0..commands {
+        answers.push(connection.receive(limit).await?);
+    }
+    Ok(())
+}
+
+async fn serve(redis: Redis, mut connection: Option<Dedicated>, mut receiver: mpsc::Receiver<Asked>) {
+    let mut together = Vec::new();
+    while receiver.recv_many(&mut together, WAITING).await > 0 {
+        let mut line = match connection.take() {
+            Some(open) => open,
+            None => match open(&redis).await {
+                Ok(open) => open,
+                Err(error) => {
+                    together.drain(..).for_each(|asked| _ = asked.answer.send(Err(error.clone())));
+                    continue;
+                }
+            },
+        };
+        let mut request = Request::default();
+        together.iter().for_each(|asked| request.append(&asked.request));
+        let mut answers = Vec::new();
+        let result = converse(&mut line, request, ANSWER, &mut answers).await;
+        let mut answers = answers.into_iter();
+        for asked in together.drain(..) {
+            let mine: Vec<Reply> = answers.by_ref().take(asked.request.commands()).collect();
+            let whole = mine.len() == asked.request.commands();
+            _ = asked.answer.send(match &result {
+                Err(error) if !whole => Err(error.clone()),
+                _ => Ok(mine),
+            });
+        }
+        connection = result.is_ok().then_some(line);
+    }
+}

@@ -1,0 +1,59 @@
+//! What fails in Redis, as an error of the contract.
+//!
+//! Not here: what a connection can meet (`ropeway_store::redis`).
+
+use crate::{Error, ErrorKind};
+use ropeway_store::redis::{self, Reply};
+
+/// The name of the backend in errors and capabilities.
+pub(super) const BACKEND: &str = "redis";
+
+/// The error of the contract; its text names the server and the way out.
+pub(super) fn failed(error: redis::Error) -> Error {
+    use redis::ErrorKind as Kind;
+    let kind = match error.kind() {
+        Kind::Auth | Kind::Denied => ErrorKind::Unauthorized,
+        Kind::Version | Kind::CrossSlot => ErrorKind::Unsupported,
+        Kind::OutOfMemory | Kind::Persistence => ErrorKind::Full,
+        Kind::WrongType => ErrorKind::Conflict,
+        Kind::Settings | Kind::Tls | Kind::NotRedis | Kind::Refused => ErrorKind::Invalid,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, error.to_string()).caused_by(error)
+}
+
+/// An answer that is an error.
+pub(super) fn refused(text: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(text);
+    let code = text.split(' ').next().unwrap_or_default();
+    let (kind, way_out) = match code {
+        "OOM" => (ErrorKind::Full, "raise maxmemory, or delete what is not needed"),
+        "MISCONF" => (ErrorKind::Full, "make room on the server's disk and see its log"),
+        "NOPERM" | "NOAUTH" => (ErrorKind::Unauthorized, "allow it for this user (ACL SETUSER)"),
+        "WRONGTYPE" => (ErrorKind::Conflict, "something else has the name of our key: use another prefix"),
+        "READONLY" | "NOREPLICAS" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => {
+            (ErrorKind::Unavailable, "try again")
+        }
+        _ => (ErrorKind::Invalid, "see what the server says"),
+    };
+    Error::new(kind, format!("redis answers {text:?}; {way_out}"))
+}
+
+/// An answer that this version of Ropeway does not know: another one wrote the script, or what answers is not Redis.
+pub(super) fn strange(what: &str, reply: &[Reply]) -> Error {
+    let mut seen = format!("{reply:?}");
+    seen.truncate(seen.char_indices().nth(200).map_or(seen.len(), |(at, _)| at));
+    Error::new(ErrorKind::Corrupt, format!("{what} answered what it never should: {seen}"))
+}
+
+/// No answer within the time that a call has.
+pub(super) fn late(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("{what} had no answer in time; see what the server is busy with"),
+    )
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the broker is closed; open it again")
+}

@@ -1,0 +1,193 @@
+//! The connection over which logs are read: one read of several logs, that may wait for what comes, and what each says of itself.
+//!
+//! Both go out together: `XREAD BLOCK`, and behind it `HMGET` of each partition's marks, which Redis answers when the read is over. So one round
+//! trip brings entries and whether something before them was removed. Not here: which logs, and what it means (`follow.rs`).
+
+use super::{
+    failure::{failed, refused, strange},
+    follow::{Entry, Marks},
+    keys::PartitionKeys,
+    request::Request,
+    topics::{marks, position},
+};
+use crate::{Position, Result};
+use ropeway_store::redis::{Dedicated, Redis, Reply};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+/// How long an answer may take beyond the time a read waits.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A log that is read.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) keys: PartitionKeys,
+    /// Entries behind this one.
+    pub(super) after: Position,
+}
+
+/// What a read of a log brought.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    pub(super) entries: Vec<Entry>,
+    pub(super) marks: Marks,
+}
+
+/// Reads logs, over a connection of its own that is opened again when it ended.
+#[derive(Debug)]
+pub(super) struct Feed {
+    redis: Redis,
+    connection: Option<Dedicated>,
+}
+
+impl Feed {
+    pub(super) const fn new(redis: Redis) -> Self {
+        Self { redis, connection: None }
+    }
+
+    /// Reads at most `count` entries of each log, all at once; waits up to `wait` for the first where there is none (zero: not at all), or until
+    /// something is added to the stream `news`, whose last id is in it. One answer for each, in order. `blocked` has the number to
+    /// unblock it by ([`super::wake`]) while it may wait. Not cancel safe: it belongs to one task.
+    ///
+    /// # Errors
+    /// Those of the connection; it is opened again with the next call.
+    pub(super) async fn read(
+        &mut self,
+        asks: &[Ask],
+        count: usize,
+        wait: Duration,
+        news: Option<(&str, &mut Position)>,
+        blocked: &AtomicI64,
+    ) -> Result<Vec<Brought>> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.redis.dedicated(None).await.map_err(failed)?,
+        };
+        let request = request(asks, count, wait, news.as_ref().map(|(key, last)| (*key, **last)));
+        if !wait.is_zero() {
+            blocked.store(connection.client_id(), Ordering::SeqCst);
+        }
+        let answers = ask(&mut connection, request, wait + ANSWER).await;
+        blocked.store(0, Ordering::SeqCst);
+        let (read, all_marks) = answers.map_err(failed)?;
+        self.connection = Some(connection);
+        let mut streams = streams(read)?;
+        if let Some((key, last)) = news
+            && let Some(entry) = streams.remove(key.as_bytes()).and_then(|entries| entries.last().cloned())
+        {
+            *last = entry.at;
+        }
+        let brought = asks.iter().zip(&all_marks).map(|(ask, said)| match said {
+            Reply::Error(text) => Err(refused(text)),
+            said => {
+                let entries = streams.remove(ask.keys.log().as_bytes()).unwrap_or_default();
+                Ok(Brought { entries, marks: marks(said) })
+            }
+        });
+        brought.collect()
+    }
+}
+
+fn request(asks: &[Ask], count: usize, wait: Duration, news: Option<(&str, Position)>) -> Request {
+    let mut request = Request::default();
+    let streams = asks.len() + usize::from(news.is_some());
+    let waits = !wait.is_zero();
+    request
+        .begin(4 + 2 * usize::from(waits) + 2 * streams)
+        .word("XREAD")
+        .word("COUNT")
+        .word(count.max(1).to_string());
+    if waits {
+        request.word("BLOCK").word(wait.as_millis().max(1).to_string());
+    }
+    request.word("STREAMS");
+    asks.iter().for_each(|ask| _ = request.word(ask.keys.log()));
+    news.iter().for_each(|(key, _)| _ = request.word(key));
+    asks.iter().for_each(|ask| _ = request.word(ask.after.to_string()));
+    news.iter().for_each(|(_, last)| _ = request.word(last.to_string()));
+    asks.iter().for_each(|ask| _ = request.command(&["HMGET", &ask.keys.part(), "life", "removed"]));
+    request
+}
+
+async fn ask(
+    connection: &mut Dedicated,
+    request: Request,
+    limit: Duration,
+) -> Result<(Reply, Vec<Reply>), ropeway_store::redis::Error> {
+    let more = request.commands() - 1;
+    connection.send_packed(request.into_bytes(), more + 1).await?;
+    let read = connection.receive(limit).await?;
+    let mut marks = Vec::with_capacity(more);
+    for _ in 0..more {
+        marks.push(connection.receive(ANSWER).await?);
+    }
+    Ok((read, marks))
+}
+
+/// What `XREAD` answered, by the name of the log.
+fn streams(read: Reply) -> Result<HashMap<bytes::Bytes, Vec<Entry>>> {
+    let items = match read {
+        Reply::Nil => return Ok(HashMap::new()),
+        Reply::Array(items) => items,
+        // Unblocked from outside, or a log that became something else.
+        Reply::Error(text) => return Err(refused(&text)),
+        other => return Err(strange("XREAD", &[other])),
+    };
+    let mut streams = HashMap::with_capacity(items.len());
+    for item in items {
+        let Reply::Array(pair) = item else { return Err(strange("XREAD", &[])) };
+        let Ok([Reply::Bulk(log), Reply::Array(entries)]) = <[Reply; 2]>::try_from(pair) else {
+            return Err(strange("XREAD", &[]));
+        };
+        let entries: Option<Vec<Entry>> = entries.into_iter().map(entry).collect();
+        streams.insert(log, entries.ok_or_else(|| strange("XREAD", &[]))?);
+    }
+    Ok(streams)
+}
+
+fn entry(reply: Reply) -> Option<Entry> {
+    let Reply::Array(pair) = reply else { return None };
+    let [id, Reply::Array(words)] = <[Reply; 2]>::try_from(pair).ok()? else { return None };
+    let mut fields = Vec::with_capacity(words.len() / 2);
+    let mut words = words.into_iter();
+    while let (Some(name), Some(value)) = (words.next(), words.next()) {
+        let (Reply::Bulk(name), Reply::Bulk(value)) = (name, value) else { return None };
+        fields.push((name, value));
+    }
+    Some(Entry { at: position(&id)?, fields })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Topic, redis::keys::Keys};
+
+    #[test]
+    fn a_read_asks_for_entries_and_marks_at_once() {
+        let keys = Keys::new("x").unwrap().partition(&Topic::new("t").unwrap(), 3);
+        let asks = [Ask { keys, after: Position(7, 1) }];
+        let request = request(&asks, 9, Duration::from_secs(1), Some(("news", Position(2, 0))));
+        assert_eq!(request.commands(), 2);
+        let bytes = request.into_bytes();
+        let words: Vec<_> = std::str::from_utf8(&bytes).unwrap().split("\r\n").skip(2).step_by(2).collect();
+        let read = "XREAD,COUNT,9,BLOCK,1000,STREAMS,x:{t/3}:log,news,7-1,2-0";
+        assert!(words.join(",").starts_with(read), "{words:?}");
+    }
+
+    #[test]
+    fn what_is_no_answer_to_a_read_is_refused() {
+        let bulk = |text: &'static str| Reply::Bulk(text.as_bytes().into());
+        let entry = |fields: Vec<Reply>| Reply::Array(vec![bulk("5-1"), Reply::Array(fields)]);
+        let of =
+            |entries: Vec<Reply>| Reply::Array(vec![Reply::Array(vec![bulk("log"), Reply::Array(entries)])]);
+        let read = streams(of(vec![entry(vec![bulk("a"), bulk("b")])])).unwrap();
+        assert_eq!(read[&b"log"[..]][0].at, Position(5, 1));
+        assert!(streams(Reply::Nil).unwrap().is_empty());
+        for bad in [Reply::Int(1), of(vec![Reply::Nil]), of(vec![entry(vec![Reply::Nil, bulk("b")])])] {
+            assert!(streams(bad).is_err());
+        }
+    }
+}

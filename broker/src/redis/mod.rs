@@ -1,0 +1,103 @@
+//! Redis Streams behind the contract: `redis://HOST:PORT`, on Redis 7.0 or newer.
+//!
+//! | Parameter | Default | Means |
+//! |---|---|---|
+//! | `prefix` | `ropeway` | what all keys begin with, so that several installations share a server |
+//! | `max_message` | `1MiB` | the largest message |
+//! | `publish_deadline` | `30s` | when a publish is answered at the latest |
+//! | `queue_messages`, `queue_bytes` | `65536`, `64MiB` | what may wait to be acked by the server; more is answered *not written* (`Throttled`) |
+//! | `wait` | `1s` | how long an ack that is to survive the machine waits for a replica |
+//! | `lease` | `9s` | for how long a member that is not heard of keeps what it owns, by the server's clock |
+//! | `group_expiry` | `7d` | for how long a group without members holds retention back |
+//!
+//! Host, user, password, database and TLS are those of `ropeway_store::redis`.
+//!
+//! # What lies in Redis
+//! A name in braces is a hash tag: such keys share a slot, and a script may touch them together. `ropeway` stands for the prefix.
+//!
+//! | Key | Kind | Holds | Written by |
+//! |---|---|---|---|
+//! | `ropeway:topics` | set | names of topics | admin |
+//! | `ropeway:topic:{orders}` | hash | `version` 1, `state` (making, ready, deleting, deleted), `life`, `partitions`, `age`, `bytes`, `token` and `at` of who makes it, `last` id of the life before | `topic_*.lua` |
+//! | `ropeway:topic:{orders}:groups` | set | groups with a position in it or a member on it | members, seek |
+//! | `ropeway:{orders/0}:log` | stream | the messages, as `layout.rs` says | publishers; anybody who keeps to the layout |
+//! | `ropeway:{orders/0}:part` | hash | `life`; `removed`: the last id that was purged or trimmed | `partition_*.lua` |
+//! | `ropeway:{orders/0}:delayed`, `:held` | sorted set, hash | ids of delayed messages by the time they are due; their entries by id | delay |
+//! | `ropeway:{orders/0}:group:billing` | hash | `epoch`, `owner`, `life`, `position` (all before it is done), `read` (entries ever added before it, or empty), `map` of what is done beyond, `beyond` (how many those are), `at` (last commit) | `take_over.lua`, `commit.lua` |
+//! | `ropeway:groups` | set | names of groups | members, seek |
+//! | `ropeway:{group/billing}:members` | sorted set | members by the end of their lease | `lease.lua`, `release.lua` |
+//! | `ropeway:{group/billing}:asked` | hash | member: token of its membership, a space, its topics joined by commas | `lease.lua`, `release.lua` |
+//! | `ropeway:{group/billing}:owners` | hash | `orders/0`: member | `claim.lua`, `release.lua`, `lease.lua` |
+//! | `ropeway:{group/billing}:had` | hash | `orders/0`: the static name that had it last | `claim.lua` |
+//! | `ropeway:{group/billing}:starts` | hash | topic: where the group starts in each partition, stored by its first member | members |
+//! | `ropeway:{group/billing}:news` | stream of one entry | grows when somebody joins, leaves, takes or gives back | `lease.lua`, `claim.lua`, `release.lua` |
+//!
+//! # How it works
+//! * **Positions** are ids of entries. The ids of a topic begin at its *life*, the server's time when it was made, which is always later than the last id of
+//!   the life before: so a position of another life is recognised. A description is seen as a topic while its state is `ready`.
+//! * **Publishing** is plain `XADD NOMKSTREAM`, in order, over one connection. Nothing keeps count beside it: Redis does (`entries-added`).
+//! * **Reading** is plain `XREAD`, of readers and of members alike, and has no effect on the server: who lost a partition can do no harm by it. What
+//!   was removed is known by `removed`, and by counting where somebody else trimmed (`follow.rs`).
+//! * **Groups**: members agree on who owns what by a table with leases. What fences is the epoch in the partition's slot: a take-over raises it to the larger
+//!   of one more and the server's clock, and a commit of another epoch is refused. The position is mirrored by `XGROUP SETID .. ENTRIESREAD`, so that
+//!   tools of Redis show the right lag.
+//! * **Streams of somebody else** are topics of one partition whose name is that of the key. They can be read and published to, and are not made, grown or deleted here.
+//!
+//! # Where things are
+//! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `request.rs` (commands as bytes). In the
+//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs` and `writer.rs` (publishing), `feed.rs` (reading), `wake.rs`.
+//! The contract on top: `broker.rs`, `admin.rs`, `reader.rs`; `topics.rs` is what they know of topics.
+//! Not here: sockets, TLS, passwords (`ropeway_store::redis`), what all backends share.
+
+mod admin;
+mod broker;
+mod commands;
+mod description;
+mod failure;
+mod feed;
+#[cfg_attr(not(test), expect(dead_code, reason = "members of groups are built on it"))]
+mod follow;
+#[cfg_attr(not(test), expect(dead_code, reason = "members of groups are built on it"))]
+mod keys;
+mod layout;
+mod publish;
+mod reader;
+mod request;
+mod scripts;
+mod settings;
+#[cfg_attr(not(test), expect(dead_code, reason = "members of groups are built on it"))]
+mod start;
+mod topics;
+mod wake;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use broker::RedisStreams;
+pub use settings::RedisStreamsSettings;
+
+use crate::{BrokerUrl, Error, ErrorKind, MessageBroker, Result};
+use ropeway_store::redis::RedisSettings;
+use std::sync::Arc;
+
+/// Opens `redis://` and `rediss://`.
+pub(crate) async fn open(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
+    let (server, settings) = check(url)?;
+    Ok(RedisStreams::connect(server, settings).await?)
+}
+
+/// The settings of a URL.
+pub(crate) fn check(url: &BrokerUrl) -> Result<(RedisSettings, RedisStreamsSettings)> {
+    let settings = RedisStreamsSettings::of_url(url)?;
+    let server = RedisSettings::from_url(&url.raw).map_err(failure::failed)?;
+    Ok((server, settings))
+}
+
+/// What this backend cannot do yet.
+fn not_built(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("this version of Ropeway has no {what} on Redis; use `embedded:`"),
+    )
+}

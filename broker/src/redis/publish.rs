@@ -1,0 +1,225 @@
+//! Publishing, as far as it is a queue: taking batches over in the order of the calls, and bounding what waits.
+//!
+//! Not here: writing them (`writer.rs`), what a message looks like in the log (`layout.rs`), single and background publishing
+//! (`../publisher/`).
+
+use super::{failure::closed, settings::RedisStreamsSettings};
+use crate::{Answer, Error, ErrorKind, Message, Outcomes, Statistics, Target};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+/// A batch that was taken over.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) to: Target,
+    pub(super) batch: Vec<Message>,
+    pub(super) deadline: Instant,
+    pub(super) answer: oneshot::Sender<Outcomes>,
+    /// Given back when the job is answered, or dropped.
+    _held: Held,
+}
+
+/// What happened, in numbers.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) published: AtomicU64,
+    pub(super) not_written: AtomicU64,
+    pub(super) unknown: AtomicU64,
+    pub(super) commits: AtomicU64,
+    pub(super) read: AtomicU64,
+    pub(super) unreadable: AtomicU64,
+    pub(super) gaps: AtomicU64,
+    pub(super) readers: AtomicU64,
+}
+
+impl Counted {
+    pub(super) fn statistics(&self) -> Statistics {
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Statistics {
+            published: number(&self.published),
+            not_written: number(&self.not_written),
+            unknown: number(&self.unknown),
+            commits: number(&self.commits),
+            read: number(&self.read),
+            unreadable: number(&self.unreadable),
+            gaps: number(&self.gaps),
+            readers: number(&self.readers),
+            ..Statistics::default()
+        }
+    }
+
+    /// Counts what a batch came to.
+    pub(super) fn count(&self, outcomes: &Outcomes) {
+        let (mut acked, mut not_written, mut unknown) = (0, 0, 0);
+        for outcome in &outcomes.0 {
+            match outcome {
+                crate::Published::Acked { .. } => acked += 1,
+                crate::Published::NotWritten(_) => not_written += 1,
+                crate::Published::Unknown(_) => unknown += 1,
+            }
+        }
+        self.published.fetch_add(acked, Ordering::Relaxed);
+        self.not_written.fetch_add(not_written, Ordering::Relaxed);
+        self.unknown.fetch_add(unknown, Ordering::Relaxed);
+    }
+}
+
+/// Where batches are taken over.
+#[derive(Debug)]
+pub(super) struct Intake {
+    sender: mpsc::UnboundedSender<Job>,
+    room: Arc<Room>,
+    deadline: std::time::Duration,
+    closed: AtomicBool,
+    counted: Arc<Counted>,
+}
+
+impl Intake {
+    /// A queue, and its other end. It is bounded by what it takes in.
+    pub(super) fn new(
+        settings: &RedisStreamsSettings,
+        counted: Arc<Counted>,
+    ) -> (Self, mpsc::UnboundedReceiver<Job>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let room = Arc::new(Room {
+            messages: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            most_messages: settings.queue_messages,
+            most_bytes: settings.queue_bytes,
+        });
+        let deadline = settings.publish_deadline;
+        (Self { sender, room, deadline, closed: AtomicBool::new(false), counted }, receiver)
+    }
+
+    /// Takes a batch over.
+    pub(super) fn take(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+        if batch.is_empty() {
+            return Box::pin(std::future::ready(Outcomes(Vec::new())));
+        }
+        let refuse = |error: Error, batch| {
+            let error = error.during(format!("publish to topic {:?}", to.topic)).on(super::failure::BACKEND);
+            let outcomes = Outcomes::all_not_written(&error, batch);
+            self.counted.count(&outcomes);
+            Box::pin(std::future::ready(outcomes)) as Answer<Outcomes>
+        };
+        if self.closed.load(Ordering::Acquire) {
+            return refuse(closed(), batch);
+        }
+        let size = batch.iter().map(Message::size).sum();
+        let Some(held) = self.room.hold(batch.len(), size) else {
+            let context = format!(
+                "{} messages and {} bytes may wait for the server; wait for outcomes, or raise `queue_messages` and `queue_bytes`",
+                self.room.most_messages, self.room.most_bytes
+            );
+            return refuse(Error::new(ErrorKind::Throttled, context), batch);
+        };
+        let (answer, answered) = oneshot::channel();
+        let deadline = Instant::now() + self.deadline;
+        let job = Job { to: to.clone(), batch, deadline, answer, _held: held };
+        if let Err(mpsc::error::SendError(job)) = self.sender.send(job) {
+            return refuse(closed(), job.batch);
+        }
+        // Who writes answers every job; it is dropped only with the runtime.
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Outcomes(Vec::new())) })
+    }
+
+    /// Takes nothing over any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether all that was taken over is answered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.room.messages.load(Ordering::Acquire) == 0
+    }
+}
+
+/// What may wait.
+#[derive(Debug)]
+struct Room {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+    most_messages: usize,
+    most_bytes: usize,
+}
+
+impl Room {
+    /// Takes room; a batch that is larger than all of it fits where nothing else waits.
+    fn hold(self: &Arc<Self>, messages: usize, bytes: usize) -> Option<Held> {
+        let before = (
+            self.messages.fetch_add(messages, Ordering::AcqRel),
+            self.bytes.fetch_add(bytes, Ordering::AcqRel),
+        );
+        let held = Held { room: Arc::clone(self), messages, bytes };
+        let fits =
+            before.0 + messages <= self.most_messages && before.1.saturating_add(bytes) <= self.most_bytes;
+        (fits || before.0 == 0).then_some(held)
+    }
+}
+
+/// Room that is taken.
+#[derive(Debug)]
+struct Held {
+    room: Arc<Room>,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.room.messages.fetch_sub(self.messages, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Topic;
+
+    fn intake(messages: usize, bytes: usize) -> (Intake, mpsc::UnboundedReceiver<Job>) {
+        let settings = RedisStreamsSettings {
+            queue_messages: messages,
+            queue_bytes: bytes,
+            ..RedisStreamsSettings::default()
+        };
+        Intake::new(&settings, Arc::default())
+    }
+
+    fn batch(count: usize) -> Vec<Message> {
+        (0..count).map(|_| Message::builder().payload("0123456789").build()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_and_what_is_answered_makes_room() {
+        let to = Target::from(Topic::new("t").unwrap());
+        for (messages, bytes) in [(3, 1000), (1000, 35)] {
+            let (intake, mut jobs) = intake(messages, bytes);
+            let _first = intake.take(&to, batch(2));
+            let refused = intake.take(&to, batch(2)).await;
+            assert_eq!(refused.0[1].failed().unwrap().error.kind(), ErrorKind::Throttled);
+            drop(jobs.recv().await);
+            assert!(intake.is_empty());
+            let _second = intake.take(&to, batch(3));
+            drop(jobs.recv().await);
+            // A batch larger than the queue is taken over alone.
+            let _third = intake.take(&to, batch(9));
+            assert_eq!(jobs.recv().await.unwrap().batch.len(), 9);
+        }
+    }
+
+    #[tokio::test]
+    async fn after_close_nothing_is_taken_over() {
+        let (intake, _jobs) = intake(9, 900);
+        intake.close();
+        let refused = intake.take(&Target::from(Topic::new("t").unwrap()), batch(1)).await;
+        assert_eq!(refused.0[0].failed().unwrap().error.kind(), ErrorKind::Closed);
+        assert!(intake.take(&Target::from(Topic::new("t").unwrap()), Vec::new()).await.0.is_empty());
+    }
+}

@@ -1,0 +1,116 @@
+//! How a broker on Redis is set up, in code and in a URL.
+//!
+//! Not here: host, user, password, TLS, database (`ropeway_store::redis`), taking a URL apart (`../connect.rs`).
+
+use super::keys::{DEFAULT_PREFIX, Keys};
+use crate::{BrokerUrl, Result};
+use std::time::Duration;
+
+/// The parameters of a URL.
+const PARAMETERS: [&str; 8] = [
+    "group_expiry",
+    "lease",
+    "max_message",
+    "prefix",
+    "publish_deadline",
+    "queue_bytes",
+    "queue_messages",
+    "wait",
+];
+
+/// The largest `max_message`: what a server takes as one string by default is 512 MiB, and it does nothing else meanwhile.
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// How a broker on Redis is set up. In a URL each field is a parameter of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisStreamsSettings {
+    /// What all keys begin with, so that several installations share a server. Default: `ropeway`.
+    pub prefix: String,
+    /// The largest message, in bytes of [`Message::size`](crate::Message::size). Default: 1 MiB; at most 64 MiB in a URL.
+    pub max_message: usize,
+    /// When a publish is answered at the latest. Default: 30 s.
+    pub publish_deadline: Duration,
+    /// How many messages may wait to be acked by the server. Default: 65,536.
+    pub queue_messages: usize,
+    /// How many bytes of messages may wait to be acked by the server. Default: 64 MiB.
+    pub queue_bytes: usize,
+    /// For how long a member that is not heard of keeps what it owns, by the server's clock; 1 s to 5 min. Default: 9 s.
+    pub lease: Duration,
+    /// How long a group without members holds retention back. Default: 7 days.
+    pub group_expiry: Duration,
+    /// How long an ack of a publisher that asks for `Replicated` waits for a replica. Default: 1 s.
+    pub wait: Duration,
+}
+
+impl Default for RedisStreamsSettings {
+    fn default() -> Self {
+        Self {
+            prefix: DEFAULT_PREFIX.to_owned(),
+            max_message: 1024 * 1024,
+            publish_deadline: Duration::from_secs(30),
+            queue_messages: 65_536,
+            queue_bytes: 64 * 1024 * 1024,
+            lease: Duration::from_secs(9),
+            group_expiry: Duration::from_secs(7 * 24 * 3600),
+            wait: Duration::from_secs(1),
+        }
+    }
+}
+
+impl RedisStreamsSettings {
+    /// The settings that a URL gives.
+    ///
+    /// # Errors
+    /// `Invalid` that names the parameter and what it takes.
+    pub(super) fn of_url(url: &BrokerUrl) -> Result<Self> {
+        url.allow(&PARAMETERS)?;
+        let mut settings = Self::default();
+        if let Some(prefix) = url.get("prefix") {
+            Keys::new(prefix).map_err(|error| url.wrong_value("prefix", error.context()))?;
+            prefix.clone_into(&mut settings.prefix);
+        }
+        url.bytes("max_message", &mut settings.max_message)?;
+        if settings.max_message > MAX_MESSAGE {
+            return Err(
+                url.wrong_value("max_message", "at most `64MiB`: a server does nothing else meanwhile")
+            );
+        }
+        url.bytes("queue_bytes", &mut settings.queue_bytes)?;
+        url.number("queue_messages", &mut settings.queue_messages)?;
+        url.duration("publish_deadline", &mut settings.publish_deadline)?;
+        url.duration("group_expiry", &mut settings.group_expiry)?;
+        url.duration("wait", &mut settings.wait)?;
+        url.duration("lease", &mut settings.lease)?;
+        if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&settings.lease) {
+            return Err(url.wrong_value("lease", "a time from `1s` to `5m`"));
+        }
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_a_url_are_taken_or_refused_by_name() {
+        let of = |query: &str| {
+            RedisStreamsSettings::of_url(&BrokerUrl::parse(&format!("redis://h:1?{query}")).unwrap())
+        };
+        let settings = of("prefix=a:b&max_message=2MiB&lease=3s&wait=5s&queue_messages=7").unwrap();
+        assert_eq!((settings.prefix.as_str(), settings.max_message), ("a:b", 2 << 20));
+        assert_eq!((settings.lease, settings.queue_messages), (Duration::from_secs(3), 7));
+        for bad in [
+            "prefix=a{b",
+            "max_message=65MiB",
+            "lease=0s",
+            "lease=6m",
+            "wait=x",
+            "queue_messages=0",
+            "prefx=a",
+        ] {
+            let error = of(bad).unwrap_err();
+            assert!(error.to_string().contains(bad.split('=').next().unwrap()), "{error}");
+        }
+    }
+}

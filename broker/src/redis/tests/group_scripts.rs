@@ -1,0 +1,173 @@
+//! The scripts of groups, one by one, on a real server.
+
+use super::{super::scripts, server::Server};
+
+const LIFE: &str = "5000";
+
+/// Log, part, and what the group `g` has of the partition.
+fn partition(server: &mut Server) -> [String; 3] {
+    let keys = ["log", "part", "group:g"].map(|name| format!("{{{}}}:{name}", server.prefix));
+    server.run(&scripts::PARTITION_MAKE, &[&keys[0], &keys[1]], &[LIFE]);
+    for seq in 1..=5 {
+        server.ask::<String>(&format!("XADD {} 5000-{seq} payload x", keys[0]));
+    }
+    keys
+}
+
+fn take_over(server: &mut Server, keys: &[String; 3], life: &str, start: [&str; 2]) -> Vec<String> {
+    let keys = keys.each_ref().map(String::as_str);
+    server.run(&scripts::TAKE_OVER, &keys, &[life, "g", "anna", start[0], start[1]])
+}
+
+fn commit(
+    server: &mut Server,
+    keys: &[String; 3],
+    epoch: &str,
+    position: &str,
+    read: &str,
+    done: &str,
+) -> Vec<String> {
+    let keys = keys.each_ref().map(String::as_str);
+    server.run(&scripts::COMMIT, &keys, &[LIFE, "g", epoch, position, read, "map", "1", done])
+}
+
+#[test]
+fn a_start_is_stored_with_the_first_take_over_and_the_epoch_grows_with_each() {
+    let mut server = Server::get();
+    let keys = partition(&mut server);
+    assert_eq!(take_over(&mut server, &keys, "4000", ["5000-3", "2"]), ["life", LIFE]);
+    let first = take_over(&mut server, &keys, LIFE, ["5000-3", "2"]);
+    assert_eq!(first[2..], ["5000-3", "2", "", "started", "", "5000-5", "5", "5"]);
+    let second = take_over(&mut server, &keys, LIFE, ["5000-5", "4"]);
+    assert_eq!(second[2..6], ["5000-3", "2", "", "stored"]);
+    let epochs: Vec<u64> = [&first, &second].map(|taken| taken[1].parse().unwrap()).to_vec();
+    assert!(epochs[0] > 1_700_000_000_000 && epochs[1] > epochs[0], "{epochs:?}");
+    // After a clock that was ahead.
+    server.ask::<i64>(&format!("HSET {} epoch 99999999999999", keys[2]));
+    assert_eq!(take_over(&mut server, &keys, LIFE, ["", ""])[1], "100000000000000");
+    let groups = format!("XINFO GROUPS {}", keys[0]);
+    assert_eq!(server.told(&groups, "last-delivered-id"), "5000-2");
+    assert_eq!(server.told(&groups, "lag"), "3");
+    server.ask::<i64>(&format!("DEL {}", keys[0]));
+    assert_eq!(take_over(&mut server, &keys, LIFE, ["", ""]), ["none"]);
+}
+
+#[test]
+fn a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused() {
+    let mut server = Server::get();
+    let keys = partition(&mut server);
+    let former = take_over(&mut server, &keys, LIFE, ["5000-1", "0"]).remove(1);
+    assert_eq!(commit(&mut server, &keys, &former, "5000-3", "2", "5000-2"), ["stored"]);
+    let groups = format!("XINFO GROUPS {}", keys[0]);
+    assert_eq!((server.told(&groups, "entries-read"), server.told(&groups, "lag")), ("2".into(), "3".into()));
+    let owner = take_over(&mut server, &keys, LIFE, ["", ""]);
+    assert_eq!(owner[2..6], ["5000-3", "2", "map", "stored"]);
+    for position in ["5000-5", ""] {
+        assert_eq!(commit(&mut server, &keys, &former, position, "4", "5000-4"), ["fenced", &owner[1]]);
+    }
+    assert_eq!(server.hash(&keys[2], "position").as_deref(), Some("5000-3"));
+    assert_eq!(server.told(&groups, "entries-read"), "2");
+    assert_eq!(commit(&mut server, &keys, &owner[1], "", "", ""), ["stored"], "a confirmation");
+    assert_eq!(server.hash(&keys[2], "position").as_deref(), Some("5000-3"));
+    // Somebody removed the mirror: what counts is stored all the same.
+    server.ask::<i64>(&format!("XGROUP DESTROY {} g", keys[0]));
+    assert_eq!(commit(&mut server, &keys, &owner[1], "5000-4", "3", "5000-3"), ["stored"]);
+}
+
+#[test]
+fn a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one() {
+    let mut server = Server::get();
+    let keys = partition(&mut server);
+    take_over(&mut server, &keys, LIFE, ["5000-4", "3"]);
+    server.ask::<i64>(&format!("DEL {} {}", keys[0], keys[1]));
+    server.run(&scripts::PARTITION_MAKE, &[&keys[0], &keys[1]], &["7000"]);
+    let taken = take_over(&mut server, &keys, "7000", ["7000-9", "8"]);
+    assert_eq!(taken[2..6], ["7000-0", "0", "", "recreated"]);
+    assert_eq!(take_over(&mut server, &keys, "7000", ["", ""])[5], "stored");
+}
+
+struct Table([String; 5]);
+
+impl Table {
+    fn of(server: &Server) -> Self {
+        Self(
+            ["members", "asked", "owners", "had", "news"].map(|name| format!("{{{}}}:{name}", server.prefix)),
+        )
+    }
+
+    fn lease(&self, server: &mut Server, who: [&str; 2], ms: &str, verb: &str) -> Vec<String> {
+        let [members, asked, owners, _, news] = self.0.each_ref().map(String::as_str);
+        server.run(&scripts::LEASE, &[members, asked, owners, news], &[who[0], who[1], ms, verb, "t,u"])
+    }
+
+    fn claim(&self, server: &mut Server, who: [&str; 2], partitions: &[&str]) -> Vec<String> {
+        let [_, asked, owners, had, news] = self.0.each_ref().map(String::as_str);
+        let args = [&[who[0], who[1], "static"], partitions].concat();
+        server.run(&scripts::CLAIM, &[asked, owners, had, news], &args)
+    }
+
+    fn release(&self, server: &mut Server, who: [&str; 2], verb: &str, partitions: &[&str]) -> Vec<String> {
+        let [members, asked, owners, _, news] = self.0.each_ref().map(String::as_str);
+        let args = [&[who[0], who[1], verb], partitions].concat();
+        server.run(&scripts::RELEASE, &[members, asked, owners, news], &args)
+    }
+
+    fn owner(&self, server: &mut Server, partition: &str) -> Option<String> {
+        server.hash(&self.0[2], partition)
+    }
+}
+
+const ANNA: [&str; 2] = ["anna", "1"];
+const BERT: [&str; 2] = ["bert", "2"];
+
+#[test]
+fn a_partition_is_claimed_by_one_member_and_given_back() {
+    let mut server = Server::get();
+    let table = Table::of(&server);
+    assert_eq!(table.claim(&mut server, ANNA, &["t/0"]), ["fenced"]);
+    let held = table.lease(&mut server, ANNA, "9000", "join");
+    assert_eq!((held[0].as_str(), &held[2..]), ("held", &["anna".to_owned(), "1 t,u".into()][..]));
+    table.lease(&mut server, BERT, "9000", "join");
+    assert_eq!(table.claim(&mut server, ANNA, &["t/0", "t/1"]), ["claimed", "t/0", "t/1"]);
+    assert_eq!(table.claim(&mut server, BERT, &["t/1", "t/2"]), ["claimed", "t/2"]);
+    assert_eq!(table.lease(&mut server, BERT, "9000", "renew").len(), 2 + 4 + 6);
+    table.release(&mut server, BERT, "stay", &["t/1", "t/2"]);
+    assert_eq!(table.owner(&mut server, "t/1").as_deref(), Some("anna"), "what is another's stays");
+    assert_eq!(table.owner(&mut server, "t/2"), None);
+    table.release(&mut server, ANNA, "leave", &[]);
+    assert_eq!(table.owner(&mut server, "t/0"), None);
+    assert_eq!(table.lease(&mut server, ANNA, "9000", "renew"), ["lost"]);
+    assert_eq!(server.hash(&table.0[3], "t/0").as_deref(), Some("anna"), "a static name is remembered");
+}
+
+#[test]
+fn who_lets_its_lease_end_loses_what_it_owned() {
+    let mut server = Server::get();
+    let table = Table::of(&server);
+    table.lease(&mut server, ANNA, "1", "join");
+    table.claim(&mut server, ANNA, &["t/0"]);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let held = table.lease(&mut server, BERT, "9000", "join");
+    assert_eq!(held[2..], ["bert".to_owned(), "2 t,u".into()]);
+    assert_eq!(table.owner(&mut server, "t/0"), None);
+    assert_eq!(table.lease(&mut server, ANNA, "9000", "renew"), ["lost"]);
+}
+
+#[test]
+fn a_second_membership_under_a_name_ends_the_first() {
+    let mut server = Server::get();
+    let table = Table::of(&server);
+    table.lease(&mut server, ANNA, "9000", "join");
+    table.claim(&mut server, ANNA, &["t/0"]);
+    let again = ["anna", "3"];
+    table.lease(&mut server, again, "9000", "join");
+    assert_eq!(table.owner(&mut server, "t/0"), None);
+    assert_eq!(table.lease(&mut server, ANNA, "9000", "renew"), ["fenced"]);
+    assert_eq!(table.claim(&mut server, ANNA, &["t/0"]), ["fenced"]);
+    table.release(&mut server, ANNA, "leave", &[]);
+    assert_eq!(
+        table.lease(&mut server, again, "9000", "renew")[0],
+        "held",
+        "who was fenced takes nothing with it"
+    );
+}

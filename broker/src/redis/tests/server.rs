@@ -1,0 +1,101 @@
+//! A real Redis for tests of scripts: the one that `ROPEWAY_TEST_REDIS_URL` names, else one that is started here.
+//!
+//! Not here: servers for the suites (`cargo xtask servers`).
+
+use redis::{Commands, Connection, FromRedisValue, Value};
+use std::{
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// A connection, and a prefix of names that nobody else uses.
+pub(super) struct Server {
+    pub(super) redis: Connection,
+    pub(super) prefix: String,
+    _started: Option<Started>,
+}
+
+/// Ended when it is dropped.
+struct Started {
+    child: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+impl Server {
+    pub(super) fn get() -> Self {
+        static NAMES: AtomicU32 = AtomicU32::new(0);
+        let name = NAMES.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("t{}-{name}", &Uuid::new_v4().simple().to_string()[..12]);
+        if let Ok(url) = std::env::var("ROPEWAY_TEST_REDIS_URL") {
+            let redis = redis::Client::open(url).unwrap().get_connection().unwrap();
+            return Self { redis, prefix, _started: None };
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let child = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--dir"])
+            .arg(dir.path())
+            .arg("--unixsocket")
+            .arg(&socket)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed: set ROPEWAY_TEST_REDIS_URL, or install it (apt-get install redis-server)");
+        let started = Started { child, _dir: dir };
+        let client = redis::Client::open(format!("unix://{}", socket.display())).unwrap();
+        for _ in 0..250 {
+            if let Ok(redis) = client.get_connection() {
+                return Self { redis, prefix, _started: Some(started) };
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("redis-server does not answer");
+    }
+
+    /// Runs a script.
+    pub(super) fn run(&mut self, script: &super::Script, keys: &[&str], args: &[&str]) -> Vec<String> {
+        let mut call = redis::cmd("EVAL");
+        call.arg(script.text).arg(keys.len()).arg(keys).arg(args);
+        let answer: Value =
+            call.query(&mut self.redis).unwrap_or_else(|error| panic!("{}: {error}", script.name));
+        Self::flat(&answer)
+    }
+
+    /// Runs a command.
+    pub(super) fn ask<T: FromRedisValue>(&mut self, command: &str) -> T {
+        let mut words = command.split(' ');
+        let mut call = redis::cmd(words.next().unwrap());
+        words.for_each(|word| _ = call.arg(word));
+        call.query(&mut self.redis).unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    pub(super) fn hash(&mut self, key: &str, field: &str) -> Option<String> {
+        self.redis.hget(key, field).unwrap()
+    }
+
+    /// The value that stands behind a name in the answer of `XINFO`.
+    pub(super) fn told(&mut self, command: &str, name: &str) -> String {
+        let all = Self::flat(&self.ask::<Value>(command));
+        let at = all.iter().position(|word| word == name).unwrap();
+        all[at + 1].clone()
+    }
+
+    fn flat(value: &Value) -> Vec<String> {
+        match value {
+            Value::Array(items) => items.iter().flat_map(Self::flat).collect(),
+            Value::BulkString(bytes) => vec![String::from_utf8_lossy(bytes).into_owned()],
+            Value::SimpleString(text) => vec![text.clone()],
+            Value::Int(number) => vec![number.to_string()],
+            Value::Nil => vec!["nil".into()],
+            other => vec![format!("{other:?}")],
+        }
+    }
+}

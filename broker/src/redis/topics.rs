@@ -1,0 +1,198 @@
+//! What is known of topics and their partitions: asked from the server, and kept for a short time.
+//!
+//! A description that is kept may be old for [`FRESH`]: that long another process that publishes may not know of added partitions. What was
+//! deleted is found out by writing or reading it. Not here: changing topics (`admin.rs`), what a description is (`description.rs`).
+
+use super::{
+    commands::{Commands, checked},
+    description::{Description, State},
+    failure::strange,
+    follow::{Counts, Marks},
+    keys::{Keys, PartitionKeys},
+    request::Request,
+    start::Extent,
+};
+use crate::{Error, ErrorKind, Position, Result, Topic};
+use ropeway_store::redis::Reply;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// For how long a description is believed.
+const FRESH: Duration = Duration::from_secs(1);
+/// How many descriptions are kept.
+const KEPT: usize = 4096;
+
+/// Descriptions of topics.
+#[derive(Debug)]
+pub(super) struct Topics {
+    pub(super) commands: Commands,
+    pub(super) keys: Keys,
+    known: Mutex<HashMap<Topic, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    description: Arc<Description>,
+    at: Instant,
+}
+
+impl Topics {
+    pub(super) fn new(commands: Commands, keys: Keys) -> Self {
+        Self { commands, keys, known: Mutex::default() }
+    }
+
+    /// The description, where it was asked for a moment ago.
+    pub(super) fn kept(&self, topic: &Topic) -> Option<Arc<Description>> {
+        let known = self.known();
+        let known = known.get(topic).filter(|known| known.at.elapsed() < FRESH)?;
+        Some(Arc::clone(&known.description))
+    }
+
+    /// The description, which may be a moment old.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the connection.
+    pub(super) async fn get(&self, topic: &Topic) -> Result<Arc<Description>> {
+        match self.kept(topic) {
+            Some(kept) => Ok(kept),
+            None => self.ask(topic).await,
+        }
+    }
+
+    /// The description as it is now.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the connection.
+    pub(super) async fn ask(&self, topic: &Topic) -> Result<Arc<Description>> {
+        let found = self.look(topic).await?.filter(|description| description.state == State::Ready);
+        let Some(description) = found else {
+            self.forget(topic);
+            return Err(not_found(topic));
+        };
+        let description = Arc::new(description);
+        let mut known = self.known();
+        if known.len() >= KEPT {
+            known.clear();
+        }
+        known.insert(topic.clone(), Known { description: Arc::clone(&description), at: Instant::now() });
+        Ok(description)
+    }
+
+    /// Does not believe what is kept any more.
+    pub(super) fn forget(&self, topic: &Topic) {
+        self.known().remove(topic);
+    }
+
+    /// What is stored of a topic, in whatever state; `None` where there is nothing.
+    ///
+    /// # Errors
+    /// Those of the connection; a description that cannot be read.
+    pub(super) async fn look(&self, topic: &Topic) -> Result<Option<Description>> {
+        let mut request = Request::default();
+        request.command(&["HGETALL", &self.keys.topic(topic)]).command(&["TYPE", topic.as_str()]);
+        let answers = self.commands.ask(request).await?;
+        let [fields, kind] = <[Reply; 2]>::try_from(answers).map_err(|all| strange("HGETALL", &all))?;
+        let fields = Description::parse(topic, &pairs(&checked(fields)?))?;
+        let foreign = || checked(kind).ok().filter(|kind| kind.text() == Some("stream"));
+        Ok(match fields {
+            Some(description) => Some(description),
+            None => foreign().map(|_| Description::foreign()),
+        })
+    }
+
+    /// The keys of a partition.
+    pub(super) fn partition(
+        &self,
+        topic: &Topic,
+        description: &Description,
+        partition: u32,
+    ) -> PartitionKeys {
+        match description.life {
+            Some(_) => self.keys.partition(topic, partition),
+            None => self.keys.foreign(topic),
+        }
+    }
+
+    /// What each of these partitions says of itself now.
+    ///
+    /// # Errors
+    /// `NotFound` where one is gone; those of the connection.
+    pub(super) async fn extents(&self, topic: &Topic, partitions: &[PartitionKeys]) -> Result<Vec<Extent>> {
+        let mut request = Request::default();
+        for keys in partitions {
+            request.command(&["XINFO", "STREAM", keys.log()]);
+            request.command(&["HMGET", &keys.part(), "life", "removed"]);
+        }
+        let answers = self.commands.ask(request).await?;
+        answers
+            .chunks(2)
+            .map(|pair| match pair {
+                [Reply::Error(text), _] if text.starts_with(b"ERR no such key") => Err(not_found(topic)),
+                [stream, marks] => extent(checked(stream.clone())?, checked(marks.clone())?),
+                other => Err(strange("XINFO", other)),
+            })
+            .collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Topic, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn not_found(topic: &Topic) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no topic {topic:?}; create it first"))
+}
+
+pub(super) fn no_partition(topic: &Topic, partition: u32, partitions: u32) -> Error {
+    let context = format!("topic {topic:?} has no partition {partition}; it has {partitions}, from 0 on");
+    Error::new(ErrorKind::NotFound, context)
+}
+
+/// The partitions that are meant.
+///
+/// # Errors
+/// `NotFound`.
+pub(super) fn chosen(topic: &Topic, description: &Description, partition: Option<u32>) -> Result<Vec<u32>> {
+    let count = description.spec.partitions;
+    match partition {
+        None => Ok((0..count).collect()),
+        Some(one) if one < count => Ok(vec![one]),
+        Some(one) => Err(no_partition(topic, one, count)),
+    }
+}
+
+/// Names and values.
+pub(super) fn pairs(list: &Reply) -> BTreeMap<String, bytes::Bytes> {
+    let pairs = list.items().chunks_exact(2);
+    pairs.filter_map(|pair| Some((pair[0].text()?.to_owned(), pair[1].bytes()?.clone()))).collect()
+}
+
+/// The id of an entry.
+pub(super) fn position(reply: &Reply) -> Option<Position> {
+    reply.text()?.parse().ok()
+}
+
+/// The answer to `HMGET part life removed`.
+pub(super) fn marks(reply: &Reply) -> Marks {
+    let [life, removed] = reply.items() else { return Marks::default() };
+    Marks { life: life.text().and_then(|life| life.parse().ok()), removed: position(removed) }
+}
+
+fn extent(stream: Reply, marks: Reply) -> Result<Extent> {
+    let said = |name: &str| {
+        let pair = stream.items().chunks_exact(2).find(|pair| pair[0].text() == Some(name));
+        pair.map(|pair| &pair[1])
+    };
+    let number = |name: &str| said(name)?.int().and_then(|number| u64::try_from(number).ok());
+    let counts = || {
+        let (added, length) = (number("entries-added")?, number("length")?);
+        Some(Counts { added, length, last: position(said("last-generated-id")?)? })
+    };
+    let counts = counts().ok_or_else(|| strange("XINFO STREAM", std::slice::from_ref(&stream)))?;
+    let first = said("first-entry").and_then(|entry| position(entry.items().first()?));
+    Ok(Extent { marks: self::marks(&marks), counts, first })
+}

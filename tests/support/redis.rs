@@ -1,0 +1,77 @@
+//! Redis Streams as the conformance suites want it: on the server that `server.rs` finds, under a prefix of its own for each trial.
+//!
+//! Not here: what is checked (`broker/src/conformance`).
+
+use crate::{
+    backends::lock,
+    server::{Server, unique},
+};
+use bytes::Bytes;
+use ropeway_broker::{
+    Answer, Error, ErrorKind, MessageBroker, Position, RedisStreams, Result, Topic,
+    conformance::{Backend, Provides, Setup, Store},
+};
+use std::sync::{Arc, Mutex};
+
+/// `redis:` on a real server.
+#[derive(Debug)]
+pub struct Redis;
+
+impl Backend for Redis {
+    fn name(&self) -> &str {
+        "redis"
+    }
+
+    fn absent(&self) -> Option<String> {
+        Server::Redis.url().err()
+    }
+
+    fn provides(&self) -> Provides {
+        Provides { reopen: true, crash: true, unreadable: true, ..Provides::default() }
+    }
+
+    fn store(&self, _: Setup) -> Result<Box<dyn Store>> {
+        let url = Server::Redis.url().map_err(|why| Error::new(ErrorKind::Unavailable, why))?;
+        let url = format!("{}?prefix={}", url.split('?').next().unwrap_or_default(), unique("c"));
+        Ok(Box::new(Place { url, opened: Arc::default() }))
+    }
+}
+
+/// A prefix on the server.
+#[derive(Debug)]
+struct Place {
+    url: String,
+    opened: Arc<Mutex<Option<Arc<RedisStreams>>>>,
+}
+
+impl Store for Place {
+    fn open(&self) -> Answer<Result<Arc<dyn MessageBroker>>> {
+        let (url, opened) = (self.url.clone(), Arc::clone(&self.opened));
+        Box::pin(async move {
+            let broker = RedisStreams::of_url(&url).await?;
+            *lock(&opened) = Some(Arc::clone(&broker));
+            Ok(broker as Arc<dyn MessageBroker>)
+        })
+    }
+
+    fn crash(&self, broker: Arc<dyn MessageBroker>) -> Answer<()> {
+        if let Some(opened) = lock(&self.opened).take() {
+            opened.kill();
+        }
+        drop(broker);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn plant_unreadable(
+        &self,
+        _: &Arc<dyn MessageBroker>,
+        topic: &Topic,
+        partition: u32,
+        raw: &[u8],
+    ) -> Answer<Result<Position>> {
+        match &*lock(&self.opened) {
+            Some(broker) => broker.plant_unreadable(topic, partition, Bytes::copy_from_slice(raw)),
+            None => Box::pin(std::future::ready(Err(Error::new(ErrorKind::Closed, "no broker is open")))),
+        }
+    }
+}
