@@ -29,6 +29,12 @@ pub enum Error {
         /// What, and where.
         what: String,
     },
+    /// There is no store in the directory.
+    #[error("{}: there is no store in it", path.display())]
+    Absent {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory holds a format that this build does not know.
     #[error("{} holds format {found}, and this build reads format {known}", path.display())]
     Version {

@@ -7,6 +7,7 @@
 use crate::run::{Run, number};
 use libtest_mimic::Failed;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::{fs, path::Path};
 
 /// The trial.
 pub(crate) fn survives_kills() -> Result<(), Failed> {
@@ -30,12 +31,14 @@ fn a_quarter() -> usize {
 fn kill_and_check(parameters: &str, retention: Option<u64>, kills: usize) -> Result<(), Failed> {
     let seed: u64 = number("ROPEWAY_TEST_SEED").unwrap_or_else(rand::random);
     let root = tempfile::tempdir()?;
-    let url = format!("embedded:{}{parameters}", root.path().join("broker").display());
+    let directory = root.path().join("broker");
+    let url = format!("embedded:{}{parameters}", directory.display());
     let mut run = Run::new(root.path(), url);
     if let Some(bytes) = retention {
         run.keep_bytes(bytes);
     }
-    match kill_and_drain(&mut run, kills, &mut StdRng::seed_from_u64(seed)) {
+    let done = kill_and_drain(&mut run, kills, &mut StdRng::seed_from_u64(seed));
+    match done.and_then(|story| left_behind(&directory).map(|()| story)) {
         Ok(story) => {
             eprintln!("seed {seed}: {story}");
             Ok(())
@@ -56,4 +59,20 @@ fn kill_and_drain(run: &mut Run, kills: usize, random: &mut StdRng) -> Result<St
         run.live_and_die(early, random, |worker| worker.kill())?;
     }
     run.drain_and_check()
+}
+
+/// Kills leave nothing behind that is read at each later start: no copies, and journals only as long as something in them is in no table.
+fn left_behind(directory: &Path) -> Result<(), String> {
+    const JOURNALS: usize = 4;
+    let names = |path: &Path| -> Result<Vec<String>, String> {
+        let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    };
+    let is_known = |name: &String| ["db", "format", "lock", "mark"].contains(&name.as_str());
+    let strange: Vec<String> = names(directory)?.into_iter().filter(|name| !is_known(name)).collect();
+    let journals = names(&directory.join("db"))?.iter().filter(|name| name.ends_with(".jnl")).count();
+    if strange.is_empty() && journals <= JOURNALS {
+        return Ok(());
+    }
+    Err(format!("the kills left {strange:?} and {journals} journals behind, more than {JOURNALS}"))
 }

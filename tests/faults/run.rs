@@ -21,8 +21,6 @@ use std::{
 const STEP: Duration = Duration::from_millis(2);
 /// How long a worker runs whose failing call does not come.
 const LONGEST_FAULTY_LIFE: Duration = Duration::from_secs(4);
-/// How long a failure may take to be told, where it is told at all.
-const LONGEST_SILENCE: Duration = Duration::from_millis(1500);
 /// How long a worker may take to start or to drain.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -104,7 +102,13 @@ impl Run {
     }
 
     /// One life in an environment that makes a call fail, and `mark` when it did. It lives on for a while, or ends of its own will.
-    pub(crate) fn live_with(&mut self, environment: &[(&str, String)], mark: &Path) -> Result<(), String> {
+    /// It has `patience` to tell somebody.
+    pub(crate) fn live_with(
+        &mut self,
+        environment: &[(&str, String)],
+        mark: &Path,
+        patience: Duration,
+    ) -> Result<(), String> {
         let life = self.lives.len();
         let mut worker = self.start_with(life, "publish", environment)?;
         let path = self.history(life);
@@ -113,7 +117,7 @@ impl Run {
             text.contains("\nrefused ") || text.contains("\nunknown ")
         };
         wait(LONGEST_FAULTY_LIFE, || Ok(mark.exists() || worker.ended()?.is_some()))?;
-        wait(LONGEST_SILENCE, || Ok(is_told() || worker.ended()?.is_some()))?;
+        wait(patience, || Ok(is_told() || worker.ended()?.is_some()))?;
         // A while with a broker that knows of its failure.
         sleep(Duration::from_millis(50));
         worker.kill()?;

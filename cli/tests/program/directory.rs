@@ -256,8 +256,9 @@ fn directories_that_cannot_be_read_are_refused_by_name() {
     owner.end().code(130);
     let empty = place.path().join("empty");
     fs::create_dir(&empty).unwrap();
-    place.run(&["data", "check", "empty"]).code(3).said(&["there is no store in it"]);
-    place.run(&["data", "export", "empty"]).code(3).said(&["there is no store in it"]);
+    place.run(&["data", "check", "empty"]).code(4).said(&["there is no store in it"]);
+    place.run(&["data", "export", "empty"]).code(4).said(&["there is no store in it"]);
+    assert!(fs::read_dir(&empty).unwrap().next().is_none(), "it was written to");
     place.run(&["data", "export", ".ropeway", "-o", "table"]).code(2).said(&["ndjson"]);
     place.run(&["data", "export", ".ropeway", "--scratch", "absent"]).code(1).said(&["--scratch"]);
     let names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

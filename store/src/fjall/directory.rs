@@ -62,6 +62,11 @@ impl Directory {
         made.and_then(|()| Self::own(path))
     }
 
+    /// Whether there is anything of a store in it, damaged or not.
+    pub(super) fn may_be(path: &Path) -> bool {
+        ["lock", "format", "mark", "db"].iter().any(|name| path.join(name).exists())
+    }
+
     /// Owns a directory.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ pub struct KeyspaceReport {
 /// Owns the directory meanwhile (its file `lock`), and changes nothing else.
 ///
 /// # Errors
-/// `Locked` names the process that has it open; `Version` where the format is unknown; `Corrupt` where there is no store, or none can be
+/// `Locked` names the process that has it open; `Absent` where there is no store; `Version` where the format is unknown; `Corrupt` where none can be
 /// told from what is there; those of the file system that are not damage.
 pub fn check(path: &Path) -> Result<Report> {
     let (_directory, found) = look(path, Depth::All)?;
@@ -97,11 +97,15 @@ fn look(path: &Path, depth: Depth) -> Result<(Directory, Inspection)> {
         let error = io::Error::from(io::ErrorKind::NotFound);
         return Err(of_io(error, "find a store", path));
     }
+    let absent = || Error::Absent { path: path.to_owned() };
+    if !Directory::may_be(path) {
+        return Err(absent());
+    }
     let directory = Directory::own(path)?;
     let format = match directory.content() {
         Ok(Content::Database(format)) => format,
         Ok(Content::Nothing) => {
-            return Err(Error::Corrupt { what: format!("{}: there is no store in it", path.display()) });
+            return Err(absent());
         }
         // Which format it has is damaged, and there is something: the mark tells one from the other.
         Err(Error::Corrupt { .. }) if directory.database().is_dir() => match Mark::read(path)? {

@@ -126,7 +126,9 @@ fn commits_behind_a_damaged_one_are_salvaged() {
 fn what_is_no_store_is_an_error() {
     let dir = scratch();
     assert!(matches!(check(&dir.path().join("none")), Err(Error::Io { .. })));
-    assert!(matches!(check(dir.path()), Err(Error::Corrupt { .. })));
+    assert!(matches!(check(dir.path()), Err(Error::Absent { .. })));
+    assert!(matches!(salvage(dir.path(), &dir.path().join("none")), Err(Error::Absent { .. })));
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is made there");
     filled(dir.path());
     assert!(matches!(salvage(dir.path(), dir.path()), Err(Error::Io { .. })), "not into what is not empty");
 }

@@ -483,6 +483,7 @@ pub(super) fn store_error(error: ropeway_store::Error) -> Error {
     use ropeway_store::Error as Store;
     let kind = match &error {
         Store::Full { .. } => ErrorKind::Full,
+        Store::Absent { .. } => ErrorKind::NotFound,
         Store::Corrupt { .. } => ErrorKind::Corrupt,
         Store::Version { .. } => ErrorKind::Unsupported,
         Store::Locked { .. } => ErrorKind::Conflict,

@@ -51,8 +51,8 @@ pub struct SalvagedTopic {
 /// Messages are not looked at: [`Salvaged::check`] does that.
 ///
 /// # Errors
-/// `Conflict` names the process that has the directory open; `Unsupported` for a format that this build does not know; `Corrupt` where
-/// there is no store, or none can be told from what is there; `Unavailable` where the file system refuses.
+/// `NotFound` where there is no store; `Conflict` names the process that has the directory open; `Unsupported` for a format that this build does not
+/// know; `Corrupt` where none can be told from what is there; `Unavailable` where the file system refuses.
 pub fn check_files(dir: &Path) -> Result<StoreReport> {
     ropeway_store::check(dir).map_err(store_error)
 }

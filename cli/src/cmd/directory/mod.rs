@@ -25,7 +25,8 @@ pub(crate) enum Verb {
 /// Runs a verb.
 ///
 /// # Errors
-/// Damage (3); a directory that is not there (4) or open elsewhere (69), or of a format that this build does not know (78); those of stdout.
+/// Damage (3); a directory that is not there or holds no store (4), that is open elsewhere (69), or of a format that this build does not know
+/// (78); those of stdout.
 pub(crate) async fn run(verb: Verb, session: &mut Session) -> Result<(), Failure> {
     match verb {
         Verb::Check(args) => check::run(&args, session).await,
