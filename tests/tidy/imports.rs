@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("processor", &["broker", "store"]),
     ("cli", &["benches", "broker", "processor", "store"]),
     ("tests", &["broker", "processor", "store"]),
+    ("tests/containers", &[]),
     ("xtask", &[]),
 ];
 

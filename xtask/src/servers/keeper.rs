@@ -10,6 +10,7 @@ use super::{
     place::Place,
     take_down_unkept,
     trouble::{Trouble, broken},
+    way::Wish,
 };
 use std::{
     env,
@@ -126,7 +127,7 @@ pub(super) fn run(place: &Place, kinds: &[Kind]) -> ExitCode {
 
 fn keep(place: &Place, kinds: &[Kind]) -> Result<(), Trouble> {
     let using = place.using()?;
-    let outcomes = bring_up(place, kinds, false)?;
+    let outcomes = bring_up(place, kinds, Wish::Either, false)?;
     // Who asked may be gone already; then its input says so too.
     _ = io::stdout().write_all((say(&outcomes) + DONE + "\n").as_bytes());
     _ = io::stdin().read_to_end(&mut Vec::new());

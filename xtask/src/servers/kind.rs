@@ -57,6 +57,15 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
+    /// Its container image and the version of that.
+    pub(crate) fn image(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Redis(_) => ("redis", "7.0.15"),
+            Self::Kafka => ("apache/kafka", "4.4.0"),
+            Self::Pulsar => ("apachepulsar/pulsar", "4.2.4"),
+        }
+    }
+
     /// The variable that holds its URL for the tests.
     pub(crate) fn variable(self) -> String {
         format!("ROPEWAY_TEST_{}_URL", self.name().to_uppercase().replace('-', "_"))

@@ -2,10 +2,14 @@
 //!
 //! `kind.rs`: which there are. `place.rs`: where their files are. `process.rs`: processes that outlive this one. `tool.rs`: programs they need.
 //! `port.rs`: free ports. `ready.rs`, `clock.rs`: waiting. `redis/`, `kafka/`, `pulsar/`: how each is
-//! started and asked. `java/`: what the last two are made of and run on. `table.rs`: what `status` prints. `keeper.rs`: servers for as long as a command runs. `trouble.rs`: why there is none. Not
+//! started and asked. `java/`: what the last two are made of and run on. `table.rs`: what `status` prints. `keeper.rs`: servers for as long as a command runs. `trouble.rs`: why there is none. `way.rs`,
+//! `engine.rs`: packages or containers. Not
 //! here: who uses them (`test.rs`, `tests/support/server.rs`).
 
 mod clock;
+mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod java;
 mod kafka;
 mod keeper;
@@ -19,6 +23,7 @@ mod redis;
 mod table;
 mod tool;
 mod trouble;
+mod way;
 
 pub(crate) use keeper::{Keeper, Kept};
 pub(crate) use kind::Kind;
@@ -27,12 +32,18 @@ use process::Process;
 use std::{path::Path, process::ExitCode, thread};
 use table::{Row, State};
 use trouble::{Trouble, broken};
+use way::{Ground, Way, Wish};
 
 /// Lines of each log that are shown.
 const TAIL: usize = 20;
 
 /// Runs the command that `words` spell.
 pub(crate) fn run(words: &[String]) -> ExitCode {
+    let mut words = words.to_vec();
+    let wish = match Wish::take(&mut words) {
+        Ok(wish) => wish,
+        Err(why) => return usage(&why),
+    };
     let Some((verb, names)) = words.split_first() else {
         return usage("servers needs up, down, status or logs");
     };
@@ -44,7 +55,7 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     };
     let place = Place::of_workspace();
     match verb.as_str() {
-        "up" => up(&place, &kinds),
+        "up" => up(&place, &kinds, wish),
         "down" => down(&place, &kinds),
         "status" => status(&place, &kinds),
         "logs" => logs(&place, &kinds),
@@ -71,8 +82,8 @@ fn chosen(names: &[String]) -> Result<Vec<Kind>, String> {
 }
 
 /// Brings servers up at the same time, tells on standard error how that goes, and prints what a shell can take over.
-fn up(place: &Place, kinds: &[Kind]) -> ExitCode {
-    let outcomes = match bring_up(place, kinds, true) {
+fn up(place: &Place, kinds: &[Kind], wish: Wish) -> ExitCode {
+    let outcomes = match bring_up(place, kinds, wish, true) {
         Ok(outcomes) => outcomes,
         Err(trouble) => return failed(&trouble),
     };
@@ -85,7 +96,8 @@ fn up(place: &Place, kinds: &[Kind]) -> ExitCode {
                 }
             }
             Err(trouble) => {
-                eprintln!("{}: {trouble}", kind.name());
+                let ignored = if matches!(trouble, Trouble::Missing(_)) { "ignored: " } else { "" };
+                eprintln!("{}: {ignored}{trouble}", kind.name());
                 code = ExitCode::FAILURE;
             }
         }
@@ -102,11 +114,17 @@ fn failed(trouble: &Trouble) -> ExitCode {
 type Outcomes = Vec<(Kind, Result<Record, Trouble>)>;
 
 /// Brings servers up at the same time. Those that are `kept` stay when a command that uses them is done.
-fn bring_up(place: &Place, kinds: &[Kind], kept: bool) -> Result<Outcomes, Trouble> {
+fn bring_up(place: &Place, kinds: &[Kind], wish: Wish, kept: bool) -> Result<Outcomes, Trouble> {
+    let ways = match wish.ways() {
+        Ok(ways) => ways,
+        Err(why) => {
+            return Ok(kinds.iter().map(|kind| (*kind, Err(Trouble::Missing(why.clone())))).collect());
+        }
+    };
     let _lock = place.lock()?;
     let outcomes: Outcomes = thread::scope(|scope| {
         let started: Vec<_> =
-            kinds.iter().map(|kind| (*kind, scope.spawn(|| bring_one_up(place, *kind)))).collect();
+            kinds.iter().map(|kind| (*kind, scope.spawn(|| bring_one_up(place, *kind, &ways)))).collect();
         let ended = started.into_iter().map(|(kind, thread)| (kind, thread.join()));
         ended.map(|(kind, outcome)| (kind, outcome.unwrap_or_else(|_| Err(broken("it panicked"))))).collect()
     });
@@ -121,36 +139,52 @@ fn bring_up(place: &Place, kinds: &[Kind], kept: bool) -> Result<Outcomes, Troub
     Ok(outcomes)
 }
 
-fn bring_one_up(place: &Place, kind: Kind) -> Result<Record, Trouble> {
-    let folder = place.folder(kind);
+/// Brings a server up in the first of the ways that works.
+fn bring_one_up(place: &Place, kind: Kind, ways: &[Way]) -> Result<Record, Trouble> {
     if let Some(record) = place.record(kind)
         && state(place, kind) == State::Up
     {
         eprintln!("{}: already up at {}", kind.name(), record.url());
         return Ok(record);
     }
-    // Whatever a command that was killed, or a server that no longer answers, left here.
-    process::stop(&Process::all(&folder)).map_err(broken)?;
-    place.fresh(kind)?;
-    match start(place, kind, &folder) {
-        Ok(record) => {
-            eprintln!("{}: up at {}", kind.name(), record.url());
-            Ok(record)
+    let mut last = broken("there is no way to run it");
+    for (at, way) in ways.iter().enumerate() {
+        match start(place, kind, way) {
+            Ok(record) => {
+                eprintln!("{}: up at {}", kind.name(), record.url());
+                return Ok(record);
+            }
+            Err(trouble) => last = with_log(trouble, place, kind),
         }
-        Err(trouble) => {
-            _ = process::stop(&Process::all(&folder));
-            Err(with_log(trouble, place, kind))
+        if at + 1 < ways.len() {
+            eprintln!("{}: not in a container, so from packages: {last}", kind.name());
         }
     }
+    Err(last)
 }
 
-/// Starts a server in an empty folder.
-fn start(place: &Place, kind: Kind, folder: &Path) -> Result<Record, Trouble> {
-    match kind {
-        Kind::Kafka => kafka::start(place, folder),
-        Kind::Pulsar => pulsar::start(place, folder),
-        Kind::Redis(shape) => redis::start(shape, folder),
+/// Starts a server in an emptied folder.
+fn start(place: &Place, kind: Kind, way: &Way) -> Result<Record, Trouble> {
+    let folder = place.folder(kind);
+    // Whatever a command that was killed, or a server that no longer answers, left here.
+    stop(&folder)?;
+    place.fresh(kind)?;
+    let ground = Ground { kind, folder: &folder, way };
+    let started = match kind {
+        Kind::Kafka => kafka::start(place, &ground),
+        Kind::Pulsar => pulsar::start(place, &ground),
+        Kind::Redis(shape) => redis::start(shape, &ground),
+    };
+    if started.is_err() {
+        _ = stop(&folder);
     }
+    started
+}
+
+/// Ends the processes of a server, and returns when they are gone.
+fn stop(folder: &Path) -> Result<(), Trouble> {
+    let processes = Process::all(folder);
+    process::stop(&processes).and_then(|()| way::remove_containers(&processes, folder)).map_err(broken)
 }
 
 /// Asks a server that is up whether it still answers.
@@ -182,9 +216,12 @@ fn down(place: &Place, kinds: &[Kind]) -> ExitCode {
 /// Ends servers, and returns when they are gone. Their files stay until they are brought up again.
 fn take_down(place: &Place, kinds: &[Kind]) -> Result<(), Trouble> {
     let _lock = place.lock()?;
-    let running: Vec<Process> =
-        kinds.iter().flat_map(|kind| Process::all(&place.folder(*kind))).filter(Process::runs).collect();
-    process::stop(&running).map_err(broken)?;
+    thread::scope(|scope| {
+        let stopped: Vec<_> = kinds.iter().map(|kind| scope.spawn(|| stop(&place.folder(*kind)))).collect();
+        stopped
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(broken("it panicked"))))
+    })?;
     for kind in kinds.iter().filter(|kind| place.record(**kind).is_some()) {
         place.set_record(*kind, None).map_err(broken)?;
         eprintln!("{}: down", kind.name());

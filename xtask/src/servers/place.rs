@@ -3,9 +3,8 @@
 //! Not here: pid files (`process.rs`), what a server keeps in its folder (`redis/mod.rs`).
 
 use super::{kind::Kind, trouble::Trouble, trouble::broken};
-use crate::root;
+use crate::target;
 use std::{
-    env,
     fs::{self, File, TryLockError},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
@@ -38,9 +37,7 @@ impl Using {
 impl Place {
     /// `servers` in the target folder of this workspace.
     pub(crate) fn of_workspace() -> Self {
-        let target =
-            env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |to| root().join(to));
-        Self(target.join("servers"))
+        Self(target().join("servers"))
     }
 
     #[cfg(test)]
@@ -185,7 +182,8 @@ mod tests {
 
     #[test]
     fn the_file_for_the_tests_names_what_is_up() {
-        let place = Place::at(env::temp_dir().join(format!("ropeway-xtask-place-{}", std::process::id())));
+        let place =
+            Place::at(std::env::temp_dir().join(format!("ropeway-xtask-place-{}", std::process::id())));
         let lock = place.lock().unwrap();
         place.fresh(REDIS).unwrap();
         place.set_record(REDIS, Some(&record())).unwrap();

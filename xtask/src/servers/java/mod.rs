@@ -7,8 +7,9 @@ pub(crate) mod jars;
 use super::{
     tool::JAVA,
     trouble::{Trouble, broken},
+    way::{Ground, Way},
 };
-use std::{env, fs, path::Path, path::PathBuf, process::Command};
+use std::{env, fs, path::PathBuf, process::Command};
 
 /// The oldest Java that Kafka 4 and Pulsar 4 run on.
 const OLDEST: u32 = 17;
@@ -21,8 +22,16 @@ const LOGGING: &str = "appender.out.type=Console\nappender.out.name=out\nappende
 /// What all of them are started with.
 const FLAGS: &str = "-XX:+UseSerialGC\n-XX:+ExitOnOutOfMemoryError\n-Djava.awt.headless=true\n";
 
+/// The Java that runs a server there: what was found, or what its image has.
+pub(crate) fn of(ground: &Ground<'_>) -> Result<String, Trouble> {
+    match ground.way {
+        Way::Packages => Ok(find()?.display().to_string()),
+        Way::Containers(..) => Ok("java".to_owned()),
+    }
+}
+
 /// The Java of `JAVA_HOME`, or else of `PATH`; refused where it is too old.
-pub(crate) fn find() -> Result<PathBuf, Trouble> {
+fn find() -> Result<PathBuf, Trouble> {
     let home = env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java"));
     let java = match home.filter(|java| java.is_file()) {
         Some(java) => java,
@@ -51,25 +60,17 @@ fn major(says: &str) -> Option<u32> {
     }
 }
 
-/// The command that runs the class `main`. Class path and `flags`, one a line, go into the file `NAME.args`, since they are long.
-pub(crate) fn command(
-    folder: &Path,
-    name: &str,
-    class_path: &str,
-    flags: &str,
-    main: &[&str],
-) -> Result<Vec<String>, Trouble> {
-    let logging = folder.join("log4j2.properties");
-    let arguments = folder.join(format!("{name}.args"));
+/// Writes class path and `flags`, one a line, into a file, since they are long. Returns the argument that names it.
+pub(crate) fn arguments(ground: &Ground<'_>, class_path: &str, flags: &str) -> Result<String, Trouble> {
+    let logging = ground.folder.join("log4j2.properties");
+    let arguments = ground.folder.join("java.args");
     let text = format!(
         "-cp\n\"{}\"\n{FLAGS}-Dlog4j2.configurationFile=\"{}\"\n{flags}",
         quoted(class_path),
         quoted(&logging.display().to_string())
     );
     fs::write(&logging, LOGGING).and_then(|()| fs::write(&arguments, text)).map_err(broken)?;
-    let mut command = vec![find()?.display().to_string(), format!("@{}", arguments.display())];
-    command.extend(main.iter().map(|&word| word.to_owned()));
-    Ok(command)
+    Ok(format!("@{}", arguments.display()))
 }
 
 /// As it stands in quotes in a file of arguments.

@@ -10,15 +10,14 @@ use super::{
     kind::Kind,
     place::{Place, Record},
     port,
-    process::Process,
     ready::{on_free_ports, until},
     trouble::{Trouble, broken},
+    way::{Ground, Way},
 };
 use std::{
     fs,
     hash::{BuildHasher as _, RandomState},
     path::Path,
-    process::Command,
     time::Duration,
 };
 
@@ -26,19 +25,27 @@ const POM: &str = include_str!("pom.xml");
 const ROLE: &str = "kafka";
 /// Enough for tests, and not much more than it needs to start.
 const HEAP: &str = "-Xms96m\n-Xmx256m\n";
+/// Makes the folder of the log, and becomes the server: `$0` is Java, `$1` its arguments, `$2` the name of the cluster.
+const FORMAT_AND_RUN: &str = "\
+    \"$0\" \"$1\" kafka.tools.StorageTool format -t \"$2\" -c server.properties --standalone && \
+    exec \"$0\" \"$1\" kafka.Kafka server.properties";
 /// For how long it may take to be ready, also on a busy machine.
 const READY: Duration = Duration::from_secs(120);
 
 /// Starts it in an empty folder; it answers when this returns.
-pub(super) fn start(place: &Place, folder: &Path) -> Result<Record, Trouble> {
-    java::find()?;
-    let class_path = jars::class_path(place, ROLE, POM)?;
-    let port = on_free_ports(folder, ROLE, || start_once(folder, &class_path))?;
-    Ok(Record {
-        version: version(&class_path).to_owned(),
-        since: clock::now(),
-        exports: vec![(Kind::Kafka.variable(), format!("kafka://127.0.0.1:{port}"))],
-    })
+pub(super) fn start(place: &Place, ground: &Ground<'_>) -> Result<Record, Trouble> {
+    let java = java::of(ground)?;
+    let (class_path, version) = match ground.way {
+        Way::Packages => {
+            let jars = jars::class_path(place, ROLE, POM)?;
+            let version = version(&jars).to_owned();
+            (jars, version)
+        }
+        Way::Containers(..) => ("/opt/kafka/libs/*".to_owned(), ground.kind.image().1.to_owned()),
+    };
+    let port = on_free_ports(ground.folder, ROLE, || start_once(ground, &java, &class_path))?;
+    let exports = vec![(Kind::Kafka.variable(), format!("kafka://127.0.0.1:{port}"))];
+    Ok(Record { version, since: clock::now(), exports })
 }
 
 /// Asks the one that is up.
@@ -47,23 +54,16 @@ pub(super) fn ask(record: &Record) -> Result<(), String> {
     wire::cluster(port.ok_or("its URL has no port")?).map(drop).map_err(|error| error.to_string())
 }
 
-fn start_once(folder: &Path, class_path: &str) -> Result<u16, Trouble> {
+fn start_once(ground: &Ground<'_>, java: &str, class_path: &str) -> Result<u16, Trouble> {
     let [port, controller] = port::free().map_err(broken)?;
-    let log = folder.join("log");
+    let log = ground.folder.join("log");
     _ = fs::remove_dir_all(&log);
-    let settings = folder.join("server.properties");
-    fs::write(&settings, self::settings(port, controller, &log)).map_err(broken)?;
-    let settings = settings.display().to_string();
+    let settings = settings(port, controller, &log);
+    fs::write(ground.folder.join("server.properties"), settings).map_err(broken)?;
+    let arguments = java::arguments(ground, class_path, HEAP)?;
     let cluster = new_cluster();
-    let format = ["kafka.tools.StorageTool", "format", "-t", &cluster, "-c", &settings, "--standalone"];
-    let format = java::command(folder, "format", class_path, HEAP, &format)?;
-    let formatted = Command::new(&format[0]).args(&format[1..]).output().map_err(broken)?;
-    if !formatted.status.success() {
-        let says = String::from_utf8_lossy(&formatted.stderr);
-        return Err(broken(format!("its folder could not be formatted: {}", says.trim())));
-    }
-    let command = java::command(folder, ROLE, class_path, HEAP, &["kafka.Kafka", &settings])?;
-    let process = Process::start(folder, ROLE, &command).map_err(broken)?;
+    let command = ["sh", "-c", FORMAT_AND_RUN, java, &arguments, &cluster].map(str::to_owned);
+    let process = ground.start(ROLE, &command)?;
     until("it answers for metadata", &process, READY, || {
         let found = wire::cluster(port).map_err(|error| error.to_string())?;
         if found == cluster { Ok(()) } else { Err(format!("another cluster answers on port {port}")) }

@@ -10,14 +10,13 @@ use super::{
     kind::Kind,
     place::{Place, Record},
     port,
-    process::Process,
     ready::{on_free_ports, until},
     trouble::{Trouble, broken},
+    way::{Ground, Way},
 };
 use std::{
     fs,
     hash::{BuildHasher as _, RandomState},
-    path::Path,
     time::Duration,
 };
 
@@ -38,10 +37,13 @@ const READY: Duration = Duration::from_secs(180);
 const ADMIN: &str = "ROPEWAY_TEST_PULSAR_ADMIN_URL";
 
 /// Starts it in an empty folder; it answers when this returns.
-pub(super) fn start(place: &Place, folder: &Path) -> Result<Record, Trouble> {
-    java::find()?;
-    let class_path = jars::class_path(place, ROLE, POM)?;
-    let (broker, web) = on_free_ports(folder, ROLE, || start_once(folder, &class_path))?;
+pub(super) fn start(place: &Place, ground: &Ground<'_>) -> Result<Record, Trouble> {
+    let java = java::of(ground)?;
+    let class_path = match ground.way {
+        Way::Packages => jars::class_path(place, ROLE, POM)?,
+        Way::Containers(..) => "/pulsar/lib/*".to_owned(),
+    };
+    let (broker, web) = on_free_ports(ground.folder, ROLE, || start_once(ground, &java, &class_path))?;
     Ok(Record {
         version: http::get(web, "/admin/v2/brokers/version").map_err(broken)?.trim().to_owned(),
         since: clock::now(),
@@ -67,21 +69,21 @@ fn healthy(web: u16) -> Result<(), String> {
     }
 }
 
-fn start_once(folder: &Path, class_path: &str) -> Result<(u16, u16), Trouble> {
+fn start_once(ground: &Ground<'_>, java: &str, class_path: &str) -> Result<(u16, u16), Trouble> {
     let [broker, web, bookie] = port::free().map_err(broken)?;
     for kept in ["metadata", "bookkeeper"] {
-        _ = fs::remove_dir_all(folder.join(kept));
+        _ = fs::remove_dir_all(ground.folder.join(kept));
     }
     let cluster = format!("ropeway-{:x}", RandomState::new().hash_one(broker));
-    fs::write(folder.join("standalone.conf"), settings(&cluster, broker, web)).map_err(broken)?;
+    fs::write(ground.folder.join("standalone.conf"), settings(&cluster, broker, web)).map_err(broken)?;
+    let arguments = java::arguments(ground, class_path, FLAGS)?;
     let bookie = bookie.to_string();
     #[rustfmt::skip]
-    let main = [
-        "org.apache.pulsar.PulsarStandaloneStarter", "-c", "standalone.conf", "-nfw", "-nss", "--metadata-dir", "metadata",
+    let command = [
+        java, &arguments, "org.apache.pulsar.PulsarStandaloneStarter", "-c", "standalone.conf", "-nfw", "-nss", "--metadata-dir", "metadata",
         "--bookkeeper-dir", "bookkeeper", "--bookkeeper-port", &bookie, "--advertised-address", "127.0.0.1",
     ];
-    let command = java::command(folder, ROLE, class_path, FLAGS, &main)?;
-    let process = Process::start(folder, ROLE, &command).map_err(broken)?;
+    let process = ground.start(ROLE, &command.map(str::to_owned))?;
     until("its health is ok", &process, READY, || {
         let clusters = http::get(web, "/admin/v2/clusters").map_err(|error| error.to_string())?;
         if !clusters.contains(&cluster) {

@@ -13,8 +13,8 @@ use super::{
     place::Record,
     port,
     ready::until,
-    trouble::Trouble,
-    trouble::broken,
+    trouble::{Trouble, broken},
+    way::{Ground, Way},
 };
 use node::{Node, READY};
 use std::path::Path;
@@ -27,15 +27,20 @@ const PASSWORD: &str = "ropeway-test";
 const SLOTS: u32 = 16_384;
 
 /// Starts that variant in an empty folder; it answers when this returns.
-pub(crate) fn start(shape: Shape, folder: &Path) -> Result<Record, Trouble> {
-    node::check_version()?;
+pub(crate) fn start(shape: Shape, ground: &Ground<'_>) -> Result<Record, Trouble> {
+    if *ground.way == Way::Packages {
+        node::check_version()?;
+    }
     let exports = match shape {
-        Shape::Alone => alone(folder),
-        Shape::Tls => behind_tls(folder),
-        Shape::Replica => with_replica(folder),
-        Shape::Cluster => cluster(folder),
+        Shape::Alone => alone(ground),
+        Shape::Tls => behind_tls(ground),
+        Shape::Replica => with_replica(ground),
+        Shape::Cluster => cluster(ground),
     }?;
-    let version = node::version()?;
+    let version = match ground.way {
+        Way::Packages => node::version()?,
+        Way::Containers(..) => ground.kind.image().1.to_owned(),
+    };
     Ok(Record { version, since: clock::now(), exports })
 }
 
@@ -70,35 +75,35 @@ fn exports<const N: usize>(all: [(String, String); N]) -> Vec<(String, String)> 
     all.into()
 }
 
-fn alone(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
-    let socket = folder.join("redis.sock");
+fn alone(ground: &Ground<'_>) -> Result<Vec<(String, String)>, Trouble> {
+    let socket = ground.folder.join("redis.sock");
     // What the system takes as the path of a socket is short.
     let socket = socket.to_str().filter(|path| path.len() < 100 && !path.contains(char::is_whitespace));
     let settings = socket.map_or_else(String::new, |path| format!("unixsocket {path}\n"));
-    let node = Node::start(folder, "redis", &settings)?;
+    let node = Node::start(ground, "redis", &settings)?;
     let mut all = exports([(REDIS.variable(), format!("redis://127.0.0.1:{}", node.port))]);
     all.extend(socket.map(|path| ("ROPEWAY_TEST_REDIS_UNIX_URL".into(), format!("unix://{path}"))));
     Ok(all)
 }
 
-fn behind_tls(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
-    tls::make_certificates(folder)?;
+fn behind_tls(ground: &Ground<'_>) -> Result<Vec<(String, String)>, Trouble> {
+    tls::make_certificates(ground.folder)?;
     let mut urls = Vec::new();
     for (role, clients) in [("password", "no"), ("certificate", "yes")] {
-        let node = Node::start_behind_tls(folder, role, clients, PASSWORD)?;
+        let node = Node::start_behind_tls(ground, role, clients, PASSWORD)?;
         urls.push(format!("rediss://:{PASSWORD}@127.0.0.1:{}", node.port));
     }
     let demands = urls.pop().unwrap_or_default();
     Ok(exports([
         (Kind::Redis(Shape::Tls).variable(), urls.pop().unwrap_or_default()),
         ("ROPEWAY_TEST_REDIS_MTLS_URL".into(), demands),
-        ("ROPEWAY_TEST_REDIS_TLS_DIR".into(), folder.display().to_string()),
+        ("ROPEWAY_TEST_REDIS_TLS_DIR".into(), ground.folder.display().to_string()),
     ]))
 }
 
-fn with_replica(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
-    let primary = Node::start(folder, "primary", "")?;
-    let replica = Node::start(folder, "replica", &format!("replicaof 127.0.0.1 {}\n", primary.port))?;
+fn with_replica(ground: &Ground<'_>) -> Result<Vec<(String, String)>, Trouble> {
+    let primary = Node::start(ground, "primary", "")?;
+    let replica = Node::start(ground, "replica", &format!("replicaof 127.0.0.1 {}\n", primary.port))?;
     until("the replica follows its primary", &replica.process, READY, || {
         let replication = node::ask(replica.port, &["INFO", "replication"])?;
         replication.contains("master_link_status:up").then_some(()).ok_or_else(|| replication.clone())
@@ -108,7 +113,7 @@ fn with_replica(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
          sentinel failover-timeout {WATCHED} 5000\n",
         primary.port
     );
-    let sentinel = Node::start_sentinel(folder, "sentinel", &watches)?;
+    let sentinel = Node::start_sentinel(ground, "sentinel", &watches)?;
     until("the sentinel knows the replica", &sentinel.process, READY, || {
         let replicas = node::ask(sentinel.port, &["SENTINEL", "replicas", WATCHED])?;
         replicas.contains(&replica.port.to_string()).then_some(()).ok_or_else(|| "it knows none yet".into())
@@ -123,14 +128,14 @@ fn with_replica(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
     ]))
 }
 
-fn cluster(folder: &Path) -> Result<Vec<(String, String)>, Trouble> {
+fn cluster(ground: &Ground<'_>) -> Result<Vec<(String, String)>, Trouble> {
     let mut nodes = Vec::new();
     for role in ["node-1", "node-2", "node-3"] {
         let [bus] = port::free().map_err(broken)?;
         let settings = format!(
             "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\ncluster-port {bus}\n"
         );
-        nodes.push((Node::start(folder, role, &settings)?, bus));
+        nodes.push((Node::start(ground, role, &settings)?, bus));
     }
     join(&nodes).map_err(|error| broken(format!("the nodes could not be made a cluster: {error}")))?;
     for (node, _) in &nodes {

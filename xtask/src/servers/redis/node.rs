@@ -9,8 +9,9 @@ use crate::servers::{
     ready::{on_free_ports, until},
     tool::REDIS_SERVER,
     trouble::{Trouble, broken},
+    way::{Ground, Way},
 };
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 /// The oldest Redis that Ropeway knows.
 const OLDEST: (u32, u32) = (7, 0);
@@ -29,15 +30,15 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts a node that keeps what it is told, and returns when it has answered a write and a read, or, where it takes none, a question.
-    pub(super) fn start(folder: &Path, role: &str, settings: &str) -> Result<Self, Trouble> {
+    pub(super) fn start(ground: &Ground<'_>, role: &str, settings: &str) -> Result<Self, Trouble> {
         let writes = !settings.contains("replicaof") && !settings.contains("cluster-enabled");
         Self::on_a_free_port(
-            folder,
+            ground,
             role,
             |port| format!("port {port}\n{DURABLE}{settings}"),
             &[],
-            |port, pid| {
-                is_it(port, pid)?;
+            |port, configuration| {
+                is_it(port, configuration)?;
                 if writes { write_and_read(port) } else { Ok(()) }
             },
         )
@@ -45,39 +46,42 @@ impl Node {
 
     /// Starts a node that answers on TLS alone, to those who know the password, and with `clients` = `yes` have a certificate.
     pub(super) fn start_behind_tls(
-        folder: &Path,
+        ground: &Ground<'_>,
         role: &str,
         clients: &str,
         password: &str,
     ) -> Result<Self, Trouble> {
-        let certificates = tls::settings(folder);
+        let certificates = tls::settings(ground.folder);
         let settings = |port| {
             format!(
                 "port 0\ntls-port {port}\ntls-auth-clients {clients}\nrequirepass {password}\n{DURABLE}{certificates}"
             )
         };
-        Self::on_a_free_port(folder, role, settings, &[], |port, _| tls::ping(folder, port, password))
+        Self::on_a_free_port(ground, role, settings, &[], |port, _| tls::ping(ground.folder, port, password))
     }
 
     /// Starts a sentinel.
-    pub(super) fn start_sentinel(folder: &Path, role: &str, settings: &str) -> Result<Self, Trouble> {
+    pub(super) fn start_sentinel(ground: &Ground<'_>, role: &str, settings: &str) -> Result<Self, Trouble> {
         let settings = |port| format!("port {port}\n{settings}");
-        Self::on_a_free_port(folder, role, settings, &["--sentinel"], is_it)
+        Self::on_a_free_port(ground, role, settings, &["--sentinel"], is_it)
     }
 
     fn on_a_free_port(
-        folder: &Path,
+        ground: &Ground<'_>,
         role: &str,
         settings: impl Fn(u16) -> String,
         arguments: &[&str],
-        ready: impl Fn(u16, u32) -> Result<(), String>,
+        ready: impl Fn(u16, &str) -> Result<(), String>,
     ) -> Result<Self, Trouble> {
-        let program = REDIS_SERVER.find()?.display().to_string();
-        let data = folder.join(role);
+        let program = match ground.way {
+            Way::Packages => REDIS_SERVER.find()?.display().to_string(),
+            Way::Containers(..) => REDIS_SERVER.program.to_owned(),
+        };
+        let data = ground.folder.join(role);
         fs::create_dir_all(&data).map_err(broken)?;
-        on_free_ports(folder, role, || {
+        on_free_ports(ground.folder, role, || {
             let [port] = port::free().map_err(broken)?;
-            let configuration = folder.join(format!("{role}.conf"));
+            let configuration = ground.folder.join(format!("{role}.conf"));
             let text = format!(
                 "bind 127.0.0.1\ndaemonize no\nlogfile \"\"\ndir \"{}\"\n{}",
                 data.display(),
@@ -85,9 +89,13 @@ impl Node {
             );
             fs::write(&configuration, text).map_err(broken)?;
             let configuration = configuration.display().to_string();
-            let command = [&[program.as_str(), &configuration], arguments].concat();
-            let process = Process::start(folder, role, &command).map_err(broken)?;
-            until("it answers", &process, READY, || ready(port, process.pid))?;
+            let command = [&[program.as_str(), &configuration], arguments]
+                .concat()
+                .iter()
+                .map(|&word| word.to_owned())
+                .collect::<Vec<_>>();
+            let process = ground.start(role, &command)?;
+            until("it answers", &process, READY, || ready(port, &configuration))?;
             Ok(Self { process, port })
         })
     }
@@ -106,10 +114,10 @@ pub(super) fn ping(port: u16) -> Result<(), String> {
     }
 }
 
-/// Whether that process answers on that port, and not another that took it.
-fn is_it(port: u16, pid: u32) -> Result<(), String> {
+/// Whether the node with that configuration answers on that port, and not another that took it.
+fn is_it(port: u16, configuration: &str) -> Result<(), String> {
     let says = ask(port, &["INFO", "server"])?;
-    let is = says.lines().any(|line| line.trim() == format!("process_id:{pid}"));
+    let is = says.lines().any(|line| line.trim() == format!("config_file:{configuration}"));
     if is { Ok(()) } else { Err(format!("another process answers on port {port}")) }
 }
 
