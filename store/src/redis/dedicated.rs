@@ -68,12 +68,9 @@ impl Dedicated {
     pub async fn send_packed(&mut self, packed: Vec<u8>, replies: usize) -> Result<()> {
         self.check()?;
         self.owed += replies;
-        let fed = self.line.feed(packed).await;
-        let written = match fed {
-            Ok(()) => self.line.flush().await,
-            Err(error) => Err(error),
-        };
-        written.map_err(|error| self.fail(dial::broken(&self.address, &error)))
+        // Gathered at once: a call that is dropped while it writes leaves all of it to the next one, and not a part.
+        self.line.write_buffer_mut().extend_from_slice(&packed);
+        self.line.flush().await.map_err(|error| self.fail(dial::broken(&self.address, &error)))
     }
 
     /// The next reply, within `limit`. An error that the server answers is a reply ([`Reply::Error`]); [`Dedicated::query`] tells them apart.

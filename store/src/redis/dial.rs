@@ -68,7 +68,13 @@ pub(super) async fn open(settings: &RedisSettings, address: &Address) -> Result<
             cmd("COMMAND").arg("LIST").take(),
         ]);
         let secret = settings.password.as_ref().map(Secret::reveal);
-        let replies = converse(&mut line, &commands, name).await.map_err(|error| error.without(secret))?;
+        let replies = match converse(&mut line, &commands, name).await {
+            Ok(replies) => replies,
+            Err(error) if error.kind() == ErrorKind::Cut && speaks_tls(settings, address, name).await => {
+                return Err(Error::new(ErrorKind::Tls, name, "the server speaks TLS on this port"));
+            }
+            Err(error) => return Err(error.without(secret)),
+        };
         let (first, facts) = replies.split_at(asked);
         let refused = first.iter().chain(&facts[..2]).filter_map(|reply| error_of(name, reply));
         for error in refused.map(|error| error.without(secret)) {
@@ -100,6 +106,15 @@ pub(super) async fn open(settings: &RedisSettings, address: &Address) -> Result<
         Ok(Opened { line, address: Arc::clone(name), server: Arc::new(server), client_id })
     })
     .await
+}
+
+/// Why a server ended a plain connection without a word.
+async fn speaks_tls(settings: &RedisSettings, address: &Address, name: &Arc<str>) -> bool {
+    let (None, Address::Tcp { host, port }) = (&settings.tls, address) else { return false };
+    match TcpStream::connect((host.as_str(), *port)).await {
+        Ok(socket) => tls::is_spoken(socket, host, name).await,
+        Err(_) => false,
+    }
 }
 
 /// Opens a connection to a sentinel and asks it one thing.

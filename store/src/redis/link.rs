@@ -89,14 +89,15 @@ impl Link {
         let written = self.traffic.written() != before;
         match asked {
             Err(_) => {
+                // What was not written until now may be gathered already, and be written later.
                 let what = format!("no answer within {within:?}");
-                Err(Error::new(ErrorKind::Timeout, &self.address, what).after_writing(written))
+                Err(Error::new(ErrorKind::Timeout, &self.address, what).after_writing(true))
             }
             Ok(Ok(values)) => self.answers(request, values),
             Ok(Err(error)) => Err(match error.clone().into_server_errors().as_deref() {
                 // A transaction that was refused while it was being gathered.
                 Some([(_, first), ..]) => self.refused(first),
-                _ => failed(&self.address, &error).after_writing(written),
+                _ => self.failed(&error).after_writing(written),
             }),
         }
     }
@@ -139,6 +140,14 @@ impl Link {
 
     fn refused(&self, error: &ServerError) -> Error {
         Error::of_answer(&self.address, error.code(), error.details().unwrap_or_default())
+    }
+
+    fn failed(&self, error: &RedisError) -> Error {
+        // An answer that was cut off looks like a wrong one.
+        if error.kind() == ::redis::ErrorKind::Parse && self.traffic.cut() {
+            return Error::new(ErrorKind::Cut, &self.address, "the connection ended within an answer");
+        }
+        failed(&self.address, error)
     }
 }
 

@@ -99,6 +99,10 @@ impl RedisMetrics {
             drop(gauge.remove_label_values(&[server]));
         }
     }
+
+    pub(super) fn dropped(&self, count: u64) {
+        self.0.dropped.inc_by(count);
+    }
 }
 
 /// A request that runs.

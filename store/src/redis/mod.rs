@@ -8,6 +8,7 @@
 //! send a request again whose answer was lost. Not here: the meaning of keys (that is for those who store something).
 
 mod breaker;
+mod channels;
 mod dedicated;
 mod dial;
 mod dialer;
@@ -26,9 +27,11 @@ mod stream;
 mod tls;
 mod topology;
 mod url;
+mod variables;
 mod wire;
 
 pub use ::redis::{Cmd, FromRedisValue, ToRedisArgs, Value, cmd, from_redis_value};
+pub use channels::{Received, Subscription};
 pub use dedicated::Dedicated;
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use lane::Lane;

@@ -101,6 +101,14 @@ impl Node {
         {
             held.give_back();
         }
+        let demoted =
+            |result: &Result<Value>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::ReadOnly);
+        let answers = result.as_deref().unwrap_or_default();
+        let refused = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::ReadOnly);
+        if self.dialer.follows_failover() && (refused || answers.iter().any(demoted)) {
+            // It is no primary any more: the next connections are made to who is.
+            self.renew();
+        }
         result
     }
 
@@ -123,24 +131,24 @@ impl Node {
         let server = self.dialer.name();
         match error.map(Error::kind) {
             Some(kind) if kind.is_absence() => {
-                self.dialer.board.answered(&server, error);
                 if self.breaker().failed(Instant::now()) {
                     tracing::warn!(%server, "redis failed several times in a row: requests are refused until it answers");
                 }
+                self.dialer.board.answered(&server, error);
             }
             // It waited for a connection of ours: that says nothing of the server.
             Some(ErrorKind::Exhausted) => {}
             _ => {
-                self.dialer.board.answered(&server, None);
                 if self.breaker().succeeded() {
                     tracing::info!(%server, "redis answers again");
                 }
+                self.dialer.board.answered(&server, None);
             }
         }
     }
 
     /// No connection that is open now is used for a later request.
-    pub(super) fn renew(&self) {
+    fn renew(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         let now = self.generation.load(Ordering::Acquire);
         drop(self.pool.retain(|pooled, _| pooled.generation == now));

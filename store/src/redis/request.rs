@@ -12,8 +12,7 @@ use super::{
     url::{Address, addresses},
 };
 use ::redis::{Cmd, Pipeline, Value, cmd};
-use rand::RngExt;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 /// How often a request follows a redirection of a cluster before it fails.
 const HOPS: usize = 5;
@@ -127,10 +126,11 @@ impl Redis {
                 return result;
             }
             if error.kind() == ErrorKind::ReadOnly {
-                self.look_again().await;
+                // A primary of a cluster has become a replica. What is not found now is looked for again with the next try.
+                drop(self.0.topology.refresh(self.0.topology.looked()).await);
             }
             done += 1;
-            tokio::time::sleep(self.pause(done)).await;
+            tokio::time::sleep(self.0.settings.pause(done)).await;
         }
     }
 
@@ -142,21 +142,6 @@ impl Redis {
             kind => kind.is_transient(),
         };
         known && worth
-    }
-
-    /// A primary has become a replica: its connections lead to the wrong server.
-    async fn look_again(&self) {
-        match self.0.topology.single() {
-            Some(node) => node.renew(),
-            // What is not found now is looked for again with the next try.
-            None => drop(self.0.topology.refresh(self.0.topology.looked()).await),
-        }
-    }
-
-    /// Full jitter: anything from nothing to the bound, which doubles with each try.
-    fn pause(&self, tried: u32) -> Duration {
-        let bound = self.0.settings.retry_base.saturating_mul(2_u32.saturating_pow(tried - 1));
-        bound.min(self.0.settings.retry_cap).mul_f64(rand::rng().random())
     }
 
     /// One request for one slot, following redirections.

@@ -1,11 +1,12 @@
 //! How connections to Redis are set up.
 //!
-//! Not here: what a URL says and variables of the environment say (`url.rs`).
+//! Not here: what a URL says (`url.rs`), what variables of the environment say (`variables.rs`).
 
 use super::{
     error::{Error, Result},
     url::{self, Address},
 };
+use rand::RngExt;
 use std::{fmt, path::PathBuf, time::Duration};
 
 /// A password. It is shown as `***`.
@@ -128,6 +129,10 @@ pub struct RedisSettings {
     pub retry_base: Duration,
     /// The longest such wait. Default: 1 second.
     pub retry_cap: Duration,
+    /// How many payloads a subscription buffers. Default: 1024.
+    pub subscription_buffer: usize,
+    /// How many bytes they may have together. Default: 16 MiB.
+    pub subscription_bytes: usize,
     /// How often servers are probed. Default: 30 seconds.
     pub probe_every: Duration,
     /// After how many failures in a row a server is left alone for a while. Default: 5.
@@ -158,13 +163,27 @@ impl RedisSettings {
             retries: 3,
             retry_base: Duration::from_millis(50),
             retry_cap: Duration::from_secs(1),
+            subscription_buffer: 1024,
+            subscription_bytes: 16 * 1024 * 1024,
             probe_every: Duration::from_secs(30),
             breaker_failures: 5,
             breaker_pause: Duration::from_secs(1),
         }
     }
 
-    /// From a URL; see [the module](super) for its forms.
+    /// From a URL.
+    ///
+    /// | URL | What |
+    /// |---|---|
+    /// | `redis://[user[:password]@]host[:port][/db]` | one server; port 6379, database 0 |
+    /// | `rediss://...` | the same over TLS |
+    /// | `redis+unix:///path/to.sock`, `unix:///path/to.sock` | a socket of this machine; `?db=1` chooses the database |
+    /// | `redis+sentinel://[user[:password]@]host[:port][,host[:port]...]/service[/db]` | the primary that sentinels name; port 26379 |
+    /// | `redis+cluster://[user[:password]@]host[:port][,host[:port]...]` | a cluster, found through any of these nodes; port 6379 |
+    /// | `rediss+sentinel://...`, `rediss+cluster://...` | the same over TLS |
+    ///
+    /// User, password and service are percent-encoded where they hold one of `:/?#@%`. Parameters: `ca=FILE`, `cert=FILE`, `key=FILE` (TLS, PEM),
+    /// `db=N`, `pool_size=N`, `sentinel_user=...`, `sentinel_password=...`.
     ///
     /// # Errors
     /// `Settings`, where it is wrong or has a parameter that is not known. The error does not repeat the URL.
@@ -184,6 +203,12 @@ impl RedisSettings {
     /// `Settings`, where it is wrong.
     pub fn from_url_and_rest(url: &str) -> Result<(Self, Vec<(String, String)>)> {
         url::parse(url)
+    }
+
+    /// The wait before try `tried` + 1: full jitter, anything from nothing to the bound, which doubles with each try.
+    pub(super) fn pause(&self, tried: u32) -> Duration {
+        let bound = self.retry_base.saturating_mul(2_u32.saturating_pow(tried.saturating_sub(1)));
+        bound.min(self.retry_cap).mul_f64(rand::rng().random())
     }
 
     /// Whether these settings can be meant.
@@ -221,5 +246,36 @@ impl RedisSettings {
             Some((name, _)) => wrong(&format!("{name} must be longer than nothing")),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_before_a_retry_is_anything_up_to_its_bound() {
+        let settings = RedisSettings::from_url("redis://h").unwrap();
+        for (tried, bound) in [(1, 50), (2, 100), (3, 200), (10, 1000), (u32::MAX, 1000)] {
+            let waits: Vec<u128> = (0..200).map(|_| settings.pause(tried).as_millis()).collect();
+            assert!(waits.iter().all(|wait| *wait <= bound), "{tried}: {waits:?}");
+            assert!(
+                waits.iter().any(|wait| *wait < bound / 4) && waits.iter().any(|wait| *wait > bound * 3 / 4)
+            );
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_are_promised() {
+        let settings = RedisSettings::from_url("redis://h").unwrap();
+        let seconds = [
+            settings.idle_timeout,
+            settings.max_lifetime,
+            settings.connect_timeout,
+            settings.request_timeout,
+            settings.probe_every,
+        ];
+        assert_eq!(seconds.map(|duration| duration.as_secs()), [300, 1800, 5, 3, 30]);
+        assert_eq!((settings.pool_size, settings.min_idle, settings.retries), (10, 5, 3));
     }
 }

@@ -78,7 +78,7 @@ impl Board {
         self.0.subscribe()
     }
 
-    /// A connection was made. Whether the server is another than before, or was restarted.
+    /// A connection was made, and this is what the server said. That it serves again is known when it has answered a request.
     pub(super) fn connected(&self, address: &Arc<str>, server: &Arc<Server>) {
         self.change(|status| {
             let first = Seen { server: None, trouble: None, changes: 0 };
@@ -88,10 +88,8 @@ impl Board {
                 seen.changes += 1;
                 tracing::warn!(server = %address, changes = seen.changes, "redis was restarted, replaced or set up anew");
             }
-            let changed = !same || seen.trouble.is_some();
             seen.server = Some(Arc::clone(server));
-            seen.trouble = None;
-            changed
+            !same
         });
     }
 

@@ -22,6 +22,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 pub(super) struct Traffic {
     written: AtomicU64,
     ended: AtomicBool,
+    cut: AtomicBool,
 }
 
 impl Traffic {
@@ -35,7 +36,17 @@ impl Traffic {
         self.ended.load(Ordering::Acquire)
     }
 
-    pub(super) fn end(&self) {
+    /// Whether it was the other end, or the way there, that ended it.
+    pub(super) fn cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    fn end_by_cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        self.end();
+    }
+
+    fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
 }
@@ -76,7 +87,7 @@ impl AsyncRead for Watched {
             Poll::Pending => false,
         };
         if ended {
-            self.traffic.end();
+            self.traffic.end_by_cut();
         }
         read
     }
@@ -89,7 +100,7 @@ impl AsyncWrite for Watched {
             Poll::Ready(Ok(count)) => {
                 self.traffic.written.fetch_add(*count as u64, Ordering::AcqRel);
             }
-            Poll::Ready(Err(_)) => self.traffic.end(),
+            Poll::Ready(Err(_)) => self.traffic.end_by_cut(),
             Poll::Pending => {}
         }
         written

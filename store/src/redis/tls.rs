@@ -41,6 +41,19 @@ pub(super) async fn secure(
     connected.map_err(|error| failed(server, &error))
 }
 
+/// Whether the server at the other end of `socket` speaks TLS. Asked when it ended a plain connection without a word, as Redis does there.
+pub(super) async fn is_spoken(socket: TcpStream, host: &str, server: &Arc<str>) -> bool {
+    let nobody = RootCertStore::empty();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_root_certificates(nobody).with_no_client_auth());
+    let (Ok(config), Ok(name)) = (config, ServerName::try_from(host.to_owned())) else { return false };
+    match TlsConnector::from(Arc::new(config)).connect(name, socket).await {
+        Ok(_) => true,
+        Err(error) => failed(server, &error).what().contains("certificate"),
+    }
+}
+
 /// What a failure of the socket says, where TLS is the cause.
 pub(super) fn failed(server: &Arc<str>, error: &io::Error) -> Error {
     use rustls::Error as Tls;

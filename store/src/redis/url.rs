@@ -1,17 +1,6 @@
 //! Addresses of Redis: URLs, and what they say.
 //!
-//! | URL | What |
-//! |---|---|
-//! | `redis://[user[:password]@]host[:port][/db]` | one server; port 6379, database 0 |
-//! | `rediss://...` | the same over TLS |
-//! | `redis+unix:///path/to.sock`, `unix:///path/to.sock` | a socket of this machine; `?db=1` chooses the database |
-//! | `redis+sentinel://[user[:password]@]host[:port][,host[:port]...]/service[/db]` | the primary that sentinels name; port 26379 |
-//! | `redis+cluster://[user[:password]@]host[:port][,host[:port]...]` | a cluster, found through any of these nodes; port 6379 |
-//! | `rediss+sentinel://...`, `rediss+cluster://...` | the same over TLS |
-//!
-//! User, password and service are percent-encoded where they hold one of `:/?#@%`. Parameters: `ca=FILE`, `cert=FILE`, `key=FILE` (TLS, PEM),
-//! `db=N`, `pool_size=N`, `sentinel_user=...`, `sentinel_password=...`.
-//! Not here: the defaults (`settings.rs`).
+//! The forms stand at [`RedisSettings::from_url`]. Not here: the defaults (`settings.rs`).
 
 use super::{
     error::{Error, Result},

@@ -83,7 +83,8 @@ impl Decoder for Resp {
                         return Err(foreign("a string that is too long"));
                     }
                     if end > read.len() {
-                        read.reserve(end - read.len());
+                        // Not more than that before it is there: a length is only a claim.
+                        read.reserve((end - read.len()).min(1 << 20));
                         return Ok(None);
                     }
                     if &read[end - 2..end] != b"\r\n" {
@@ -185,4 +186,83 @@ fn take(reply: &mut Bytes) -> io::Result<Reply> {
             }
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &'static str) -> Reply {
+        Reply::Bulk(Bytes::from_static(text.as_bytes()))
+    }
+
+    const SENT: &[u8] = b"+OK\r\n-ERR no\r\n:-7\r\n$3\r\na\nb\r\n$0\r\n\r\n$-1\r\n*-1\r\n*0\r\n*3\r\n$1\r\nx\r\n*2\r\n:1\r\n*0\r\n$-1\r\n";
+
+    fn meant() -> Vec<Reply> {
+        vec![
+            Reply::Simple("OK".into()),
+            Reply::Error("ERR no".into()),
+            Reply::Int(-7),
+            bulk("a\nb"),
+            bulk(""),
+            Reply::Nil,
+            Reply::Nil,
+            Reply::Array(vec![]),
+            Reply::Array(vec![
+                bulk("x"),
+                Reply::Array(vec![Reply::Int(1), Reply::Array(vec![])]),
+                Reply::Nil,
+            ]),
+        ]
+    }
+
+    #[test]
+    fn replies_are_found_however_they_are_cut_into_reads() {
+        for size in 1..=SENT.len() {
+            let (mut resp, mut read, mut found) = (Resp::default(), BytesMut::new(), Vec::new());
+            for part in SENT.chunks(size) {
+                read.extend_from_slice(part);
+                while let Some(reply) = resp.decode(&mut read).unwrap() {
+                    found.push(reply);
+                }
+            }
+            assert_eq!(found, meant(), "reads of {size} bytes");
+            assert!(read.is_empty());
+        }
+    }
+
+    #[test]
+    fn damaged_replies_never_panic() {
+        for place in 0..SENT.len() {
+            for byte in [0, b'*', b'$', b'-', b'9', b'\r', b'\n', 255] {
+                let mut read = BytesMut::from(SENT);
+                read[place] = byte;
+                let mut resp = Resp::default();
+                while let Ok(Some(_)) = resp.decode(&mut read) {}
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_is_told_and_nothing_is_allocated_for_what_is_claimed() {
+        for sent in ["HTTP/1.1 200\r\n", "$x\r\n", "$3\r\nabcde", ":1\n", "$2000000000\r\n", "\u{15}\u{3}"] {
+            let error = Resp::default().decode(&mut BytesMut::from(sent)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{sent:?}");
+        }
+        let deep = "*1\r\n".repeat(MAX_DEPTH + 1);
+        assert!(Resp::default().decode(&mut BytesMut::from(deep.as_str())).is_err());
+        for claim in ["*2000000000\r\n", "$500000000\r\n"] {
+            let mut read = BytesMut::from(claim);
+            assert_eq!(Resp::default().decode(&mut read).unwrap(), None);
+            assert!(read.capacity() < 4 << 20, "{claim:?}: {}", read.capacity());
+        }
+    }
+
+    #[test]
+    fn strings_of_a_reply_share_its_memory() {
+        let mut read = BytesMut::from("*2\r\n$3\r\nabc\r\n$3\r\ndef\r\n");
+        let reply = Resp::default().decode(&mut read).unwrap().unwrap();
+        let at = |index: usize| reply.items()[index].bytes().unwrap().as_ptr() as usize;
+        assert_eq!(at(1) - at(0), 9, "they lie where they were read");
+    }
 }

@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod channels;
+mod outages;
+mod refusals;
 mod requests;
 mod server;
+mod topologies;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::future::Future;
@@ -45,5 +49,13 @@ fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
     // Two cores, and each test has processes of its own.
     arguments.test_threads.get_or_insert(4);
-    libtest_mimic::run(&arguments, requests::all().into_iter().map(trial).collect()).exit_code()
+    libtest_mimic::run(
+        &arguments,
+        [requests::all(), refusals::all(), outages::all(), channels::all(), topologies::all()]
+            .concat()
+            .into_iter()
+            .map(trial)
+            .collect(),
+    )
+    .exit_code()
 }

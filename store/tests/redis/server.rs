@@ -2,7 +2,9 @@
 
 use ropeway_store::redis::{Redis, RedisSettings};
 use std::{
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -28,45 +30,97 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one with these further arguments, and waits until it listens.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut server = Self {
-            port: free_port(),
-            args: args.iter().map(ToString::to_string).collect(),
-            dir: tempfile::tempdir().unwrap(),
-            child: None,
-        };
+        let port = free_port();
+        let own = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""].map(str::to_owned);
+        let mut server = Self { port, args: own.to_vec(), dir: tempfile::tempdir().unwrap(), child: None };
+        server.args.extend(args.iter().map(ToString::to_string));
         server.up();
         server
     }
 
-    /// Starts it (again), on its port and with its data.
-    pub(crate) fn up(&mut self) {
-        let port = self.port.to_string();
-        let dir = self.dir.path().to_str().unwrap();
-        let own = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--daemonize", "no"];
-        let mut command = Command::new("redis-server");
-        if let Some(config) = self.args.first().filter(|arg| !arg.starts_with("--")) {
-            command.arg(config);
-        }
-        let rest = self.args.iter().filter(|arg| !arg.ends_with(".conf"));
-        let child = command.args(own).args(rest).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        self.child = Some(child);
-        self.wait();
+    /// Starts one that speaks TLS only.
+    pub(crate) fn start_tls(certificates: &Certificates, args: &[&str]) -> Self {
+        let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
+        let file = |path: &Path| path.to_str().unwrap().to_owned();
+        let mut own =
+            ["--port", "0", "--tls-port", &port.to_string(), "--save", ""].map(str::to_owned).to_vec();
+        own.extend(["--tls-ca-cert-file".to_owned(), file(&certificates.ca)]);
+        own.extend(["--tls-cert-file".to_owned(), file(&certificates.cert)]);
+        own.extend(["--tls-key-file".to_owned(), file(&certificates.key)]);
+        own.extend(args.iter().map(ToString::to_string));
+        let mut server = Self { port, args: own, dir, child: None };
+        server.up();
+        server
     }
 
-    fn wait(&self) {
+    /// Starts a sentinel that watches `primary` as `main`, alone.
+    pub(crate) fn start_sentinel(primary: u16) -> Self {
+        let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
+        let config = dir.path().join("sentinel.conf");
+        let lines = [
+            format!("port {port}"),
+            format!("sentinel monitor main 127.0.0.1 {primary} 1"),
+            "sentinel down-after-milliseconds main 500".to_owned(),
+            "sentinel failover-timeout main 2000".to_owned(),
+        ];
+        std::fs::write(&config, lines.join("\n") + "\n").unwrap();
+        let args = vec![config.to_str().unwrap().to_owned(), "--sentinel".to_owned()];
+        let mut server = Self { port, args, dir, child: None };
+        server.up();
+        server
+    }
+
+    /// Starts three that form a cluster, each with a third of the slots.
+    pub(crate) fn start_cluster() -> [Self; 3] {
+        let nodes = [0, 1, 2].map(|_| {
+            let bus = free_port().to_string();
+            let node = Self::start(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                "2000",
+            ]);
+            (node, bus)
+        });
+        for (index, (node, _)) in nodes.iter().enumerate() {
+            let (first, last) = (index * 5462, (index * 5462 + 5461).min(16383));
+            assert_eq!(node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]), "OK");
+            for (other, bus) in &nodes[..index] {
+                assert_eq!(node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus]), "OK");
+            }
+        }
         for _ in 0..1000 {
-            if TcpStream::connect(("127.0.0.1", self.listens())).is_ok() {
+            let well = |(node, _): &(Self, String)| {
+                let told = node.cli(&["CLUSTER", "INFO"]);
+                told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:3")
+            };
+            if nodes.iter().all(well) {
+                return nodes.map(|(node, _)| node);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the cluster is not ready after 20 s");
+    }
+
+    /// Starts it (again), on its port and with its data, and waits until it listens.
+    pub(crate) fn up(&mut self) {
+        let mut command = Command::new("redis-server");
+        command.args(&self.args).current_dir(self.dir.path());
+        self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        for _ in 0..1000 {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("redis-server does not listen on port {}", self.listens());
+        panic!("redis-server does not listen on port {}", self.port);
     }
 
-    /// The port that a client uses.
-    fn listens(&self) -> u16 {
-        let tls = self.args.iter().position(|arg| arg == "--tls-port");
-        tls.map_or(self.port, |at| self.args[at + 1].parse().unwrap())
+    /// The same server with other arguments from its next start on.
+    pub(crate) fn set(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(ToString::to_string));
     }
 
     pub(crate) fn url(&self) -> String {
@@ -79,6 +133,12 @@ impl Server {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
     /// What redis-cli answers, as somebody else would ask.
@@ -108,4 +168,101 @@ pub(crate) fn quick(url: &str) -> RedisSettings {
 
 pub(crate) async fn connect(url: &str) -> Redis {
     Redis::connect(quick(url)).await.unwrap()
+}
+
+/// Something that listens and answers as `answer` says: it is given each connection, with what was read first.
+pub(crate) fn fake(answer: impl Fn(&mut TcpStream, &[u8]) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = std::sync::Arc::new(answer);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let answer = std::sync::Arc::clone(&answer);
+            std::thread::spawn(move || {
+                let mut read = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut read) {
+                    answer(&mut stream, &read[..count]);
+                }
+            });
+        }
+    });
+    port
+}
+
+/// Answers a whole conversation of commands, one reply for each `*` that begins one.
+pub(crate) fn replies(stream: &mut TcpStream, read: &[u8], reply: impl Fn(&str) -> String) {
+    let text = String::from_utf8_lossy(read);
+    for command in text.split("\r\n*").filter(|command| !command.is_empty()) {
+        let words: Vec<&str> = command.split("\r\n").skip(2).step_by(2).collect();
+        drop(stream.write_all(reply(&words.join(" ")).as_bytes()));
+    }
+}
+
+/// A CA, and a certificate and key for 127.0.0.1 that it signed, in `dir`.
+pub(crate) struct Certificates {
+    pub(crate) ca: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl Certificates {
+    pub(crate) fn new(dir: &Path, name: &str) -> Self {
+        let file = |kind: &str| dir.join(format!("{name}-{kind}.pem"));
+        let own = Self { ca: file("ca"), cert: file("cert"), key: file("key") };
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        ca.distinguished_name.push(rcgen::DnType::CommonName, name);
+        std::fs::write(&own.ca, ca.self_signed(&ca_key).unwrap().pem()).unwrap();
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(&own.cert, params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+        std::fs::write(&own.key, key.serialize_pem()).unwrap();
+        own
+    }
+}
+
+/// A way to a server that can be closed: it passes on what comes, until `cut` says otherwise of a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Cut {
+    /// A request with the text is passed on, and the connection is closed before the answer.
+    BeforeAnswer,
+    /// It is passed on, and half of the answer comes back.
+    InAnswer,
+    /// It is not passed on; the connection is closed.
+    BeforeServer,
+}
+
+/// Passes connections on to `to`. Each request that holds `word` is cut.
+pub(crate) fn relay(to: u16, word: &'static str, cut: Cut) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+                let (mut request, mut answer) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+                while let Ok(count @ 1..) = client.read(&mut request) {
+                    let is_cut = String::from_utf8_lossy(&request[..count]).contains(word);
+                    if is_cut && cut == Cut::BeforeServer {
+                        return;
+                    }
+                    server.write_all(&request[..count]).unwrap();
+                    // Requests of these tests are short, and come one after the other.
+                    std::thread::sleep(Duration::from_millis(20));
+                    let read = server.read(&mut answer).unwrap_or(0);
+                    if is_cut {
+                        let part = if cut == Cut::InAnswer { read / 2 } else { 0 };
+                        drop(client.write_all(&answer[..part]));
+                        return;
+                    }
+                    if client.write_all(&answer[..read]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
 }

@@ -1,0 +1,182 @@
+//! Sentinels that name a new primary, clusters whose slots move or whose nodes go away.
+
+use crate::server::{Server, connect, quick};
+use ropeway_store::redis::{
+    ErrorKind, Health, Outcome, Redis, Resend, Script, Value, cmd, from_redis_value, slot_of_key,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+crate::tests!(
+    sentinels_name_the_primary_and_the_next_one,
+    a_service_that_no_sentinel_knows_is_told,
+    a_cluster_answers_each_key_from_its_node,
+    a_slot_that_moves_is_followed,
+    a_cluster_without_one_node_is_degraded,
+    a_server_that_is_no_cluster_is_told,
+);
+
+async fn sentinels_name_the_primary_and_the_next_one() {
+    let mut first = Server::start(&[]);
+    let second = Server::start(&["--replicaof", &format!("127.0.0.1 {}", first.port)]);
+    let sentinel = Server::start_sentinel(first.port);
+    for _ in 0..500 {
+        let known = sentinel.cli(&["SENTINEL", "REPLICAS", "main"]).contains(&second.port.to_string());
+        if known && second.cli(&["INFO", "replication"]).contains("master_link_status:up") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let nobody = crate::server::free_port();
+    let url = format!("redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{}/main", sentinel.port);
+    let redis = connect(&url).await;
+    let used =
+        |redis: &Redis| redis.status().borrow().servers.keys().next().map(ToString::to_string).unwrap();
+    assert_eq!(used(&redis), format!("127.0.0.1:{}", first.port));
+    redis.query(cmd("SET").arg("k").arg(1), Resend::NotDone).await.unwrap();
+    assert_eq!(redis.query(cmd("WAIT").arg(1).arg(400), Resend::NotDone).await.unwrap(), Value::Int(1));
+    first.kill();
+    let mut done = Err(None);
+    for _ in 0..400 {
+        match redis.query(cmd("INCR").arg("k"), Resend::NotDone).await {
+            Ok(value) => {
+                done = Ok(value);
+                break;
+            }
+            Err(error) => done = Err(Some(error)),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(done.unwrap(), Value::Int(2), "done once, on what the old primary had");
+    assert_eq!(used(&redis), format!("127.0.0.1:{}", second.port));
+    assert_eq!(second.cli(&["GET", "k"]), "2");
+    // The old one comes back and is made a replica of the new one: whoever still holds it is refused, and finds the new one.
+    redis.lane(None).await.unwrap().pipeline(vec![cmd("INCR").arg("k").take()]).await[0].clone().unwrap();
+    assert_eq!(second.cli(&["GET", "k"]), "3");
+}
+
+async fn a_service_that_no_sentinel_knows_is_told() {
+    let primary = Server::start(&[]);
+    let sentinel = Server::start_sentinel(primary.port);
+    let url = format!("redis+sentinel://127.0.0.1:{}/other", sentinel.port);
+    let error = Redis::connect(quick(&url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(
+        error.to_string().contains("\"other\"") && error.server().contains(&sentinel.port.to_string()),
+        "{error}"
+    );
+    let url = format!("redis+sentinel://127.0.0.1:{}/main", primary.port);
+    let error = Redis::connect(quick(&url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+}
+
+fn url(nodes: &[Server]) -> String {
+    format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", crate::server::free_port(), nodes[0].port)
+}
+
+async fn a_cluster_answers_each_key_from_its_node() {
+    let nodes = Server::start_cluster();
+    let redis = connect(&url(&nodes)).await;
+    assert_eq!(redis.status().borrow().servers.len(), 3);
+    let commands = (0..300).map(|n| cmd("SET").arg(format!("k{n}")).arg(n).take()).collect();
+    assert!(redis.pipeline(commands, Resend::NotDone).await.iter().all(Result::is_ok));
+    let sizes: Vec<u32> = nodes.iter().map(|node| node.cli(&["DBSIZE"]).parse().unwrap()).collect();
+    assert_eq!(sizes.iter().sum::<u32>(), 300);
+    assert!(sizes.iter().all(|size| *size > 50), "{sizes:?}");
+    let commands = (0..300).map(|n| cmd("GET").arg(format!("k{n}")).take()).collect();
+    let values = redis.pipeline(commands, Resend::NotDone).await;
+    let values: Vec<u32> =
+        values.into_iter().map(|value| from_redis_value(value.unwrap()).unwrap()).collect();
+    assert_eq!(values, (0..300).collect::<Vec<_>>(), "in the order in which they were asked");
+    let incr = |key: &str| cmd("INCR").arg(key).take();
+    redis.transaction(vec![incr("{a}1"), incr("{a}2")], Resend::NotDone).await.unwrap();
+    let crossed =
+        redis.transaction(vec![incr("a"), incr("b"), incr("c")], Resend::NotDone).await.unwrap_err();
+    assert_eq!(crossed.outcome(), Outcome::NotDone, "{crossed}");
+    let crossed = redis.query(cmd("MGET").arg("a").arg("b"), Resend::NotDone).await.unwrap_err();
+    assert_eq!(crossed.kind(), ErrorKind::CrossSlot, "{crossed}");
+    let script = Script::new("return redis.call('INCR', KEYS[1])");
+    redis.introduce(&script);
+    let calls = ["a", "b", "c"].map(|key| script.call(&[key], &[0])).to_vec();
+    let results = redis.pipeline(calls, Resend::NotDone).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let owner = &nodes[usize::from(slot_of_key(b"a") / 5462)];
+    let lane = redis.lane(Some(b"a")).await.unwrap();
+    assert_eq!(
+        lane.pipeline(vec![cmd("GET").arg("a").take()]).await[0].clone().unwrap(),
+        Value::BulkString(b"1".to_vec())
+    );
+    let mut own = redis.dedicated(Some(b"a")).await.unwrap();
+    own.query(cmd("SET").arg("a").arg("x"), Duration::from_secs(1)).await.unwrap();
+    assert_eq!(owner.cli(&["GET", "a"]), "x");
+}
+
+async fn a_slot_that_moves_is_followed() {
+    let nodes = Server::start_cluster();
+    let redis = connect(&url(&nodes)).await;
+    let ids: Vec<String> = nodes.iter().map(|node| node.cli(&["CLUSTER", "MYID"])).collect();
+    let slot = slot_of_key(b"foo").to_string();
+    let (from, to) = (usize::from(slot_of_key(b"foo") / 5462), 0);
+    assert_ne!(from, to);
+    assert_eq!(nodes[to].cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[from]]), "OK");
+    assert_eq!(nodes[from].cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[to]]), "OK");
+    // The key is not there any more: the node sends on to the next one, for this request only.
+    redis.query(cmd("INCR").arg("foo"), Resend::NotDone).await.unwrap();
+    let several =
+        vec![cmd("INCR").arg("foo").take(), cmd("INCR").arg("bar").take(), cmd("INCR").arg("foo").take()];
+    let several = redis.pipeline(several, Resend::NotDone).await;
+    let counts: BTreeMap<usize, Value> = several.into_iter().map(Result::unwrap).enumerate().collect();
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [2, 1, 3].map(Value::Int));
+    for node in &nodes {
+        assert_eq!(node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &ids[to]]), "OK");
+    }
+    let results = redis.pipeline(vec![cmd("INCR").arg("foo").take()], Resend::NotDone).await;
+    assert_eq!(results[0].clone().unwrap(), Value::Int(4));
+    let atomic = redis.transaction(vec![cmd("INCR").arg("foo").take()], Resend::NotDone).await.unwrap();
+    assert_eq!(atomic[0].clone().unwrap(), Value::Int(5));
+    let lane = redis.lane(Some(b"foo")).await.unwrap();
+    assert_eq!(
+        lane.pipeline(vec![cmd("INCR").arg("foo").take()]).await[0].clone().unwrap(),
+        Value::Int(6),
+        "the new owner is known"
+    );
+}
+
+async fn a_cluster_without_one_node_is_degraded() {
+    let mut nodes = Server::start_cluster();
+    for node in &nodes {
+        assert_eq!(node.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]), "OK");
+    }
+    let redis = connect(&url(&nodes)).await;
+    let mut status = redis.status();
+    assert_eq!(status.borrow_and_update().health(), Health::Up);
+    let mut names = (0..).map(|n| format!("k{n}"));
+    let lost = names.find(|name| slot_of_key(name.as_bytes()) / 5462 == 2).unwrap();
+    let kept = names.find(|name| slot_of_key(name.as_bytes()) / 5462 == 1).unwrap();
+    nodes[2].kill();
+    // Until it is seen, a request may be written that is never answered.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let both = vec![cmd("SET").arg(&kept).arg(1).take(), cmd("SET").arg(&lost).arg(1).take()];
+    let results = redis.pipeline(both, Resend::NotDone).await;
+    assert!(results[0].is_ok(), "others go on: {results:?}");
+    assert_eq!(results[1].as_ref().unwrap_err().outcome(), Outcome::NotDone);
+    tokio::time::timeout(
+        Duration::from_secs(5),
+        status.wait_for(|status| status.health() == Health::Degraded),
+    )
+    .await
+    .unwrap()
+    .unwrap();
+    nodes[2].up();
+    tokio::time::timeout(Duration::from_secs(10), status.wait_for(|status| status.health() == Health::Up))
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+async fn a_server_that_is_no_cluster_is_told() {
+    let server = Server::start(&[]);
+    let error =
+        Redis::connect(quick(&format!("redis+cluster://127.0.0.1:{}", server.port))).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotDone);
+    assert!(error.to_string().contains("cluster"), "{error}");
+}
