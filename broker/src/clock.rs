@@ -119,7 +119,11 @@ impl Clock for TokioClock {
 pub(crate) fn wall() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     let now = SystemTime::now();
-    let millis = |since: Duration| i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    // `Duration::as_millis` divides numbers of 128 bits.
+    let millis = |since: Duration| {
+        let whole = i64::try_from(since.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000);
+        whole.saturating_add(since.subsec_millis().into())
+    };
     Timestamp::from_millis(match now.duration_since(UNIX_EPOCH) {
         Ok(since) => millis(since),
         Err(before) => -millis(before.duration()),

@@ -42,13 +42,17 @@ impl Headers {
         let mut rest = &packed[..];
         let mut count = 0usize;
         while !rest.is_empty() {
-            let Some((_, _, after)) = split(rest) else {
-                return Err(Error::new(
-                    ErrorKind::Invalid,
-                    format!("packed headers are damaged at byte {}", packed.len() - rest.len()),
-                ));
-            };
-            rest = after;
+            match split_bytes(rest) {
+                // Most names are ASCII, which is seen with less work than that they are text.
+                Some((name, _, after)) if name.is_ascii() || std::str::from_utf8(name).is_ok() => {
+                    rest = after;
+                }
+                _ => {
+                    let at = packed.len() - rest.len();
+                    let text = format!("packed headers are damaged at byte {at}");
+                    return Err(Error::new(ErrorKind::Invalid, text));
+                }
+            }
             count += 1;
         }
         if count > Self::MAX_COUNT {
@@ -85,10 +89,30 @@ impl Headers {
         })
     }
 
+    /// Whether every backend can carry the names; answers how many there are. That they are text was seen when they were taken.
+    pub(crate) fn check_names(&self) -> Result<usize> {
+        let (mut rest, mut count) = (&self.0[..], 0);
+        while let Some((name, _, after)) = split_bytes(rest) {
+            (rest, count) = (after, count + 1);
+            if name.len() > Self::MAX_NAME {
+                let text = format!(
+                    "the name of header {count} has {} bytes and may have {}",
+                    name.len(),
+                    Self::MAX_NAME
+                );
+                return Err(Error::new(ErrorKind::TooLarge, text));
+            }
+            if name.iter().fold(false, |found, byte| found | (*byte == 0)) {
+                let text = format!("the name of header {count} contains a NUL byte");
+                return Err(Error::new(ErrorKind::Invalid, text));
+            }
+        }
+        Ok(count)
+    }
+
     /// The value of the first header of that name; the inner option is the null value.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Option<&[u8]>> {
-        // Names are compared as bytes: only names that are text were taken.
         let mut rest = &self.0[..];
         while let Some((found, value, after)) = split_bytes(rest) {
             if found == name.as_bytes() {
@@ -137,10 +161,14 @@ pub struct HeadersBuilder {
 impl HeadersBuilder {
     /// Adds one at the end; `None` is the null value. Lengths are checked when the message is published.
     #[must_use]
+    #[inline]
     pub fn add(mut self, name: &str, value: Option<impl AsRef<[u8]>>) -> Self {
-        let value = value.as_ref().map(AsRef::as_ref);
-        let (name_len, value_len) =
-            (name.len() as u64, value.map_or(0, |value: &[u8]| value.len() as u64 + 1));
+        self.put(name, value.as_ref().map(AsRef::as_ref));
+        self
+    }
+
+    fn put(&mut self, name: &str, value: Option<&[u8]>) {
+        let (name_len, value_len) = (name.len() as u64, value.map_or(0, |value| value.len() as u64 + 1));
         let size = varint::len(name_len) + name.len() + varint::len(value_len) + value.map_or(0, <[u8]>::len);
         // Most messages have one header: its room is all there is, so that freezing needs no other allocation.
         if self.packed.is_empty() {
@@ -152,11 +180,11 @@ impl HeadersBuilder {
         self.packed.extend_from_slice(name.as_bytes());
         varint::put(&mut self.packed, value_len);
         self.packed.extend_from_slice(value.unwrap_or_default());
-        self
     }
 
     /// The headers.
     #[must_use]
+    #[inline]
     pub fn build(self) -> Headers {
         Headers(self.packed.into())
     }
@@ -196,6 +224,8 @@ fn split(rest: &[u8]) -> Option<Split<'_, str>> {
     Some((std::str::from_utf8(name).ok()?, value, rest))
 }
 
+/// The same with a name that may be no text.
+#[inline]
 fn split_bytes(rest: &[u8]) -> Option<Split<'_, [u8]>> {
     let (name_len, rest) = varint::take(rest)?;
     let (name, rest) = rest.split_at_checked(usize::try_from(name_len).ok()?)?;

@@ -1,96 +1,19 @@
 //! What travels on the bus, and where it lies.
 //!
-//! Not here: headers (`headers.rs`), names of topics (`names.rs`), what our own headers mean (`wire.rs`).
+//! Not here: who it is (`id.rs`), headers (`headers.rs`), names of topics (`names.rs`), what our own headers mean (`wire.rs`).
 
-use crate::{Error, ErrorKind, Headers, Result, headers, wire};
+use crate::{Error, ErrorKind, Headers, MessageId, Result, headers, wire};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     ops::{Add, Sub},
-    panic::AssertUnwindSafe,
     str::FromStr,
-    sync::Mutex,
     time::Duration,
 };
-use uuid::{ContextV7, Uuid};
 
 /// The end of the year 9999.
 const LAST_MILLIS: i64 = 253_402_300_799_999;
-
-/// The identity of a message, shown as a UUID.
-///
-/// Made by the producer (UUIDv7); derived for a forwarded or dead-lettered message; derived from its place for a foreign one, so each
-/// delivery shows the same. It may be repeated by mistake: whatever must be unique is keyed by place, not by id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MessageId(Uuid);
-
-impl MessageId {
-    /// A new one, ordered by time of making within this process.
-    #[must_use]
-    pub fn new() -> Self {
-        static LAST: Mutex<AssertUnwindSafe<ContextV7>> = Mutex::new(AssertUnwindSafe(ContextV7::new()));
-        Self::made_at(&LAST, crate::clock::wall())
-    }
-
-    /// Where the clock shows a time before 1970, which the form cannot hold, ids are those of its first millisecond.
-    fn made_at(last: &Mutex<AssertUnwindSafe<ContextV7>>, now: Timestamp) -> Self {
-        let since = now.since(Timestamp::from_millis(0));
-        let at = uuid::Timestamp::from_unix(last, since.as_secs(), since.subsec_nanos());
-        Self(Uuid::new_v7(at))
-    }
-
-    /// The one that follows from `parts`: the same parts give the same id, on every machine.
-    #[must_use]
-    pub fn derived(parts: &[&[u8]]) -> Self {
-        let mut name = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
-        for part in parts {
-            name.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            name.extend_from_slice(part);
-        }
-        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, &name))
-    }
-
-    /// From the 128 bits.
-    #[must_use]
-    pub const fn from_u128(bits: u128) -> Self {
-        Self(Uuid::from_u128(bits))
-    }
-
-    /// The 128 bits.
-    #[must_use]
-    pub const fn as_u128(self) -> u128 {
-        self.0.as_u128()
-    }
-}
-
-impl Default for MessageId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Display for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for MessageId {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        Uuid::parse_str(text).map(Self).map_err(|_| {
-            Error::new(ErrorKind::Invalid, format!("{text:?} is not a message id; it looks like a UUID"))
-        })
-    }
-}
 
 /// A place in one partition: opaque, survives restarts, text form `a-b`.
 ///
@@ -256,21 +179,7 @@ impl Message {
         {
             return too_large(format!("the key has {} bytes and may have {}", key.len(), Self::MAX_KEY));
         }
-        let mut count = 0;
-        for (name, _) in self.headers.iter() {
-            count += 1;
-            if name.len() > Headers::MAX_NAME {
-                return too_large(format!(
-                    "the name of header {count} has {} bytes and may have {}",
-                    name.len(),
-                    Headers::MAX_NAME
-                ));
-            }
-            if name.contains('\0') {
-                let context = format!("the name of header {count} contains a NUL byte");
-                return Err(Error::new(ErrorKind::Invalid, context));
-            }
-        }
+        let count = self.headers.check_names()?;
         for (what, at) in [("timestamp", Some(self.timestamp)), ("time of delivery", self.deliver_at)] {
             if at.is_some_and(|at| !(1..=LAST_MILLIS).contains(&at.as_millis())) {
                 let context =
@@ -318,6 +227,7 @@ pub struct MessageBuilder {
 impl MessageBuilder {
     /// An id of one's own choice, so that a repeat is recognised.
     #[must_use]
+    #[inline]
     pub fn id(mut self, id: MessageId) -> Self {
         self.id = Some(id);
         self
@@ -325,6 +235,7 @@ impl MessageBuilder {
 
     /// The key: messages of equal key keep their order.
     #[must_use]
+    #[inline]
     pub fn key(mut self, key: impl Into<Bytes>) -> Self {
         self.key = Some(key.into());
         self
@@ -332,6 +243,7 @@ impl MessageBuilder {
 
     /// One more header.
     #[must_use]
+    #[inline]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers = self.headers.add(name, Some(value));
         self
@@ -339,6 +251,7 @@ impl MessageBuilder {
 
     /// One more header, without a value.
     #[must_use]
+    #[inline]
     pub fn null_header(mut self, name: &str) -> Self {
         self.headers = self.headers.add(name, None::<&[u8]>);
         self
@@ -346,6 +259,7 @@ impl MessageBuilder {
 
     /// These headers instead of those given so far.
     #[must_use]
+    #[inline]
     pub fn headers(mut self, headers: &Headers) -> Self {
         self.headers = headers.to_builder();
         self
@@ -353,12 +267,14 @@ impl MessageBuilder {
 
     /// The type of the event: header `ce_type`.
     #[must_use]
+    #[inline]
     pub fn event_type(self, name: &str) -> Self {
         self.header(wire::TYPE, name)
     }
 
     /// The content. Without it the message is a tombstone.
     #[must_use]
+    #[inline]
     pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = Some(payload.into());
         self
@@ -366,6 +282,7 @@ impl MessageBuilder {
 
     /// When it was made.
     #[must_use]
+    #[inline]
     pub fn timestamp(mut self, at: Timestamp) -> Self {
         self.timestamp = Some(at);
         self
@@ -373,6 +290,7 @@ impl MessageBuilder {
 
     /// Not to be delivered before then.
     #[must_use]
+    #[inline]
     pub fn deliver_at(mut self, at: Timestamp) -> Self {
         self.deliver_at = Some(at);
         self
@@ -380,13 +298,22 @@ impl MessageBuilder {
 
     /// The message.
     #[must_use]
+    #[inline]
     pub fn build(self) -> Message {
+        let (id, timestamp) = match (self.id, self.timestamp) {
+            (Some(id), Some(at)) => (id, at),
+            // The clock is read once.
+            (id, at) => {
+                let now = Timestamp::now();
+                (id.unwrap_or_else(|| MessageId::made_at(now)), at.unwrap_or(now))
+            }
+        };
         Message {
-            id: self.id.unwrap_or_default(),
+            id,
             key: self.key,
             headers: self.headers.build(),
             payload: self.payload,
-            timestamp: self.timestamp.unwrap_or_else(Timestamp::now),
+            timestamp,
             deliver_at: self.deliver_at,
         }
     }
@@ -397,16 +324,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_and_ids_round_trip_as_text_and_refuse_nonsense() {
+    fn positions_round_trip_as_text_and_refuse_nonsense() {
         let position = Position(17, u64::MAX);
         assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
         assert_eq!(position.next(), Position(18, 0));
         for bad in ["", "1", "-", "1-", "a-b", "1-2-3", "1-99999999999999999999"] {
             assert_eq!(bad.parse::<Position>().unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
         }
-        let id = MessageId::new();
-        assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
-        assert_ne!(MessageId::derived(&[b"ab", b"c"]), MessageId::derived(&[b"a", b"bc"]));
     }
 
     #[test]
@@ -415,17 +339,6 @@ mod tests {
         assert_eq!(Epoch::after(None, now), Epoch(1000));
         assert_eq!(Epoch::after(Some(Epoch(5)), now), Epoch(1000));
         assert_eq!(Epoch::after(Some(Epoch(2000)), now), Epoch(2001));
-    }
-
-    #[test]
-    fn ids_are_made_in_order_whatever_the_clock_shows() {
-        let last = Mutex::new(AssertUnwindSafe(ContextV7::new()));
-        let mut before = MessageId::from_u128(0);
-        for millis in [-5, 0, 0, 1_700_000_000_000, 1_700_000_000_000, 1_600_000_000_000, -1, i64::MAX] {
-            let next = MessageId::made_at(&last, Timestamp::from_millis(millis));
-            assert!(next > before || millis == i64::MAX, "{millis}");
-            before = next;
-        }
     }
 
     #[test]

@@ -5,7 +5,11 @@ use bytes::BufMut;
 /// The most bytes that one takes.
 const LONGEST: usize = 10;
 
+#[inline]
 pub(crate) fn put(out: &mut impl BufMut, mut value: u64) {
+    if value < 0x80 {
+        return out.put_u8(value as u8);
+    }
     // Each call to `out` looks after its room.
     let (mut bytes, mut len) = ([0; LONGEST], 0);
     while value >= 0x80 && len < LONGEST - 1 {
@@ -18,11 +22,13 @@ pub(crate) fn put(out: &mut impl BufMut, mut value: u64) {
 }
 
 /// How many bytes it takes.
+#[inline]
 pub(crate) const fn len(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
 
 /// Splits one off the front; `None` where the bytes end inside it or it does not fit.
+#[inline]
 pub(crate) fn take(bytes: &[u8]) -> Option<(u64, &[u8])> {
     // Most are short.
     if let Some((&byte, rest)) = bytes.split_first()
@@ -30,6 +36,10 @@ pub(crate) fn take(bytes: &[u8]) -> Option<(u64, &[u8])> {
     {
         return Some((u64::from(byte), rest));
     }
+    take_long(bytes)
+}
+
+fn take_long(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     for (i, &byte) in bytes.iter().enumerate().take(10) {
         let part = u64::from(byte & 0x7f);

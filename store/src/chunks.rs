@@ -1,7 +1,8 @@
 //! An ordered map of bytes in chunks: cheap to append to at many places, as a log with several partitions is.
 //!
-//! What is appended behind the last key of a chunk costs one search among the chunks; a map with a node per few keys would search, move and
-//! compare several times as much. Not here: keyspaces and commits (`memory.rs`).
+//! What is appended behind the last key of a chunk costs one search among the chunks, and a row of writes that lie behind each other costs
+//! one for the whole row; a map with a node per few keys would search, move and compare several times as much.
+//! Not here: keyspaces and commits (`memory.rs`).
 
 use bytes::Bytes;
 use std::{collections::BTreeMap, ops::Bound};
@@ -10,6 +11,8 @@ use std::{collections::BTreeMap, ops::Bound};
 const CHUNK: usize = 256;
 
 type Entry = (Bytes, Bytes);
+/// A key, and what it is set to; `None`: it is removed.
+type Write = (Bytes, Option<Bytes>);
 
 /// Keys and values, in the order of the keys.
 #[derive(Debug, Default)]
@@ -31,37 +34,84 @@ impl Chunks {
         Some(&chunk[at].1)
     }
 
-    pub(crate) fn insert(&mut self, key: Bytes, value: Bytes) {
+    /// Does writes in the order in which they come.
+    pub(crate) fn apply(&mut self, mut writes: impl Iterator<Item = Write>) {
+        let mut next = writes.next();
+        while let Some((key, value)) = next {
+            let Some(value) = value else {
+                self.remove(&key);
+                next = writes.next();
+                continue;
+            };
+            let appended = self.insert(key, value);
+            next = writes.next();
+            if appended && let Some(write) = next {
+                next = self.append(write, &mut writes);
+            }
+        }
+    }
+
+    /// Appends writes to the chunk in which the first of them lies, as long as they lie behind its last key; answers the first that does not.
+    fn append(&mut self, first: Write, writes: &mut impl Iterator<Item = Write>) -> Option<Write> {
+        let behind = (Bound::Excluded(&first.0[..]), Bound::Unbounded);
+        let end = self.chunks.range::<[u8], _>(behind).next().map(|(end, _)| end.clone());
+        let Some((_, chunk)) = self.chunks.range_mut::<[u8], _>(up_to(&first.0)).next_back() else {
+            return Some(first);
+        };
+        let mut next = Some(first);
+        loop {
+            match next {
+                Some((key, Some(value)))
+                    if chunk.len() < CHUNK
+                        && chunk.last().is_some_and(|(last, _)| *last < key)
+                        && end.as_ref().is_none_or(|end| key < *end) =>
+                {
+                    self.bytes += (key.len() + value.len()) as u64;
+                    chunk.push((key, value));
+                }
+                other => return other,
+            }
+            next = writes.next();
+        }
+    }
+
+    /// Sets a key. Answers whether it lies behind all that its chunk held, so that more may follow it.
+    fn insert(&mut self, key: Bytes, value: Bytes) -> bool {
         self.bytes += (key.len() + value.len()) as u64;
         let Some((_, chunk)) = self.chunks.range_mut::<[u8], _>(up_to(&key)).next_back() else {
             // It lies before everything: the chunk that was first keeps its place.
             self.chunks.insert(key.clone(), vec![(key, value)]);
-            return;
+            return true;
         };
         if chunk.last().is_none_or(|(last, _)| *last < key) {
             if chunk.len() < CHUNK {
                 chunk.push((key, value));
             } else {
-                self.chunks.insert(key.clone(), vec![(key, value)]);
+                let mut next = Vec::with_capacity(CHUNK);
+                next.push((key.clone(), value));
+                self.chunks.insert(key, next);
             }
-            return;
+            return true;
         }
         match find(chunk, &key) {
             Ok(at) => {
                 let old = std::mem::replace(&mut chunk[at].1, value);
                 self.bytes -= (key.len() + old.len()) as u64;
             }
+            Err(at) if chunk.len() < CHUNK => chunk.insert(at, (key, value)),
             Err(at) => {
-                chunk.insert(at, (key, value));
-                if chunk.len() > CHUNK {
-                    let upper = chunk.split_off(CHUNK / 2);
-                    self.chunks.insert(upper[0].0.clone(), upper);
+                // What comes next mostly lies behind it, and is appended then.
+                let upper = chunk.split_off(at);
+                chunk.push((key, value));
+                if let Some((first, _)) = upper.first() {
+                    self.chunks.insert(first.clone(), upper);
                 }
             }
         }
+        false
     }
 
-    pub(crate) fn remove(&mut self, key: &[u8]) {
+    fn remove(&mut self, key: &[u8]) {
         let Some((first, chunk)) = self.chunks.range_mut::<[u8], _>(up_to(key)).next_back() else { return };
         let Ok(at) = find(chunk, key) else { return };
         let (key, value) = chunk.remove(at);
@@ -141,9 +191,66 @@ mod tests {
                 }
             }
         }
-        assert!(chunks.range(b"", None).map(|(key, value)| (key, value)).eq(&model));
+        assert!(chunks.chunks.len() > 8);
+        agree(&chunks, &model);
+    }
+
+    /// They hold the same, and a chunk only what may lie in it.
+    fn agree(chunks: &Chunks, model: &BTreeMap<Bytes, Bytes>) {
+        assert!(chunks.range(b"", None).map(|(key, value)| (key, value)).eq(model));
         let bytes: usize = model.iter().map(|(key, value)| key.len() + value.len()).sum();
         assert_eq!(chunks.bytes(), bytes as u64);
-        assert!(chunks.chunks.len() > 8 && chunks.chunks.values().all(|chunk| chunk.len() <= CHUNK));
+        for (first, chunk) in &chunks.chunks {
+            let mut behind = chunks.chunks.range::<Bytes, _>((Bound::Excluded(first), Bound::Unbounded));
+            let end = behind.next().map(|(end, _)| end);
+            assert!((1..=CHUNK).contains(&chunk.len()), "{} entries", chunk.len());
+            assert!(chunk.iter().all(|(key, _)| end.is_none_or(|end| key < end)));
+        }
+    }
+
+    #[test]
+    fn rows_of_writes_do_what_single_ones_do() {
+        let mut random = Random(11);
+        let (mut chunks, mut model) = (Chunks::default(), BTreeMap::new());
+        for round in 0..400u64 {
+            let mut writes = Vec::new();
+            for _ in 0..1 + random.below(4) {
+                // A row of a few partitions, as a log is written; it stumbles now and then.
+                let (mut at, long) =
+                    ((random.below(4) << 20) + round * 8 + random.below(4000), random.below(600));
+                for _ in 0..long {
+                    let key = Bytes::copy_from_slice(&at.to_be_bytes()[4..]);
+                    let kept = random.below(50) > 0;
+                    writes.push((key, kept.then(|| Bytes::copy_from_slice(&round.to_be_bytes()))));
+                    at = if random.below(100) == 0 { at.saturating_sub(3) } else { at + 1 };
+                }
+            }
+            for (key, value) in &writes {
+                match value {
+                    Some(value) => _ = model.insert(key.clone(), value.clone()),
+                    None => _ = model.remove(key),
+                }
+            }
+            chunks.apply(writes.into_iter());
+            if round % 8 == 0 {
+                agree(&chunks, &model);
+            }
+        }
+        agree(&chunks, &model);
+        assert!(chunks.chunks.len() > 50);
+    }
+
+    #[test]
+    fn partitions_that_grow_side_by_side_come_to_lie_in_full_chunks_of_their_own() {
+        const EACH: u64 = 40 * CHUNK as u64;
+        let mut chunks = Chunks::default();
+        for n in (0..EACH).step_by(32) {
+            for partition in 0..4 {
+                let key = |n: u64| Bytes::copy_from_slice(&((partition << 32) + n).to_be_bytes());
+                chunks.apply((n..n + 32).map(|n| (key(n), Some(Bytes::new()))));
+            }
+        }
+        let least = (4 * EACH) as usize / CHUNK;
+        assert!(chunks.chunks.len() <= least + 8, "{} chunks", chunks.chunks.len());
     }
 }

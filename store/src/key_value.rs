@@ -205,6 +205,11 @@ impl WriteBatch {
         Self { writes: Vec::new(), bytes: 0, wrong_key: None }
     }
 
+    /// Makes room for so many more writes.
+    pub fn reserve(&mut self, writes: usize) {
+        self.writes.reserve(writes);
+    }
+
     /// Sets a key.
     pub fn put(&mut self, keyspace: Keyspace, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         let (key, value) = (key.into(), value.into());

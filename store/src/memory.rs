@@ -120,11 +120,16 @@ impl KeyValue for MemoryStore {
             }
         }
         let mut writes = batch.writes.into_iter().peekable();
-        while let Some((keyspace, key, value)) = writes.next() {
-            let Some(map) = state.maps.get_mut(&keyspace) else { continue };
-            apply(map, key, value);
-            while let Some((_, key, value)) = writes.next_if(|(next, _, _)| *next == keyspace) {
-                apply(map, key, value);
+        while let Some((keyspace, _, _)) = writes.peek() {
+            let keyspace = *keyspace;
+            let mut of_one = std::iter::from_fn(|| {
+                let (_, key, value) = writes.next_if(|(next, _, _)| *next == keyspace)?;
+                Some((key, value))
+            });
+            match state.maps.get_mut(&keyspace) {
+                Some(map) => map.apply(of_one),
+                // It was looked for above.
+                None => while of_one.next().is_some() {},
             }
         }
         Ok(())
@@ -146,12 +151,5 @@ impl KeyValue for MemoryStore {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         *state = State { closed: true, ..State::default() };
         Ok(())
-    }
-}
-
-fn apply(map: &mut Chunks, key: Bytes, value: Option<Bytes>) {
-    match value {
-        Some(value) => map.insert(key, value),
-        None => map.remove(&key),
     }
 }

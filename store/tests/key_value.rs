@@ -39,6 +39,7 @@ on_every_store!(
     what_is_flushed_is_still_there,
     a_store_tells_how_much_room_it_takes,
     random_programs_agree_with_a_map,
+    rows_of_ascending_keys_agree_with_a_map,
 );
 
 fn put(store: &dyn KeyValue, space: Keyspace, key: &str, value: &str) {
@@ -192,6 +193,46 @@ fn random_programs_agree_with_a_map(store: &dyn KeyValue) {
         assert!(found.iter().map(|(k, v)| (k, v)).eq(expected.iter().copied()));
         let page = store.scan(space, &from, Some(&to), Backward, ALL).unwrap();
         assert!(page.items.iter().rev().map(|(k, v)| (k.to_vec(), v.to_vec())).eq(found));
+    }
+}
+
+/// Rows as a log with several partitions is written, in one batch for two keyspaces; some stumble, write a key again, or remove one.
+fn rows_of_ascending_keys_agree_with_a_map(store: &dyn KeyValue) {
+    let spaces = ["a", "b"].map(|name| store.open_keyspace(name, Purpose::Log).unwrap());
+    let mut model: BTreeMap<(usize, Vec<u8>), u64> = BTreeMap::new();
+    let mut seed = 7u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let key = |partition: u64, n: u64| [&(partition as u32).to_be_bytes()[..], &n.to_be_bytes()].concat();
+    let mut next = [[0u64; 3]; 2];
+    for round in 0..60 {
+        let mut batch = WriteBatch::new();
+        for _ in 0..1 + random(6) {
+            let (space, partition) = (random(2) as usize, random(3));
+            for _ in 0..random(120) {
+                let at = &mut next[space][partition as usize];
+                *at = if random(40) == 0 { at.saturating_sub(random(300)) } else { *at + 1 };
+                let key = key(partition, *at);
+                if random(60) == 0 {
+                    model.remove(&(space, key.clone()));
+                    batch.delete(spaces[space], key);
+                } else {
+                    model.insert((space, key.clone()), round);
+                    batch.put(spaces[space], key, round.to_be_bytes().to_vec());
+                }
+            }
+        }
+        store.commit(batch, Durability::ProcessCrash).unwrap();
+        for (i, space) in spaces.into_iter().enumerate() {
+            let expected = model.iter().filter(|((of, _), _)| *of == i);
+            let expected: Vec<_> = expected.map(|((_, key), round)| (key.clone(), *round)).collect();
+            let page = store.scan(space, b"", None, Forward, ALL).unwrap();
+            let number = |value: &[u8]| u64::from_be_bytes(value.try_into().unwrap());
+            let found: Vec<_> = page.items.iter().map(|(key, value)| (key.to_vec(), number(value))).collect();
+            assert!(found == expected, "round {round}, keyspace {i}");
+        }
     }
 }
 

@@ -140,19 +140,29 @@ fn count(core: &mut Core, step: &mut Step, verdicts: &[Verdict]) {
 
 fn outcomes<M>(decided: Decided, messages: Vec<M>, message: fn(M) -> Message) -> Outcomes {
     match decided {
-        Ok(verdicts) => Outcomes(
-            verdicts
-                .into_iter()
-                .zip(messages)
-                .map(|(verdict, one)| match verdict {
-                    Verdict::Placed { partition, position, durability } => {
-                        Published::Acked { partition, position, durability }
-                    }
-                    Verdict::Refused(error) => Published::not_written(error, message(one)),
-                })
-                .collect(),
-        ),
+        Ok(verdicts) => {
+            let refused = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Refused(_)));
+            let acked = verdicts.into_iter().map(acked);
+            // Messages are moved only where one is given back.
+            Outcomes(if refused {
+                let outcome = |(acked, one): (Result<Published, Error>, M)| {
+                    acked.unwrap_or_else(|error| Published::not_written(error, message(one)))
+                };
+                acked.zip(messages).map(outcome).collect()
+            } else {
+                acked.filter_map(Result::ok).collect()
+            })
+        }
         Err(error) => late(messages, false, &error, message),
+    }
+}
+
+fn acked(verdict: Verdict) -> Result<Published, Error> {
+    match verdict {
+        Verdict::Placed { partition, position, durability } => {
+            Ok(Published::Acked { partition, position, durability })
+        }
+        Verdict::Refused(error) => Err(error),
     }
 }
 

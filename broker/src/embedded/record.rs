@@ -32,80 +32,87 @@ pub(super) struct Arena {
 impl Arena {
     const BLOCK: usize = 64 * 1024;
 
-    /// Makes room for `size` bytes in one piece.
-    fn reserve(&mut self, size: usize) {
+    /// A piece of `size` bytes, which `write` fills.
+    fn piece(&mut self, size: usize, write: impl FnOnce(&mut [u8])) -> Bytes {
         if self.block.capacity() - self.block.len() < size {
             let usual = self.taken.min(Self::BLOCK);
             let block = if size > usual / 4 { size } else { usual };
             self.block = BytesMut::with_capacity(block);
             self.taken = self.taken.saturating_add(block);
         }
-    }
-
-    /// The bytes that `write` writes, at most `size` of them.
-    pub(super) fn bytes(&mut self, size: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
-        self.reserve(size);
+        self.block.resize(size, 0);
         write(&mut self.block);
         self.block.split().freeze()
     }
 
-    /// A message in its stored form.
-    pub(super) fn encode(&mut self, message: &Message, appended: Timestamp) -> Bytes {
-        self.bytes(size(message), |out| encode(message, appended, out))
+    /// A message in its stored form, behind a `prefix` in the same piece.
+    pub(super) fn encode(&mut self, prefix: &[u8], message: &Message, appended: Timestamp) -> Bytes {
+        let size = prefix.len() + size(message);
+        self.piece(size, |mut out| {
+            out.put_slice(prefix);
+            encode(message, appended, out);
+        })
     }
 
-    /// A message that was encoded before, with another append time.
-    pub(super) fn restamp(&mut self, record: &[u8], appended: Timestamp) -> Bytes {
-        self.bytes(record.len(), |out| {
-            out.put_slice(record);
-            if let Some(at) = out.get_mut(APPENDED) {
+    /// Bytes as they are, though they may be no message, behind a `prefix` in the same piece.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(super) fn copy(&mut self, prefix: &[u8], bytes: &[u8]) -> Bytes {
+        self.piece(prefix.len() + bytes.len(), |mut out| {
+            out.put_slice(prefix);
+            out.put_slice(bytes);
+        })
+    }
+
+    /// A message that was encoded before, with another append time, behind a `prefix` in the same piece.
+    pub(super) fn restamp(&mut self, prefix: &[u8], record: &[u8], appended: Timestamp) -> Bytes {
+        self.piece(prefix.len() + record.len(), |out| {
+            let (first, rest) = out.split_at_mut(prefix.len());
+            first.copy_from_slice(prefix);
+            rest.copy_from_slice(record);
+            if let Some(at) = rest.get_mut(APPENDED) {
                 at.copy_from_slice(&appended.as_millis().to_be_bytes());
             }
         })
     }
 }
 
-/// The most bytes of a message in its stored form.
+/// How many bytes the stored form of a message has.
 fn size(message: &Message) -> usize {
-    FIXED + 8 + 20 + message.size()
+    let part = |len: usize| varint::len(len as u64) + len;
+    let headers = message.headers.packed().len();
+    FIXED
+        + message.deliver_at.map_or(0, |_| 8)
+        + message.key.as_ref().map_or(0, |key| part(key.len()))
+        + if headers > 0 { part(headers) } else { 0 }
+        + message.payload.as_ref().map_or(0, Bytes::len)
 }
 
 /// A message that goes to that partition later, in memory of its own: it stays longer than what is published with it, or shorter.
 pub(super) fn delayed(message: &Message, partition: u32) -> Bytes {
-    let mut out = BytesMut::with_capacity(4 + size(message));
-    out.put_u32(partition);
-    encode(message, Timestamp::default(), &mut out);
-    out.freeze()
+    Arena::default().encode(&partition.to_be_bytes(), message, Timestamp::default())
 }
 
-fn encode(message: &Message, appended: Timestamp, out: &mut BytesMut) {
-    let mut flags = 0;
-    for (flag, set) in [
-        (KEY, message.key.is_some()),
-        (HEADERS, !message.headers.is_empty()),
-        (PAYLOAD, message.payload.is_some()),
-        (DELIVER_AT, message.deliver_at.is_some()),
-    ] {
-        flags |= if set { flag } else { 0 };
-    }
-    // In one piece, as each call to `out` looks after its room.
-    let mut fixed = [0; FIXED];
-    let mut rest = &mut fixed[..];
-    rest.put_u8(VERSION);
-    rest.put_u8(flags);
-    rest.put_i64(appended.as_millis());
-    rest.put_u128(message.id.as_u128());
-    rest.put_i64(message.timestamp.as_millis());
-    out.put_slice(&fixed);
+/// Fills `out`, which has [`size`] bytes.
+fn encode(message: &Message, appended: Timestamp, mut out: &mut [u8]) {
+    let flag = |flag: u8, set: bool| if set { flag } else { 0 };
+    let flags = flag(KEY, message.key.is_some())
+        | flag(HEADERS, !message.headers.is_empty())
+        | flag(PAYLOAD, message.payload.is_some())
+        | flag(DELIVER_AT, message.deliver_at.is_some());
+    out.put_u8(VERSION);
+    out.put_u8(flags);
+    out.put_i64(appended.as_millis());
+    out.put_u128(message.id.as_u128());
+    out.put_i64(message.timestamp.as_millis());
     if let Some(at) = message.deliver_at {
         out.put_i64(at.as_millis());
     }
     if let Some(key) = &message.key {
-        varint::put(out, key.len() as u64);
+        varint::put(&mut out, key.len() as u64);
         out.put_slice(key);
     }
     if !message.headers.is_empty() {
-        varint::put(out, message.headers.packed().len() as u64);
+        varint::put(&mut out, message.headers.packed().len() as u64);
         out.put_slice(message.headers.packed());
     }
     if let Some(payload) = &message.payload {
@@ -208,15 +215,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_round_trip_and_show_when_they_were_appended(message in any_message(), at in any::<i64>(), again in any::<i64>()) {
+        fn messages_round_trip_and_show_when_they_were_appended(
+            message in any_message(), at in any::<i64>(), again in any::<i64>(), prefix in proptest::collection::vec(any::<u8>(), 0..13),
+        ) {
             let mut arena = Arena::default();
             let (at, again) = (Timestamp::from_millis(at), Timestamp::from_millis(again));
-            let record = arena.encode(&message, at);
-            prop_assert_eq!(appended(&record), Some(at));
-            prop_assert_eq!(decode(&record).unwrap(), message.clone());
-            let record = arena.restamp(&record, again);
-            prop_assert_eq!(appended(&record), Some(again));
-            prop_assert_eq!(decode(&record).unwrap(), message);
+            let mut whole = arena.encode(&prefix, &message, at);
+            prop_assert_eq!(&whole.split_to(prefix.len())[..], &prefix[..]);
+            prop_assert_eq!(appended(&whole), Some(at));
+            prop_assert_eq!(decode(&whole).unwrap(), message.clone());
+            let mut other = arena.restamp(&prefix, &whole, again);
+            prop_assert_eq!(&other.split_to(prefix.len())[..], &prefix[..]);
+            prop_assert_eq!(appended(&other), Some(again));
+            prop_assert_eq!(decode(&other).unwrap(), message);
+            prop_assert_eq!(arena.copy(&prefix, &whole), [&prefix[..], &whole].concat());
         }
 
         #[test]
@@ -229,7 +241,7 @@ mod tests {
 
         #[test]
         fn a_cut_record_is_never_a_whole_one_with_key_or_headers(message in any_message(), cut in any::<prop::sample::Index>()) {
-            let record = Arena::default().encode(&message, Timestamp::default());
+            let record = Arena::default().encode(&[], &message, Timestamp::default());
             let cut = cut.index(record.len());
             if let Ok(other) = decode(&record.slice(..cut)) {
                 prop_assert_ne!(other, message);

@@ -47,8 +47,11 @@ pub(super) fn is_log(name: &str) -> bool {
     name.starts_with("log-")
 }
 
+/// A key of a log: partition and offset.
+pub(super) type LogKey = [u8; 12];
+
 /// Where a message lies in its log.
-pub(super) fn log_key(partition: u32, offset: u64) -> [u8; 12] {
+pub(super) fn log_key(partition: u32, offset: u64) -> LogKey {
     let mut key = [0; 12];
     key[..4].copy_from_slice(&partition.to_be_bytes());
     key[4..].copy_from_slice(&offset.to_be_bytes());

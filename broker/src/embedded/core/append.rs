@@ -2,16 +2,16 @@
 //!
 //! Not here: delayed messages after they were taken (`delay.rs`).
 
-use super::{Core, Life, MemberId, Step, store_error, timers::Timer};
+use super::{Core, Life, MemberId, Step, store_error, timers::Timer, topic::TopicState};
 use crate::{
     Durability, Error, ErrorKind, Message, MessageId, Owned, Position, Result, Target, Timestamp,
     embedded::{
         record::Arena,
-        state::{forget_key, log_key, parse_forget_key, seen_key},
+        state::{LogKey, forget_key, log_key, parse_forget_key, seen_key},
     },
     partition_for_key,
 };
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use ropeway_store::{Direction, Limit};
 
 /// What was decided about one message.
@@ -47,6 +47,7 @@ impl Core {
             }
         };
         let max = self.rules.max_message;
+        step.appends.reserve(batch.len());
         batch
             .iter()
             .map(|message| {
@@ -164,37 +165,20 @@ impl Core {
             self.delay(step, life, partition, due, message);
             None
         } else {
-            self.append(step, life, partition, |arena, at| arena.encode(message, at))
+            topic.append(step, partition, |arena, key, at| arena.encode(key, message, at))
         };
         Verdict::Placed { partition, position, durability: to.durability }
     }
 
-    /// Appends a record to a partition.
+    /// Appends a record to a partition. `record` writes it behind its key, in one piece, with the time at which it is appended.
     pub(in crate::embedded) fn append(
         &mut self,
         step: &mut Step,
         life: Life,
         partition: u32,
-        record: impl FnOnce(&mut Arena, Timestamp) -> Bytes,
+        record: impl FnOnce(&mut Arena, &LogKey, Timestamp) -> Bytes,
     ) -> Option<Position> {
-        let topic = self.topics.get_mut(&life)?;
-        let log = topic.segments.active();
-        let part = topic.partitions.get_mut(partition as usize)?;
-        // Times of a partition never go back, so that they can be searched.
-        part.last = part.last.max(step.time_of_day);
-        let arena = topic.segments.arena();
-        let record = record(arena, part.last);
-        let offset = part.next;
-        let key = arena.bytes(12, |out| out.put_slice(&log_key(partition, offset)));
-        part.next += 1;
-        part.bytes += record.len() as u64;
-        topic.segments.take(record.len() as u64);
-        if !part.touched {
-            part.touched = true;
-            step.touched.push((life, partition));
-        }
-        step.batch.put(log, key, record);
-        Some(Position(life, offset))
+        self.topics.get_mut(&life)?.append(step, partition, record)
     }
 
     /// When an id is forgotten that is stored as published.
@@ -263,6 +247,33 @@ impl Core {
         let id = self.owned_share(member, of)?;
         self.check_delivered(id, of, done)?;
         Ok(id)
+    }
+}
+
+impl TopicState {
+    /// See [`Core::append`].
+    fn append(
+        &mut self,
+        step: &mut Step,
+        partition: u32,
+        record: impl FnOnce(&mut Arena, &LogKey, Timestamp) -> Bytes,
+    ) -> Option<Position> {
+        let part = self.partitions.get_mut(partition as usize)?;
+        // Times of a partition never go back, so that they can be searched.
+        part.last = part.last.max(step.time_of_day);
+        let offset = part.next;
+        let mut record = record(self.segments.arena(), &log_key(partition, offset), part.last);
+        let key = record.split_to(size_of::<LogKey>());
+        let bytes = record.len() as u64;
+        part.next += 1;
+        part.bytes += bytes;
+        if !part.touched {
+            part.touched = true;
+            step.touched.push((self.life, partition));
+        }
+        part.appended = Some(step.appends.push(part.appended, self.segments.active(), key, record));
+        self.segments.take(bytes);
+        Some(Position(self.life, offset))
     }
 }
 

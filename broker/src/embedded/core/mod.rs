@@ -4,11 +4,12 @@
 //! shell (`engine.rs`) runs steps: commands are decided, the batch is committed, [`Core::apply`] makes it visible.
 //! What was decided and not committed is known to later decisions and to nobody else.
 //!
-//! Topics are in `topics.rs`, appending and deduplication in `append.rs`, delay in `delay.rs`, who owns what in `groups.rs` and `handover.rs`, acks
+//! Topics are in `topics.rs`, appending and deduplication in `append.rs` and `appends.rs`, delay in `delay.rs`, who owns what in `groups.rs` and `handover.rs`, acks
 //! in `cursors.rs`, what consumers get in `delivery.rs` and readers in `following.rs`, where messages lie in `segments.rs`, what is removed in
 //! `retention.rs`, how much room there is in `room.rs`, where reading begins in `search.rs`, reports in `describe.rs`, loading in `recover.rs` and `migrate.rs`, what is due when in `timers.rs`.
 
 mod append;
+mod appends;
 mod cursors;
 mod delay;
 mod delivery;
@@ -244,12 +245,13 @@ impl Core {
     /// Adds to the step the records of all that it changed.
     pub(super) fn finish(&mut self, step: &mut Step) {
         self.note_appended(step);
+        step.appends.write(&mut step.batch);
         for (life, partition) in &step.touched {
             let Some(part) = self.topics.get_mut(life).and_then(|topic| topic.partition_mut(*partition))
             else {
                 continue;
             };
-            part.touched = false;
+            (part.touched, part.appended) = (false, None);
             step.batch.put(self.spaces.state, partition_key(*life, *partition), part.record().encode());
         }
         for life in &step.topics {

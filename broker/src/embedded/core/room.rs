@@ -101,7 +101,7 @@ impl Core {
     /// Refuses to publish where there is no room.
     pub(super) fn check_room(&mut self, step: &Step) -> Result<()> {
         let quota = self.rules.quota;
-        let more = step.batch.bytes() as u64;
+        let more = (step.batch.bytes() + step.appends.bytes()) as u64;
         if self.room.short(&quota, more).is_none() {
             return Ok(());
         }

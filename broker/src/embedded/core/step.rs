@@ -1,6 +1,6 @@
 //! One step: what a number of commands decided, to be committed at once and then made visible.
 
-use super::{Life, MemberId, ShareId, member::Told};
+use super::{Life, MemberId, ShareId, appends::Appends, member::Told};
 use crate::{
     Error, MessageId, Timestamp,
     embedded::{
@@ -23,8 +23,10 @@ pub(in crate::embedded) struct Step {
     pub(in crate::embedded) time_of_day: Timestamp,
     /// Both, as they are stored.
     pub(super) mark: Mark,
-    /// What will be written.
+    /// What will be written, but for what is appended to logs.
     pub(in crate::embedded) batch: WriteBatch,
+    /// What is appended to logs.
+    pub(super) appends: Appends,
     /// What the commit must survive.
     pub(in crate::embedded) durability: Durability,
     /// Partitions that changed.
@@ -57,6 +59,7 @@ impl Step {
             time_of_day: mark.time_of_day,
             mark,
             batch: WriteBatch::new(),
+            appends: Appends::default(),
             durability,
             touched: Vec::new(),
             topics: BTreeSet::new(),
