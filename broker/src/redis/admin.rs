@@ -10,15 +10,16 @@ use super::{
     commands::Told,
     description::{self, Description, State},
     follow::ZERO,
+    group_admin,
     keys::PartitionKeys,
     request::Request,
     scripts,
     start::Extent,
-    topics::{self, Topics, chosen, not_found},
+    topics::{Topics, chosen, not_found},
 };
 use crate::{
-    Admin, Error, ErrorKind, Group, GroupInfo, MessageId, Position, Result, Start, Topic, TopicInfo,
-    TopicSpec,
+    Admin, Error, ErrorKind, Group, GroupInfo, MemberInfo, MessageId, Position, Result, Start, Topic,
+    TopicInfo, TopicSpec,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -66,25 +67,31 @@ impl Admin for RedisStreams {
     }
 
     async fn groups(&self) -> Result<Vec<Group>> {
-        self.call(async { Err(super::not_built("groups")) }).await
+        self.call(group_admin::list(Self::topics(self))).await.map_err(|e| e.during("list groups"))
     }
 
-    async fn describe_group(&self, _group: &Group) -> Result<GroupInfo> {
-        self.call(async { Err(super::not_built("groups")) }).await
+    async fn describe_group(&self, group: &Group) -> Result<GroupInfo> {
+        self.call(group_admin::describe(Self::topics(self), group))
+            .await
+            .map_err(|e| e.during(format!("describe group {group:?}")))
     }
 
     async fn seek_group(
         &self,
-        _group: &Group,
-        _topic: &Topic,
-        _partition: Option<u32>,
-        _to: Start,
+        group: &Group,
+        topic: &Topic,
+        partition: Option<u32>,
+        to: Start,
     ) -> Result<()> {
-        self.call(async { Err(super::not_built("groups")) }).await
+        self.call(group_admin::seek(Self::topics(self), group, topic, partition, to))
+            .await
+            .map_err(|e| e.during(format!("seek group {group:?} in topic {topic:?}")))
     }
 
-    async fn delete_group(&self, _group: &Group) -> Result<()> {
-        self.call(async { Err(super::not_built("groups")) }).await
+    async fn delete_group(&self, group: &Group) -> Result<()> {
+        self.call(group_admin::delete(Self::topics(self), group))
+            .await
+            .map_err(|e| e.during(format!("delete group {group:?}")))
     }
 }
 
@@ -319,33 +326,13 @@ async fn end_delete(topics: &Topics, topic: &Topic) -> Result<()> {
 /// The groups that have members on the topic.
 async fn users(topics: &Topics, topic: &Topic) -> Result<Vec<String>> {
     let groups = topics.commands.one(&["SMEMBERS", &topics.keys.groups_of(topic)]).await?;
-    let groups: Vec<Group> = groups.items().iter().filter_map(|name| Group::new(name.text()?).ok()).collect();
-    let mut request = Request::default();
-    request.command(&["TIME"]);
-    for group in &groups {
-        let keys = topics.keys.group(group);
-        request.command(&["HGETALL", &keys.asked()]);
-        request.command(&["ZRANGE", &keys.members(), "0", "-1", "WITHSCORES"]);
-    }
-    let answers = topics.commands.ask(request).await?;
-    let now = answers.first().and_then(|time| time.items().first()?.int()).unwrap_or(0).saturating_mul(1000);
-    let uses = |pair: &[ropeway_store::redis::Reply]| {
-        let (asked, leases) = (topics::pairs(&pair[0]), topics::pairs(&pair[1]));
-        asked.iter().any(|(member, asked)| {
-            let lease =
-                leases.get(member).and_then(|lease| std::str::from_utf8(lease).ok()?.parse::<f64>().ok());
-            let asked = String::from_utf8_lossy(asked);
-            let mut names = asked.split_once(' ').map_or("", |(_, names)| names).split(',');
-            lease.is_some_and(|lease| lease > now as f64) && names.any(|name| name == topic.as_str())
-        })
-    };
-    let used = groups
-        .iter()
-        .zip(answers.get(1..).unwrap_or_default().chunks_exact(2))
-        .filter(|(_, pair)| uses(pair));
-    let mut used: Vec<String> = used.map(|(group, _)| group.to_string()).collect();
-    used.sort();
-    Ok(used)
+    let mut groups: Vec<Group> =
+        groups.items().iter().filter_map(|name| Group::new(name.text()?).ok()).collect();
+    groups.sort();
+    let members = group_admin::members(topics, &groups).await?;
+    let uses = |members: &[MemberInfo]| members.iter().any(|member| member.topics.contains(topic));
+    let used = groups.iter().zip(&members).filter(|(_, members)| uses(members));
+    Ok(used.map(|(group, _)| group.to_string()).collect())
 }
 
 async fn remove(topics: &Topics, topic: &Topic, description: &Description, life: &str) -> Result<()> {

@@ -23,7 +23,7 @@
 //! | `ropeway:{orders/0}:log` | stream | the messages, as `layout.rs` says | publishers; anybody who keeps to the layout |
 //! | `ropeway:{orders/0}:part` | hash | `life`; `removed`: the last id that was purged or trimmed | `partition_*.lua` |
 //! | `ropeway:{orders/0}:delayed`, `:held` | sorted set, hash | ids of delayed messages by the time they are due; their entries by id | delay |
-//! | `ropeway:{orders/0}:group:billing` | hash | `epoch`, `owner`, `life`, `position` (all before it is done), `read` (entries ever added before it, or empty), `map` of what is done beyond, `beyond` (how many those are), `at` (last commit) | `take_over.lua`, `commit.lua` |
+//! | `ropeway:{orders/0}:group:billing` | hash | `epoch`, `owner`, `life`, `position` (all before it is done), `read` (entries ever added before it, or empty), `map` of what is done beyond, `beyond` (how many those are), `at` (last commit) | `take_over.lua`, `commit.lua`, `seek.lua` |
 //! | `ropeway:groups` | set | names of groups | members, seek |
 //! | `ropeway:{group/billing}:members` | sorted set | members by the end of their lease | `lease.lua`, `release.lua` |
 //! | `ropeway:{group/billing}:asked` | hash | member: token of its membership, a space, its topics joined by commas | `lease.lua`, `release.lua` |
@@ -46,7 +46,7 @@
 //! # Where things are
 //! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `request.rs` (commands as bytes). In the
 //! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs` and `writer.rs` (publishing), `feed.rs` (reading), `wake.rs`.
-//! The contract on top: `broker.rs`, `admin.rs`, `reader.rs`; `topics.rs` is what they know of topics.
+//! The contract on top: `broker.rs`, `admin.rs`, `group_admin.rs`, `reader.rs`; `topics.rs` is what they know of topics.
 //! Not here: sockets, TLS, passwords (`ropeway_store::redis`), what all backends share.
 
 mod admin;
@@ -57,7 +57,7 @@ mod failure;
 mod feed;
 #[cfg_attr(not(test), expect(dead_code, reason = "members of groups are built on it"))]
 mod follow;
-#[cfg_attr(not(test), expect(dead_code, reason = "members of groups are built on it"))]
+mod group_admin;
 mod keys;
 mod layout;
 mod publish;
@@ -65,7 +65,6 @@ mod reader;
 mod request;
 mod scripts;
 mod settings;
-#[cfg_attr(not(test), expect(dead_code, reason = "members of groups are built on it"))]
 mod start;
 mod topics;
 mod wake;

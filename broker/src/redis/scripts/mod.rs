@@ -52,6 +52,8 @@ scripts! {
     LEASE "lease";
     CLAIM "claim";
     RELEASE "release";
+    SEEK "seek";
+    FORGET "forget";
 }
 
 #[cfg(test)]

@@ -86,6 +86,30 @@ fn a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one() {
     assert_eq!(take_over(&mut server, &keys, "7000", ["", ""])[5], "stored");
 }
 
+#[test]
+fn a_seek_moves_a_group_and_fences_who_owned_before() {
+    let mut server = Server::get();
+    let keys = partition(&mut server);
+    let owner = take_over(&mut server, &keys, LIFE, ["5000-1", "0"]).remove(1);
+    let names = keys.each_ref().map(String::as_str);
+    assert_eq!(server.run(&scripts::SEEK, &names, &["4000", "g", "5000-4", "3", "5000-3"]), ["life", LIFE]);
+    let sought = server.run(&scripts::SEEK, &names, &[LIFE, "g", "5000-4", "3", "5000-3"]);
+    assert!(sought[0] == "sought" && sought[1] > owner, "{sought:?} after {owner}");
+    assert_eq!(commit(&mut server, &keys, &owner, "5000-2", "1", "5000-1"), ["fenced", &sought[1]]);
+    let groups = format!("XINFO GROUPS {}", keys[0]);
+    assert_eq!((server.told(&groups, "entries-read"), server.told(&groups, "lag")), ("3".into(), "2".into()));
+    // A group that there was not, at a place of which nobody knows how much lies before it.
+    let other = [&keys[0][..], &keys[1], "{x}:other"];
+    let other = other.map(|key| key.replace("{x}", &format!("{{{}}}", server.prefix)));
+    let other = other.each_ref().map(String::as_str);
+    server.run(&scripts::SEEK, &other, &[LIFE, "other", "5000-3", "", "5000-2"]);
+    assert_eq!(server.hash(other[2], "position").as_deref(), Some("5000-3"));
+    assert_eq!(server.run(&scripts::FORGET, &[names[0], names[2]], &["g"]), ["forgotten"]);
+    assert_eq!(server.hash(names[2], "position"), None);
+    assert_eq!(server.told(&groups, "name"), "other");
+    assert_eq!(server.run(&scripts::FORGET, &[names[0], names[2]], &["g"]), ["forgotten"]);
+}
+
 struct Table([String; 5]);
 
 impl Table {
