@@ -1,8 +1,9 @@
 //! `cargo xtask check`: everything that is checked without running the tests of the product.
 //!
-//! Not here: the repository rules themselves (`tests/tidy`), the licences that are allowed (`deny.toml`).
+//! Not here: the repository rules themselves (`tests/tidy`), the licences that are allowed (`deny.toml`), the
+//! compose file (`compose.rs`).
 
-use crate::{cargo, root};
+use crate::{cargo, compose, root};
 use std::{
     fs,
     process::{Command, ExitCode, Stdio},
@@ -38,6 +39,9 @@ pub(crate) fn run() -> ExitCode {
             "== licences: skipped, since cargo-deny is not installed (cargo install cargo-deny --locked)"
         );
     }
+    if let Err(why) = compose::check() {
+        println!("== compose file: ignored, since {why}");
+    }
     if failed.is_empty() {
         println!("== all checks passed");
         return ExitCode::SUCCESS;
@@ -72,6 +76,7 @@ fn steps() -> Vec<(String, Command)> {
         let deny = ["deny", "--log-level", "error", "check", "--hide-inclusion-graph"];
         steps.push(("licences".to_owned(), with(&[&deny[..], &["licenses", "bans", "sources"]].concat())));
     }
+    steps.extend(compose::check().ok().map(|check| ("compose file".to_owned(), check)));
     steps
 }
 

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
 mod check;
+mod compose;
 mod instructions;
 mod servers;
 mod tally;
@@ -47,6 +48,8 @@ fn help() -> String {
         text += &format!("  {name:<12} {meaning}\n");
     }
     text += "\nWhat follows `test` is handed to `cargo test`: cargo xtask test -p ropeway-broker\n";
+    text += "What follows `servers up`, `down`, `status` or `logs` are names of servers; `--with packages` or `--with containers` says how `up` runs\n";
+    text += "them; without, containers where an engine answers.\n";
     text += "What follows `instructions` are the cells to measure; without, all are.\n";
     text
 }
