@@ -13,8 +13,8 @@ use std::{fmt, future::Future, marker::PhantomData};
 /// partition the same event comes again, so what it does should bear repeating.
 ///
 /// An error is tried again by policy; [`Undecodable`](crate::Undecodable) as an error is a rejection. A panic is caught and counts as an
-/// error. Runs are spread over tasks on the caller's tokio runtime, so computing is fine where that has several threads; what
-/// blocks a thread belongs in `tokio::task::spawn_blocking`. The future is dropped when an attempt takes too long, or some time after [`Context::cancelled`].
+/// error. Runs are spread over tasks on the caller's tokio runtime, so computing is fine where that has several threads; handlers that
+/// were seen to return within a few microseconds are run by the processor's own task, as far as they go at once. What blocks a thread belongs in `tokio::task::spawn_blocking`. The future is dropped when an attempt takes too long, or some time after [`Context::cancelled`].
 pub trait Handler: Send + Sync + 'static {
     /// Handles one event.
     fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>>;

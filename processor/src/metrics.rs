@@ -279,9 +279,14 @@ impl HandlerMetrics {
             let (handler, system, group) = &*self.labels;
             let labels = [*system, topic.as_str(), group.as_str(), handler, class.as_str()];
             self.families.0.process_duration.with_label_values(&labels).observe(seconds);
-        } else if let Some((_, histogram)) = self.durations.iter().find(|(other, _)| other == topic) {
+        } else if let Some(histogram) = self.durations_of(topic) {
             histogram.observe(seconds);
         }
+    }
+
+    /// How long attempts took that did not fail.
+    pub(crate) fn durations_of(&self, topic: &Topic) -> Option<&Histogram> {
+        self.durations.iter().find(|(other, _)| other == topic).map(|(_, histogram)| histogram)
     }
 
     /// Attempt number `attempt` failed and will be repeated.
@@ -313,9 +318,14 @@ pub(crate) struct GroupMetrics {
 impl GroupMetrics {
     /// The first attempt of a message of that age starts.
     pub(crate) fn age(&self, topic: &Topic, age: Duration) {
-        if let Some((_, histogram)) = self.ages.iter().find(|(other, _)| other == topic) {
+        if let Some(histogram) = self.ages_of(topic) {
             histogram.observe(age.as_secs_f64());
         }
+    }
+
+    /// How old messages of a topic were.
+    pub(crate) fn ages_of(&self, topic: &Topic) -> Option<&Histogram> {
+        self.ages.iter().find(|(other, _)| other == topic).map(|(_, histogram)| histogram)
     }
 
     pub(crate) fn dead_letter(&self, to: &Topic, class: FailureClass) {

@@ -17,12 +17,12 @@
 #[cfg(test)]
 mod tests;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, Hash},
 };
 use tokio::time::Instant;
 
@@ -38,7 +38,8 @@ pub(crate) struct Lanes<K, T> {
     lanes: Slab<Lane<K>>,
     /// Places of lanes with a key. A lane keeps the hash of its key, so that a key is hashed once for each piece of work.
     by_key: HashTable<usize>,
-    hasher: RandomState,
+    /// Seeded, and much quicker than the standard one.
+    hasher: DefaultHashBuilder,
     /// Lanes whose head may run.
     ready: VecDeque<usize>,
     /// Heads that wait for their next attempt, the earliest first; the number keeps those of the same instant in order.
@@ -93,7 +94,7 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
             work: Slab::new(),
             lanes: Slab::new(),
             by_key: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             ready: VecDeque::new(),
             waiting: BinaryHeap::new(),
             retries: 0,
@@ -103,6 +104,34 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
 
     /// Puts work at the end of its key's lane; without key it has a lane of its own.
     pub(crate) fn push(&mut self, key: Option<K>, value: T) {
+        let (_, lane, is_new) = self.insert(key, value);
+        if is_new {
+            self.ready.push_back(lane);
+        }
+    }
+
+    /// Takes in work that is out already. Its key must not be open.
+    pub(crate) fn push_out(&mut self, key: Option<K>, value: T) -> Ticket {
+        let (at, lane, is_new) = self.insert(key, value);
+        debug_assert!(is_new, "two of a key would be out at once");
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.out = 1;
+        }
+        self.out += 1;
+        Ticket(at)
+    }
+
+    /// Whether there is work of a key that hashes like `key`, and of which `is` says that it is that.
+    pub(crate) fn is_open(&self, key: &impl Hash, is: impl Fn(&K) -> bool) -> bool {
+        let known = |index: &usize| {
+            let lane = self.lanes.get(*index).and_then(|lane| lane.key.as_ref());
+            lane.is_some_and(|(other, _)| is(other))
+        };
+        !self.by_key.is_empty() && self.by_key.find(self.hasher.hash_one(key), known).is_some()
+    }
+
+    /// Puts work into a lane: its place, its lane, and whether that is a new one.
+    fn insert(&mut self, key: Option<K>, value: T) -> (usize, usize, bool) {
         let key = key.map(|key| {
             let hash = self.hasher.hash_one(&key);
             (key, hash)
@@ -112,13 +141,13 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
             self.by_key.find(*hash, is_its).copied()
         });
         let at = self.work.vacant_key();
-        let lane = match lane.and_then(|index| Some((index, self.lanes.get_mut(index)?))) {
+        let (lane, is_new) = match lane.and_then(|index| Some((index, self.lanes.get_mut(index)?))) {
             Some((index, lane)) => {
                 if let Some(tail) = self.work.get_mut(lane.tail) {
                     tail.behind = Some(at);
                 }
                 lane.tail = at;
-                index
+                (index, false)
             }
             None => {
                 let hash = key.as_ref().map(|(_, hash)| *hash);
@@ -128,11 +157,11 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
                     let hash_of = |index: &usize| lanes.get(*index).map_or(0, Lane::hash);
                     self.by_key.insert_unique(hash, index, hash_of);
                 }
-                self.ready.push_back(index);
-                index
+                (index, true)
             }
         };
         self.work.insert(Work { value, lane, behind: None, forgotten: false });
+        (at, lane, is_new)
     }
 
     /// Takes out the next that may run at `now`.

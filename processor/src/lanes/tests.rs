@@ -32,6 +32,29 @@ fn a_key_runs_one_at_a_time_and_keys_take_turns() {
 }
 
 #[test]
+fn what_is_taken_in_while_it_is_out_holds_its_key_until_it_is_given_back() {
+    let now = start();
+    let mut lanes = Lanes::new();
+    let is_open = |lanes: &Lanes<u8, u32>, key: u8| lanes.is_open(&key, |other| *other == key);
+    assert!(!is_open(&lanes, 1));
+    let out = lanes.push_out(Some(1u8), 10);
+    assert!(is_open(&lanes, 1) && !is_open(&lanes, 2));
+    let alone = lanes.push_out(None, 30);
+    lanes.push(Some(1), 11);
+    assert!(lanes.next(now).is_none(), "nothing runs beside it");
+    assert_eq!((lanes.len(), lanes.live(), lanes.out(), lanes.ready()), (3, 2, 2, 0));
+    assert!(lanes.retry(out, now).is_none());
+    let again = lanes.next(now).unwrap();
+    assert_eq!(value(&lanes, &again), 10);
+    lanes.finish(again);
+    let behind = lanes.next(now).unwrap();
+    assert_eq!(lanes.finish(behind), Some(Finished::Current(11)));
+    assert!(!is_open(&lanes, 1));
+    assert_eq!(lanes.finish(alone), Some(Finished::Current(30)));
+    assert_eq!((lanes.len(), lanes.live(), lanes.out()), (0, 0, 0));
+}
+
+#[test]
 fn a_retry_holds_its_key_and_no_other() {
     let now = start();
     let mut lanes = Lanes::new();

@@ -9,6 +9,11 @@ pub(crate) fn catch_panic<T>(future: impl Future<Output = T>) -> impl Future<Out
     AssertUnwindSafe(future).catch_unwind().map_err(|panic| said(&*panic))
 }
 
+/// What `call` returns, or what its panic said.
+pub(crate) fn catch_panic_of<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| said(&*panic))
+}
+
 fn said(panic: &(dyn Any + Send)) -> String {
     let text =
         panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));

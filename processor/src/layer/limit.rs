@@ -75,9 +75,14 @@ impl Watch {
 
     /// What runs has to be over at `end`, as long as the answer lives.
     fn until(&self, end: Instant) -> Until<'_> {
+        self.set(end);
+        Until(self)
+    }
+
+    /// What is about to run has to be over at `end`.
+    pub(crate) fn set(&self, end: Instant) {
         let end = u64::try_from(end.saturating_duration_since(self.base).as_nanos()).unwrap_or(NEVER);
         self.end.store(end.min(OVER - 1), Relaxed);
-        Until(self)
     }
 
     /// Looks at what runs.
@@ -117,13 +122,15 @@ pub(crate) struct Limits<'a> {
     pub(crate) timeout: Option<Duration>,
     /// Counted from then.
     pub(crate) started: Instant,
+    /// When it goes on: `started`, unless it was begun elsewhere.
+    pub(crate) now: Instant,
 }
 
 impl Limits<'_> {
     /// The value of the future that `start` makes, which is not called where the attempt is stopped already; once it takes too long `cancel` is called.
-    pub(crate) async fn run<T, F: Future<Output = T> + Send + ?Sized>(
+    pub(crate) async fn run<T, F: Future<Output = T> + Send + Unpin>(
         self,
-        start: impl FnOnce() -> Pin<Box<F>>,
+        start: impl FnOnce() -> F,
         cancel: impl FnOnce(),
     ) -> Result<T, Cut> {
         if self.stop.is_stopped() {
@@ -137,9 +144,9 @@ impl Limits<'_> {
             if self.stop.is_stopped() {
                 return Poll::Ready(Err(Cut::Stopped));
             }
-            match (future.as_mut().poll(cx), limit) {
+            match (Pin::new(&mut future).poll(cx), limit) {
                 (Poll::Ready(value), _) => Poll::Ready(Ok(value)),
-                (Poll::Pending, Some((limit, _))) if self.watch.is_over() => {
+                (Poll::Pending, Some((limit, end))) if self.watch.is_over() || end <= self.now => {
                     Poll::Ready(Err(Cut::Elapsed(limit)))
                 }
                 (Poll::Pending, _) => Poll::Pending,
@@ -161,7 +168,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn limited<'a>(stop: &'a Stop, watch: &'a Watch, started: Instant) -> Limits<'a> {
-        Limits { stop, watch, timeout: Some(SECOND), started }
+        Limits { stop, watch, timeout: Some(SECOND), started, now: started }
     }
 
     #[tokio::test]
@@ -220,8 +227,23 @@ mod tests {
         assert!(run.as_mut().now_or_never().is_none());
         stop.stop();
         assert_eq!(run.as_mut().now_or_never(), Some(Err(Cut::Stopped)));
-        let never = || -> Pin<Box<std::future::Ready<()>>> { unreachable!("it was stopped before") };
+        let never = || -> std::future::Ready<()> { unreachable!("it was stopped before") };
         assert_eq!(limited(&stop, &watch, base).run(never, || ()).await, Err(Cut::Stopped));
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_elsewhere_has_what_is_left_of_its_time() {
+        let base = Instant::now();
+        let (stop, watch) = (Stop::default(), Watch::new(base));
+        let limits = Limits { now: base + SECOND / 2, ..limited(&stop, &watch, base) };
+        let mut run = Box::pin(limits.run(|| Box::pin(std::future::pending::<()>()), || ()));
+        assert!(run.as_mut().now_or_never().is_none());
+        assert_eq!(watch.look(base + SECOND / 2), Seen::Until(base + SECOND));
+        drop(run);
+        // Nothing was left of it when it went on.
+        let limits = Limits { now: base + SECOND, ..limited(&stop, &watch, base) };
+        let run = limits.run(|| Box::pin(std::future::pending::<()>()), || ());
+        assert_eq!(run.now_or_never(), Some(Err(Cut::Elapsed(SECOND))));
     }
 
     #[tokio::test]

@@ -9,17 +9,19 @@ mod catch_panic;
 mod limit;
 mod trace;
 
-pub(crate) use catch_panic::catch_panic;
+pub(crate) use catch_panic::{catch_panic, catch_panic_of};
 pub(crate) use limit::{Cut, Limits, Seen, Stop, Watch};
+pub(crate) use trace::span_of;
 
 use crate::{
     BoxError, Context, Event, Failure, FailureClass, Verdict, metrics::HandlerMetrics, router::Route,
 };
-use futures::FutureExt;
+use futures::{FutureExt, future::Either};
 use ropeway_broker::{Group, MessageBroker};
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
+use tracing::Span;
 
 /// How far an event is: which handler is next, and which attempt of it that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,18 @@ pub(crate) struct Reins {
     pub(crate) stop: Stop,
 }
 
+/// What a handler answers.
+pub(crate) type Handled = Result<Verdict, BoxError>;
+
+/// An attempt that was begun elsewhere, and goes on.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) future: ReusableBoxFuture<'static, Handled>,
+    pub(crate) cx: Context,
+    pub(crate) span: Span,
+    pub(crate) started: Instant,
+}
+
 /// Runs handlers. One for all events of a processor.
 #[derive(Debug, Default)]
 pub(crate) struct Runner {
@@ -72,18 +86,20 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// Runs the handlers of an event from `progress` on, until one fails or all are through. The first of them starts at `started`, now.
+    /// Runs the handlers of an event from `progress` on, until one fails or all are through. The first of them starts `now`, or was `begun`.
     /// What takes too long ends when `watch` says so.
     pub(crate) async fn run(
         &self,
         plan: &[Arc<Route>],
         mut progress: Progress,
+        mut begun: Option<Box<Begun>>,
         event: &Event,
         reins: &Arc<Reins>,
-        (mut started, watch): (Instant, &Watch),
+        (mut now, watch): (Instant, &Watch),
     ) -> Ran {
         while let Some(route) = plan.get(progress.at) {
-            let mut ended = self.attempt(route, progress.attempt, event, reins, (started, watch)).await;
+            let begun = begun.take();
+            let mut ended = self.attempt(route, progress.attempt, begun, event, reins, (now, watch)).await;
             if let Ended::Failed(failure) = &mut ended {
                 failure.handler = Some(route.name.to_string());
             }
@@ -92,7 +108,7 @@ impl Runner {
             }
             progress = Progress { at: progress.at + 1, attempt: 1 };
             if progress.at < plan.len() {
-                started = Instant::now();
+                now = Instant::now();
             }
         }
         Ran { progress, ended: Ended::Done }
@@ -102,23 +118,38 @@ impl Runner {
         &self,
         route: &Route,
         attempt: u32,
+        begun: Option<Box<Begun>>,
         event: &Event,
         reins: &Arc<Reins>,
-        (started, watch): (Instant, &Watch),
+        (now, watch): (Instant, &Watch),
     ) -> Ended {
-        let limits = Limits { stop: &reins.stop, watch, timeout: self.timeout, started };
-        let cx = Context::new(event.clone(), attempt, reins.clone(), self.broker.clone());
-        let start = || route.handler.handle(event.clone(), cx.clone());
+        let (future, cx, span, started) = match begun {
+            Some(begun) => {
+                let Begun { future, cx, span, started } = *begun;
+                (Some(future), cx, span, started)
+            }
+            None => (None, self.context(event, attempt, reins), span_of(self, route, attempt, event), now),
+        };
+        let limits = Limits { stop: &reins.stop, watch, timeout: self.timeout, started, now };
+        let start = || match future {
+            Some(future) => Either::Left(future),
+            None => Either::Right(route.handler.handle(event.clone(), cx.clone())),
+        };
         let limited = limits.run(start, || cx.cancellation().cancel());
-        trace::traced(self, route, (attempt, started), event, pin!(catch_panic(limited).map(judge))).await
+        trace::traced(self, route, (span, started), event, pin!(catch_panic(limited).map(judge))).await
+    }
+
+    /// What goes with an attempt.
+    pub(crate) fn context(&self, event: &Event, attempt: u32, reins: &Arc<Reins>) -> Context {
+        Context::new(event.clone(), attempt, reins.clone(), self.broker.clone())
     }
 }
 
 /// What an attempt gave, from the inside out.
-type Attempted = Result<Result<Result<Verdict, BoxError>, Cut>, String>;
+pub(crate) type Attempted = Result<Result<Handled, Cut>, String>;
 
 /// Makes one answer of all the ways to end.
-fn judge(attempted: Attempted) -> Ended {
+pub(crate) fn judge(attempted: Attempted) -> Ended {
     Ended::Failed(match attempted {
         Err(panic) => Failure::new(FailureClass::Panic, panic),
         Ok(Err(Cut::Stopped)) => return Ended::Stopped,
@@ -146,7 +177,8 @@ mod tests {
         let (runner, reins) = (Runner::default(), Arc::<Reins>::default());
         let event = Event::from(ropeway_broker::Message::builder().build());
         let watch = Watch::new(Instant::now());
-        let run = runner.run(router.routes(), Progress::start(), &event, &reins, (Instant::now(), &watch));
+        let now = Instant::now();
+        let run = runner.run(router.routes(), Progress::start(), None, &event, &reins, (now, &watch));
         assert!(size_of_val(&run) < 1500, "{} bytes", size_of_val(&run));
     }
 }

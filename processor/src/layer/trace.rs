@@ -4,18 +4,12 @@ use super::{Ended, Runner};
 use crate::{Event, router::Route};
 use std::{future::Future, pin::Pin};
 use tokio::time::Instant;
-use tracing::{Instrument, debug_span};
+use tracing::{Instrument, Span, debug_span};
 
-/// Runs an attempt inside its span (level debug) and measures it.
-pub(crate) async fn traced(
-    runner: &Runner,
-    route: &Route,
-    (attempt, started): (u32, Instant),
-    event: &Event,
-    attempted: Pin<&mut (dyn Future<Output = Ended> + Send)>,
-) -> Ended {
+/// The span of an attempt (level debug).
+pub(crate) fn span_of(runner: &Runner, route: &Route, attempt: u32, event: &Event) -> Span {
     let place = event.place();
-    let span = debug_span!(
+    debug_span!(
         "process",
         group = runner.group.as_ref().map(tracing::field::display),
         handler = &*route.name,
@@ -27,7 +21,17 @@ pub(crate) async fn traced(
         attempt,
         traceparent = event.headers().get_str(ropeway_broker::wire::TRACEPARENT),
         failure = tracing::field::Empty,
-    );
+    )
+}
+
+/// Runs an attempt inside its span and measures it.
+pub(crate) async fn traced(
+    runner: &Runner,
+    route: &Route,
+    (span, started): (Span, Instant),
+    event: &Event,
+    attempted: Pin<&mut (dyn Future<Output = Ended> + Send)>,
+) -> Ended {
     let metrics = runner.metrics.get(route.index);
     let measured = metrics.map(|metrics| {
         metrics.in_flight.inc();

@@ -42,6 +42,11 @@ impl<K: Hash + Eq + Clone, T, X: Execute> Core<K, T, X> {
         self.lanes.push(key, value);
     }
 
+    /// Takes in work that was begun already, of a key that is not open. To be given to a worker, to be finished or to be tried again.
+    pub(crate) fn push_out(&mut self, key: Option<K>, value: T) -> Ticket {
+        self.lanes.push_out(key, value)
+    }
+
     /// The next that may run, where a worker is free for it.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Ticket> {
         if self.has_room() { self.lanes.next(now) } else { None }

@@ -318,7 +318,7 @@ impl Execute for Jobs {
         }
         let cancel = self.reins.cancel.child_token();
         let attempt = Attempt { number, cancellation: cancel.clone() };
-        let limits = Limits { stop: &self.reins.stop, watch, timeout: self.timeout, started: now };
+        let limits = Limits { stop: &self.reins.stop, watch, timeout: self.timeout, started: now, now };
         match catch_panic(limits.run(|| run(attempt), || cancel.cancel())).await {
             Ok(Ok(result)) => result.map_err(|error| Failure::from_error(&error)),
             Ok(Err(Cut::Elapsed(limit))) => {

@@ -2,9 +2,11 @@
 //!
 //! Not here: patterns (`pattern.rs`), running the handlers (`layer/`), retries and dead letters (`runtime/`).
 
+mod pace;
 mod pattern;
 mod plan;
 
+pub(crate) use pace::{Bounds, Look};
 pub(crate) use plan::{Plan, Plans};
 
 use crate::{
@@ -149,7 +151,8 @@ impl Router {
         let runner = Runner::default();
         let now = Instant::now();
         // Without a limit: nobody looks at the watch.
-        match runner.run(&plan, Progress::start(), &event, &reins, (now, &Watch::new(now))).await.ended {
+        let watch = Watch::new(now);
+        match runner.run(&plan, Progress::start(), None, &event, &reins, (now, &watch)).await.ended {
             Ended::Failed(failure) => Err(failure),
             // Nobody holds the reins of this run, so nobody stops it.
             Ended::Done | Ended::Stopped => Ok(Processed::Done),

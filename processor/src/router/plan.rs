@@ -3,12 +3,40 @@
 //! Bounded by what is registered: types that come over the wire and are not registered exactly are looked up anew and never kept.
 //! Not here: registering (`router/mod.rs`).
 
-use super::{Route, Router};
-use ropeway_broker::Topic;
-use std::sync::Arc;
+use super::{Route, Router, pace::Pace};
+use ropeway_broker::{Message, Topic, wire};
+use std::{ops::Deref, sync::Arc};
 
-/// The handlers of an event, in the order they run.
-pub(crate) type Plan = Arc<[Arc<Route>]>;
+/// The handlers of an event, in the order they run, and how quick they were.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan(Arc<Planned>);
+
+#[derive(Debug)]
+struct Planned {
+    routes: Box<[Arc<Route>]>,
+    pace: Pace,
+}
+
+impl Plan {
+    /// How quick they were.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.0.pace
+    }
+}
+
+impl Deref for Plan {
+    type Target = [Arc<Route>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.routes
+    }
+}
+
+impl FromIterator<Arc<Route>> for Plan {
+    fn from_iter<I: IntoIterator<Item = Arc<Route>>>(routes: I) -> Self {
+        Self(Arc::new(Planned { routes: routes.into_iter().collect(), pace: Pace::new() }))
+    }
+}
 
 /// What a router says about the topics of a subscription.
 #[derive(Debug)]
@@ -17,6 +45,8 @@ pub(crate) struct Plans {
     topics: Vec<(Topic, OfTopic)>,
     /// The one that was asked for last: messages come in batches of one topic.
     last: usize,
+    /// The type that was found last in it: many of one type come one after the other.
+    again: Option<(Box<[u8]>, Plan)>,
 }
 
 #[derive(Debug)]
@@ -29,11 +59,19 @@ struct OfTopic {
 
 impl Plans {
     pub(crate) fn new(router: Router) -> Self {
-        Self { router, topics: Vec::new(), last: 0 }
+        Self { router, topics: Vec::new(), last: 0, again: None }
     }
 
     pub(crate) const fn router(&self) -> &Router {
         &self.router
+    }
+
+    /// The handlers of a message of the topic that was asked for last, where it has the type that was found last.
+    pub(crate) fn again(&self, topic: &Topic, message: &Message) -> Option<&Plan> {
+        let (name, plan) = self.again.as_ref()?;
+        let is_it = message.headers.get(wire::TYPE).flatten() == Some(name)
+            && self.topics.get(self.last).is_some_and(|(last, _)| last == topic);
+        is_it.then_some(plan)
     }
 
     /// The handlers of an event; none where no handler takes it.
@@ -41,12 +79,14 @@ impl Plans {
         if self.topics.get(self.last).is_none_or(|(last, _)| last != topic) {
             let known = self.topics.iter().position(|(other, _)| other == topic);
             self.last = known.unwrap_or(self.topics.len());
+            self.again = None;
             if known.is_none() {
                 self.topics.push((topic.clone(), OfTopic::new(&self.router, topic)));
             }
         }
-        let Some((_, of_topic)) = self.topics.get(self.last) else { return Plan::from([]) };
-        if let Some(plan) = event_type.and_then(|name| of_topic.exact(name)) {
+        let Some((_, of_topic)) = self.topics.get(self.last) else { return Plan::from_iter([]) };
+        if let Some((name, plan)) = event_type.and_then(|name| Some((name, of_topic.exact(name)?))) {
+            self.again = Some((name.as_bytes().into(), plan.clone()));
             return plan.clone();
         }
         let takes = |route: &Arc<Route>| route.takes(topic.as_str(), event_type);

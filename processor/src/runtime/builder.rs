@@ -3,8 +3,8 @@
 //! Not here: what the settings mean (`settings.rs`), what it does then (`driver.rs`).
 
 use super::{
-    Processor, driver::Driver, ending::Endings, letters::Letters, partitions::Partitions, snapshot::Counters,
-    work::Running,
+    Processor, driver::Driver, ending::Endings, letters::Letters, look::Looks, partitions::Partitions,
+    snapshot::Counters, work::Running,
 };
 use crate::{
     ProcessorSettings, RetryPolicy, Router,
@@ -141,8 +141,13 @@ impl ProcessorBuilder {
         let pool = metrics.of_pool(group.as_str());
         let of_group = metrics.of_group(&group, &topics);
         let runner = Arc::new(runner);
-        let running =
-            Running { runner: runner.clone(), metrics: of_group.clone(), waited: pool.wait.clone() };
+        let looks = Looks::new(runner.clone(), &pool.wait);
+        let running = Running {
+            runner: runner.clone(),
+            metrics: of_group.clone(),
+            waited: pool.wait.clone(),
+            bounds: looks.bounds,
+        };
         Driver {
             control: consumer.control(),
             broker: self.broker,
@@ -152,6 +157,7 @@ impl ProcessorBuilder {
             plans: Plans::new(self.router),
             letters,
             runner,
+            looks,
             core: Core::new(running, self.settings.concurrency, &pool),
             partitions: Partitions::new(in_flight),
             endings: Endings::default(),

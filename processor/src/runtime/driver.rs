@@ -1,12 +1,14 @@
 //! The one task that drives a processor: it polls the consumer, starts what may run, collects what is over and gives the acks.
 //!
-//! Everything it decides with is owned by it alone, so there are no locks; handlers run in the tasks of its pool.
+//! Everything it decides with is owned by it alone, so there are no locks. Handlers run in the tasks of its pool; those that are quick it
+//! runs itself, as far as they go at once (`look.rs`).
 //! Not here: what an event of the bus changes (`events.rs`), what follows from a result (`outcome.rs`), shutting down (`drain.rs`).
 
 use super::{
     drain::{Drain, Shutdown},
     ending::Endings,
     letters::Letters,
+    look::Looks,
     partitions::Partitions,
     snapshot::Counters,
     work::{LaneKey, Running, Work},
@@ -24,7 +26,11 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use ropeway_broker::{
     Clock, Consumer, ConsumerExt, Control, Error, Event as BusEvent, Group, MessageBroker, Outcomes, Result,
 };
-use std::{pin::Pin, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, Sleep},
@@ -45,6 +51,7 @@ pub(crate) struct Driver {
     pub(super) plans: Plans,
     pub(super) letters: Letters,
     pub(super) runner: Arc<Runner>,
+    pub(super) looks: Looks,
     pub(super) core: Core<LaneKey, Work, Running>,
     pub(super) partitions: Partitions,
     pub(super) endings: Endings,
@@ -83,7 +90,12 @@ impl Driver {
     pub(crate) async fn run(mut self) -> Result<()> {
         let mut timer = Box::pin(tokio::time::sleep_until(Instant::now()));
         loop {
-            let now = Instant::now();
+            let mut now = Instant::now();
+            if self.looks.stint.is_long(now) {
+                tokio::task::yield_now().await;
+                now = Instant::now();
+                self.looks.stint.begin(now);
+            }
             self.expire(now);
             self.advance_drain(now);
             self.start(now);
@@ -110,7 +122,10 @@ impl Driver {
     /// Starts what may run now.
     fn start(&mut self, now: Instant) {
         let mut wall = None;
-        while let Some(ticket) = self.core.next(now) {
+        self.looks.stint.read(now);
+        while !self.looks.stint.is_over()
+            && let Some(ticket) = self.core.next(now)
+        {
             // Asked for once, and only where there is something to start.
             let wall = *wall.get_or_insert_with(|| self.clock.now());
             self.begin(ticket, (now, wall));
@@ -119,7 +134,7 @@ impl Driver {
     }
 
     /// Gives the acks that are owed.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for turn in self.partitions.settle(&*self.control) {
             // What was done and cannot be acked would stay in flight for ever; the next owner, perhaps this one, has it again.
             self.forget(false, |work| Arc::ptr_eq(&work.turn, &turn));
@@ -130,13 +145,32 @@ impl Driver {
 
     /// Waits for the next thing to do. Cancel safe, as all it waits for is.
     async fn wait(&mut self, timer: &mut Pin<Box<Sleep>>) -> Woken {
+        let mut slept = false;
+        let woken = {
+            let mut next = pin!(self.next(timer));
+            poll_fn(|cx| {
+                let woken = next.as_mut().poll(cx);
+                slept |= woken.is_pending();
+                woken
+            })
+            .await
+        };
+        if slept {
+            self.looks.stint.begin(Instant::now());
+        }
+        woken
+    }
+
+    async fn next(&mut self, timer: &mut Pin<Box<Sleep>>) -> Woken {
         let due = self.due();
         if let Some(due) = due
             && timer.deadline() != due
         {
             timer.as_mut().reset(due);
         }
-        let listening = self.ended.is_none();
+        // What may run and was left, so that others could run first.
+        let more = self.core.has_room() && self.core.lanes().ready() > 0;
+        let listening = self.ended.is_none() && self.looks.hears(more);
         tokio::select! {
             // The bus first: what it says is bounded by what may be in flight, and a partition that goes should not wait.
             biased;
@@ -145,6 +179,7 @@ impl Driver {
             (ticket, result) = self.core.finished() => Woken::Ran(ticket, result),
             Some(written) = self.burials.next() => Woken::Written(written),
             () = timer.as_mut(), if due.is_some() => Woken::Due,
+            () = std::future::ready(()), if more => Woken::Due,
         }
     }
 
@@ -179,6 +214,7 @@ impl Driver {
 
     /// Brings gauges and counters up to date.
     fn show(&mut self) {
+        self.looks.tally.flush(&self.counters);
         self.core.show();
         let lanes = self.core.lanes();
         let counters = &self.counters;

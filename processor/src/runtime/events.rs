@@ -72,10 +72,7 @@ impl Driver {
             debug!(of = ?batch.of, messages = batch.deliveries.len(), "a batch of a partition that is not worked on");
             return;
         };
-        for delivery in batch.deliveries {
-            let (key, work) = Work::delivered(turn.clone(), delivery, now);
-            self.take_in(key, work);
-        }
+        self.deliver(&turn, batch.deliveries, now);
     }
 
     fn unreadable(&mut self, of: &Owned, position: Position, raw: Option<Bytes>, why: &Error, now: Instant) {
@@ -85,18 +82,19 @@ impl Driver {
         let mut work = Work::unreadable(turn, position, raw, self.clock.now(), now);
         let failure = Failure::new(FailureClass::Unreadable, why.to_string());
         work.step = Step::Bury(Box::new(self.burial(&work, failure, 0)));
+        self.counters.delivered.inc();
         self.take_in(None, work);
     }
 
     /// The turn of a partition, unless nothing new of it may be started: what was given up must not be overtaken.
-    fn working(&self, of: &Owned) -> Option<Arc<Turn>> {
+    pub(super) fn working(&self, of: &Owned) -> Option<Arc<Turn>> {
         let turn = self.partitions.turn(of)?;
         let over = self.partitions.is_revoked(turn) || turn.reins.cancel.is_cancelled();
         (!over).then(|| turn.clone())
     }
 
-    fn take_in(&mut self, key: Option<LaneKey>, work: Work) {
-        self.counters.delivered.inc();
+    /// Puts a message into its lane.
+    pub(super) fn take_in(&mut self, key: Option<LaneKey>, work: Work) {
         self.partitions.took(&work.turn, work.size);
         self.core.push(key, work);
     }

@@ -9,9 +9,11 @@ mod driver;
 mod ending;
 mod events;
 mod letters;
+mod look;
 mod outcome;
 mod partitions;
 mod snapshot;
+mod tally;
 mod work;
 
 #[cfg(test)]

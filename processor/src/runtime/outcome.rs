@@ -29,6 +29,7 @@ impl Driver {
         }
         let plans = &mut self.plans;
         match run_of(plans, work, now) {
+            Some(run) if run.first.is_some() && run.plan.pace().is_quick() => self.look_at(ticket, run, now),
             Some(run) => self.core.run(ticket, run, |work| run_of(plans, work, now)),
             None => self.unknown(ticket),
         }
@@ -251,7 +252,7 @@ impl Driver {
 }
 
 /// The next run of a message through its handlers; `None` where no handler takes it, or where its dead letter is to be written.
-fn run_of(plans: &mut Plans, work: &mut Work, (at, wall): (Instant, Timestamp)) -> Option<Run> {
+pub(super) fn run_of(plans: &mut Plans, work: &mut Work, (at, wall): (Instant, Timestamp)) -> Option<Run> {
     let (plan, progress, first) = match &work.step {
         Step::New => {
             let plan = plans.of(&work.turn.owned.topic, work.event.event_type());
@@ -265,5 +266,5 @@ fn run_of(plans: &mut Plans, work: &mut Work, (at, wall): (Instant, Timestamp)) 
         Step::Bury(_) => return None,
     };
     let first = first.then(|| First { since: work.since, age: wall.since(work.event.timestamp()), at });
-    Some(Run { turn: work.turn.clone(), event: work.event.clone(), plan, progress, first })
+    Some(Run { turn: work.turn.clone(), event: work.event.clone(), plan, progress, first, begun: None })
 }

@@ -139,6 +139,18 @@ impl Partitions {
         self.touch(turn);
     }
 
+    /// Messages that were never counted as open are over, in that order: the group is done with them.
+    pub(crate) fn done(&mut self, turn: &Arc<Turn>, positions: &mut Vec<Position>) {
+        if positions.is_empty() {
+            return;
+        }
+        if let Some(live) = self.of(turn) {
+            live.acks.append(positions);
+        }
+        positions.clear();
+        self.touch(turn);
+    }
+
     /// It is to be given up as soon as nothing of it is open.
     pub(crate) fn leave(&mut self, turn: &Arc<Turn>) {
         if let Some(live) = self.of(turn) {

@@ -7,10 +7,10 @@ use crate::{
     Event, Failure, FailureRecord,
     dead_letter::Letter,
     event::Place,
-    layer::{Ended, Progress, Ran, Runner, Watch},
+    layer::{Begun, Ended, Progress, Ran, Runner, Watch},
     metrics::GroupMetrics,
     pool::workers::Execute,
-    router::Plan,
+    router::{Bounds, Plan},
 };
 use bytes::Bytes;
 use ropeway_broker::{Delivery, Group, Message, MessageId, Owned, Position, Timestamp};
@@ -42,6 +42,8 @@ pub(crate) struct Run {
     pub(crate) plan: Plan,
     pub(crate) progress: Progress,
     pub(crate) first: Option<First>,
+    /// Where the driver began it.
+    pub(crate) begun: Option<Box<Begun>>,
 }
 
 /// What is measured of the first run of a message.
@@ -61,6 +63,8 @@ pub(crate) struct Running {
     pub(crate) metrics: GroupMetrics,
     /// How long messages waited in their lanes.
     pub(crate) waited: prometheus::Histogram,
+    /// Which handlers are quick.
+    pub(crate) bounds: Bounds,
 }
 
 impl Execute for Running {
@@ -71,12 +75,23 @@ impl Execute for Running {
         self.runner.timeout
     }
 
+    fn begun(run: &Run) -> Option<Instant> {
+        run.begun.as_ref().map(|begun| begun.started)
+    }
+
     async fn execute(&self, run: Run, now: Instant, watch: &Watch) -> Ran {
-        if let Some(First { since, age, at }) = run.first {
-            self.metrics.age(&run.turn.owned.topic, age + now.duration_since(at));
+        let Run { turn, event, plan, progress, first, begun } = run;
+        if let Some(First { since, age, at }) = first {
+            self.metrics.age(&turn.owned.topic, age + now.duration_since(at));
             self.waited.observe(now.duration_since(since).as_secs_f64());
         }
-        self.runner.run(&run.plan, run.progress, &run.event, &run.turn.reins, (now, watch)).await
+        let began = Instant::now();
+        let ran = self.runner.run(&plan, progress, begun, &event, &turn.reins, (now, watch)).await;
+        // Only whole runs tell how quick all of its handlers are.
+        if first.is_some() && matches!(ran.ended, Ended::Done) {
+            plan.pace().worked(began.elapsed(), self.bounds);
+        }
+        ran
     }
 
     fn goes_on(ran: &Ran) -> bool {
@@ -109,11 +124,16 @@ pub(crate) struct Burial {
 impl Work {
     /// A message that was delivered.
     pub(crate) fn delivered(turn: Arc<Turn>, delivery: Delivery, since: Instant) -> (Option<LaneKey>, Self) {
-        let Delivery { position, message } = delivery;
-        let key = message.key.clone().map(|key| (turn.place, key));
-        let size = message.size();
-        let event = Event::placed(message, place(&turn.owned, position));
+        let key = delivery.message.key.clone().map(|key| (turn.place, key));
+        let size = delivery.message.size();
+        let position = delivery.position;
+        let event = Self::event(&turn, delivery);
         (key, Self { turn, event, position, size, since, step: Step::New, first_failure: None })
+    }
+
+    /// What was delivered, as a handler sees it.
+    pub(crate) fn event(turn: &Turn, delivery: Delivery) -> Event {
+        Event::placed(delivery.message, place(&turn.owned, delivery.position))
     }
 
     /// A record that is no message, as a message of its bytes.

@@ -43,6 +43,11 @@ pub(crate) trait Execute: Send + Sync + 'static {
     /// How long an attempt may take.
     fn limit(&self) -> Option<Duration>;
 
+    /// When it was begun, where that was done elsewhere: its time is counted from then.
+    fn begun(_: &Self::Job) -> Option<Instant> {
+        None
+    }
+
     /// Runs it, as of now. Dropping the future drops the work. What is limited by `watch` may take [`Self::limit`].
     fn execute(
         &self,
@@ -185,6 +190,9 @@ impl<X: Execute> Workers<X> {
     pub(super) fn give(&mut self, ticket: Ticket, job: X::Job, behind: Chain<X::Job>) {
         self.out += 1;
         self.followers += behind.len();
+        if let Some(end) = self.shared.end_of(&job) {
+            self.look = self.look.into_iter().chain([end]).min();
+        }
         self.given.push(Queued { ticket, job, behind });
     }
 
@@ -338,10 +346,18 @@ impl<X: Execute> Shared<X> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When work that was begun elsewhere has to be over, where it has to.
+    fn end_of(&self, job: &X::Job) -> Option<Instant> {
+        X::begun(job)?.checked_add(self.execute.limit()?)
+    }
+
     /// Tells workers that what they run takes too long; answers the earliest time of the others, and who is to be polled.
     fn look(&self, now: Instant) -> (Option<Instant>, Vec<Waker>) {
-        let (mut first, mut over) = (None, Vec::new());
-        for (_, worker) in &self.state().workers {
+        let mut over = Vec::new();
+        let state = self.state();
+        // What was begun and waits for its worker has to be over sooner than what begins now.
+        let mut first = state.queue.iter().filter_map(|queued| self.end_of(&queued.job)).min();
+        for (_, worker) in &state.workers {
             match worker.watch.look(now) {
                 Seen::Nothing => {}
                 Seen::Until(end) => first = first.into_iter().chain([end]).min(),
@@ -380,8 +396,14 @@ impl<X: Execute> Shared<X> {
             dropped = over.take().map(|over| state.give_back(me, over, X::goes_on));
             driver = dropped.as_ref().and_then(|_| state.driver.take());
             next = state.take(me).map_or(Poll::Pending, Poll::Ready);
-            if next.is_pending() {
-                state.rest(me);
+            match &next {
+                Poll::Ready((_, job)) => {
+                    // Known to who looks from now on, not only once it is polled.
+                    if let (Some(end), Some(worker)) = (self.end_of(job), state.workers.get(me)) {
+                        worker.watch.set(end);
+                    }
+                }
+                Poll::Pending => state.rest(me),
             }
             other = if next.is_ready() { state.call(self.threads) } else { None };
         }

@@ -23,7 +23,7 @@ impl Execute for Sleeps {
     }
 
     async fn execute(&self, job: Duration, now: Instant, watch: &Watch) -> Self::Output {
-        let limits = Limits { stop: &self.stop, watch, timeout: Some(LIMIT), started: now };
+        let limits = Limits { stop: &self.stop, watch, timeout: Some(LIMIT), started: now, now };
         let ended = limits.run(|| Box::pin(tokio::time::sleep(job)), || ()).await;
         (ended, self.start.elapsed())
     }

@@ -31,6 +31,8 @@ struct State {
     refuse: VecDeque<ErrorKind>,
     refuse_for_ever: bool,
     closes: bool,
+    /// The task that polls.
+    driver: Option<tokio::task::Id>,
 }
 
 /// The bus and its only consumer.
@@ -101,6 +103,11 @@ impl Fake {
         self
     }
 
+    /// The task that asks for events.
+    pub(super) fn driver(&self) -> Option<tokio::task::Id> {
+        self.state().driver
+    }
+
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.state().asked.clone()
     }
@@ -128,6 +135,7 @@ impl Fake {
 impl Consumer for Fake {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         let mut state = self.state();
+        state.driver = tokio::task::try_id();
         match state.events.pop_front() {
             Some(event) => Poll::Ready(event),
             None => {

@@ -2,6 +2,7 @@
 
 mod ends;
 mod fake;
+mod look;
 mod work;
 
 use super::*;

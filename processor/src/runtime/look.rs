@@ -1,0 +1,316 @@
+//! First looks: where the handlers of a message are quick, the driver runs them itself, as far as they go at once.
+//!
+//! What is ready then is over in the same turn, without a worker, a lane, a wake-up. What is not is handed to a worker, which goes on with the
+//! same future; its time is counted from the look. Which handlers are looked at is decided by how quick they were (`router/pace.rs`).
+//! A look is a run like any other: of a key one at a time and in order, never more at a time than may run, and not in a turn of a
+//! partition that is over.
+//!
+//! The driver lets others run after a stint of looks. Not here: what follows from a result (`outcome.rs`), the counts (`tally.rs`).
+
+use super::{
+    driver::Driver,
+    outcome::run_of,
+    partitions::Turn,
+    tally::Tally,
+    work::{LaneKey, Run, Step, Work},
+};
+use crate::{
+    Event, Failure, Verdict,
+    lanes::Ticket,
+    layer::{Begun, Ended, Handled, Progress, Ran, Runner, catch_panic_of, judge, span_of},
+    router::{Bounds, Look, Plan, Route},
+};
+use prometheus::Histogram;
+use ropeway_broker::{Delivery, Position, Timestamp};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tokio_util::sync::ReusableBoxFuture;
+
+/// How long the driver goes on before it lets others run, its workers above all, as seen between batches; and how many messages that are at most.
+const STINT: (Duration, u32) = (Duration::from_micros(200), 256);
+/// Within a batch it goes on for so many messages, and so many looks that were slow; what is left of it waits in its lanes. It is counted, and
+/// not measured, so that a thread that was interrupted does not count for much.
+const LONGEST_STINT: (u32, u32) = (1024, 8);
+const SLOW: Duration = Duration::from_micros(50);
+/// A look that takes longer ends its stint.
+const VERY_SLOW: Duration = Duration::from_millis(10);
+/// While something is left that may run, the consumer is asked once in so many stints.
+const UNHEARD: u32 = 8;
+
+/// What is needed to look.
+#[derive(Debug)]
+pub(super) struct Looks {
+    runner: Arc<Runner>,
+    pub(super) bounds: Bounds,
+    /// Where attempts are put while they are looked at: what is ready leaves it to the next.
+    place: Option<ReusableBoxFuture<'static, Handled>>,
+    pub(super) tally: Tally,
+    pub(super) stint: Stint,
+    /// Stints since the consumer was asked last.
+    unheard: u32,
+    /// What a batch's looks were done with.
+    done: Vec<Position>,
+}
+
+/// What the driver did since others could run last.
+#[derive(Debug)]
+pub(super) struct Stint {
+    began: Instant,
+    /// When the clock was read last.
+    now: Instant,
+    messages: u32,
+    /// How many of them were slow.
+    slow: u32,
+    /// What looks took since the clock was read by others.
+    waited: Duration,
+}
+
+impl Stint {
+    fn new(now: Instant) -> Self {
+        Self { began: now, now, messages: 0, slow: 0, waited: Duration::ZERO }
+    }
+
+    /// Others run, or ran.
+    pub(super) fn begin(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+
+    /// The clock was read.
+    pub(super) fn read(&mut self, now: Instant) {
+        self.now = now;
+        self.waited = Duration::ZERO;
+    }
+
+    /// Whether others should run before anything else is done.
+    pub(super) fn is_long(&self, now: Instant) -> bool {
+        self.messages >= STINT.1 || (self.messages > 0 && now.duration_since(self.began) >= STINT.0)
+    }
+
+    /// Whether nothing more is looked at.
+    pub(super) fn is_over(&self) -> bool {
+        self.messages >= LONGEST_STINT.0
+            || self.slow >= LONGEST_STINT.1
+            // What handlers wait for would say that it is not ready, though it is.
+            || !tokio::task::coop::has_budget_remaining()
+    }
+}
+
+/// What a look came to.
+enum Seen {
+    Done,
+    /// At which handler, and how.
+    Failed(usize, Box<Failure>),
+    Pending(usize, Box<Begun>),
+}
+
+impl Looks {
+    /// Must be called inside of a tokio runtime.
+    pub(super) fn new(runner: Arc<Runner>, waited: &Histogram) -> Self {
+        Self {
+            runner,
+            bounds: Bounds::of(tokio::runtime::Handle::current().metrics().num_workers()),
+            place: None,
+            tally: Tally::new(waited),
+            stint: Stint::new(Instant::now()),
+            unheard: 0,
+            done: Vec::new(),
+        }
+    }
+
+    /// Whether to ask the consumer. What it would bring has to wait where there is `more` to be run already, but a partition that goes has
+    /// to be heard of.
+    pub(super) fn hears(&mut self, more: bool) -> bool {
+        self.unheard = if more && self.unheard < UNHEARD { self.unheard + 1 } else { 0 };
+        self.unheard == 0
+    }
+
+    /// Runs the handlers of a message from the first on, as far as they go at once.
+    fn look(&mut self, plan: &Plan, event: &Event, turn: &Turn) -> Seen {
+        let (mut seen, mut took) = (Seen::Done, Duration::ZERO);
+        for (at, route) in plan.iter().enumerate() {
+            let attempt;
+            (seen, attempt) = self.attempt((at, route), event, turn);
+            took += attempt;
+            if !matches!(seen, Seen::Done) {
+                break;
+            }
+        }
+        self.stint.messages += 1;
+        self.stint.waited += took;
+        if took >= SLOW {
+            self.stint.slow += if took < VERY_SLOW { 1 } else { LONGEST_STINT.1 };
+        }
+        let ready = !matches!(seen, Seen::Pending(..));
+        plan.pace().looked(Look { took, ready }, self.bounds);
+        seen
+    }
+
+    /// Begins the first attempt of a handler: the layers are those of an attempt that a worker runs.
+    fn attempt(&mut self, (at, route): (usize, &Arc<Route>), event: &Event, turn: &Turn) -> (Seen, Duration) {
+        let started = self.stint.now;
+        self.tally.begins(route, &self.runner);
+        let span = span_of(&self.runner, route, 1, event);
+        let cx = self.runner.context(event, 1, &turn.reins);
+        let handling = {
+            let (route, event, cx) = (route.clone(), event.clone(), cx.clone());
+            async move { route.handler.handle(event, cx).await }
+        };
+        let future = match &mut self.place {
+            Some(place) => {
+                place.set(handling);
+                place
+            }
+            place => place.insert(ReusableBoxFuture::new(handling)),
+        };
+        // Who goes on with it polls it with a waker of its own.
+        let mut poll = || future.poll(&mut Context::from_waker(Waker::noop()));
+        let polled = catch_panic_of(|| if span.is_disabled() { poll() } else { span.in_scope(poll) });
+        self.stint.now = Instant::now();
+        let took = self.stint.now.duration_since(started);
+        let handled = match polled {
+            Ok(Poll::Ready(Ok(Verdict::Done))) => {
+                self.tally.took(route, took);
+                return (Seen::Done, took);
+            }
+            Ok(Poll::Pending) => match self.place.take() {
+                Some(future) => {
+                    return (Seen::Pending(at, Box::new(Begun { future, cx, span, started })), took);
+                }
+                // It is there: it was polled.
+                None => Err("an attempt was lost".to_owned()),
+            },
+            Ok(Poll::Ready(handled)) => Ok(Ok(handled)),
+            Err(panic) => Err(panic),
+        };
+        let Ended::Failed(mut failure) = judge(handled) else { return (Seen::Done, took) };
+        span.record("failure", failure.class.as_str());
+        failure.handler = Some(route.name.to_string());
+        if let Some(metrics) = self.runner.metrics.get(route.index) {
+            metrics.took(event.topic(), Some(failure.class), took);
+        }
+        (Seen::Failed(at, Box::new(failure)), took)
+    }
+}
+
+impl Driver {
+    /// Looks at what was delivered, and takes in what is not to be looked at or is not over then.
+    pub(super) fn deliver(&mut self, turn: &Arc<Turn>, deliveries: Vec<Delivery>, now: Instant) {
+        self.looks.stint.read(now);
+        self.looks.tally.turn_to(&turn.owned.topic, &self.metrics, &self.counters);
+        // Where others wait already, they are first.
+        let first = self.core.lanes().ready() == 0;
+        let at = (now, self.clock.now());
+        let mut taken = 0;
+        for delivery in deliveries {
+            taken += 1;
+            if first && let Some(plan) = self.plan_to_look(turn, &delivery) {
+                if !self.look_at_delivery(turn, plan, delivery, at) {
+                    // It is not worked on any more: the rest comes again, as such a batch does.
+                    break;
+                }
+            } else {
+                let (key, work) = Work::delivered(turn.clone(), delivery, now);
+                self.looks.stint.messages += 1;
+                self.take_in(key, work);
+            }
+        }
+        self.counters.delivered.add(taken);
+        self.partitions.done(turn, &mut self.looks.done);
+    }
+
+    /// The handlers of a message, if it is to be looked at: they are quick, it may run, and nothing of its key is here.
+    fn plan_to_look(&mut self, turn: &Turn, delivery: &Delivery) -> Option<Plan> {
+        if !self.core.has_room() || self.looks.stint.is_over() {
+            return None;
+        }
+        let message = &delivery.message;
+        if let Some(key) = &message.key
+            && self
+                .core
+                .lanes()
+                .is_open(&(turn.place, key), |(place, other)| *place == turn.place && other == key)
+        {
+            return None;
+        }
+        let topic = &turn.owned.topic;
+        let plan = match self.plans.again(topic, message) {
+            Some(plan) => plan.clone(),
+            None => self.plans.of(topic, message.event_type()),
+        };
+        (plan.pace().is_quick() && !plan.is_empty()).then_some(plan)
+    }
+
+    /// Answers whether its partition is worked on after that.
+    fn look_at_delivery(
+        &mut self,
+        turn: &Arc<Turn>,
+        plan: Plan,
+        delivery: Delivery,
+        at: (Instant, Timestamp),
+    ) -> bool {
+        let (since, wall) = at;
+        let position = delivery.position;
+        let event = Work::event(turn, delivery);
+        let waited = self.looks.stint.waited;
+        self.looks.tally.started(wall.since(event.timestamp()) + waited, waited);
+        let seen = self.looks.look(&plan, &event, turn);
+        if let Seen::Done = seen {
+            self.looks.tally.handled(&plan);
+            self.looks.done.push(position);
+            return true;
+        }
+        let size = event.message().size();
+        let key = event.key().map(|key| -> LaneKey { (turn.place, key.clone()) });
+        let step = Step::Handle(plan.clone(), Progress::start());
+        self.partitions.took(turn, size);
+        let work = Work { turn: turn.clone(), event, position, size, since, step, first_failure: None };
+        let ticket = self.core.push_out(key, work);
+        self.looked(ticket, plan, seen, at);
+        self.working(&turn.owned).is_some()
+    }
+
+    /// Looks at a message that waited in its lane and may run now.
+    pub(super) fn look_at(&mut self, ticket: Ticket, run: Run, at: (Instant, Timestamp)) {
+        self.looks.tally.turn_to(&run.turn.owned.topic, &self.metrics, &self.counters);
+        if let Some(first) = run.first {
+            let now = self.looks.stint.now;
+            self.looks
+                .tally
+                .started(first.age + now.duration_since(first.at), now.duration_since(first.since));
+        }
+        let seen = self.looks.look(&run.plan, &run.event, &run.turn);
+        self.looked(ticket, run.plan, seen, at);
+    }
+
+    /// What follows from a look at a message that has a lane.
+    fn looked(&mut self, ticket: Ticket, plan: Plan, seen: Seen, at: (Instant, Timestamp)) {
+        let Some(work) = self.core.get_mut(&ticket) else { return };
+        let turn = work.turn.clone();
+        let now = self.looks.stint.now;
+        match seen {
+            Seen::Done => {
+                let progress = Progress { at: plan.len(), attempt: 1 };
+                self.ran(ticket, Ok(Ran { progress, ended: Ended::Done }), now);
+            }
+            Seen::Failed(at, failure) => {
+                // Its dead letter may be its ack: those of what was before it in its key are given first.
+                self.partitions.done(&turn, &mut self.looks.done);
+                self.settle();
+                let progress = Progress { at, attempt: 1 };
+                self.ran(ticket, Ok(Ran { progress, ended: Ended::Failed(*failure) }), now);
+            }
+            Seen::Pending(handler, begun) => {
+                let progress = Progress { at: handler, attempt: 1 };
+                work.step = Step::Handle(plan.clone(), progress);
+                let event = work.event.clone();
+                let run = Run { turn, event, plan, progress, first: None, begun: Some(begun) };
+                let plans = &mut self.plans;
+                self.core.run(ticket, run, |work| run_of(plans, work, at));
+            }
+        }
+    }
+}

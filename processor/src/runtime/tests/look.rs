@@ -1,0 +1,316 @@
+//! Messages that the driver runs itself, as far as they go at once.
+//! Not here: which handlers are quick (`router/pace.rs`), what holds for all runs (`work.rs`, `ends.rs`).
+
+use super::fake::{Asked, Fake, message};
+use super::*;
+use crate::{FailureClass, FailureRecord};
+use ropeway_broker::GoneReason;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// More than workers have to see, and as many as count.
+const WARM: u64 = 128;
+
+/// A processor whose handler was seen to be quick. It notes what it begins, and whether the driver runs it: `driver: text`.
+async fn warm<U>(
+    fake: &Fake,
+    log: &Log,
+    settings: ProcessorSettings,
+    handle: impl Fn(Event, crate::Context) -> U + Send + Sync + 'static,
+) -> Processor
+where
+    U: Future<Output = Result<Verdict, BoxError>> + Send + 'static,
+{
+    let (noted, of) = (log.clone(), fake.clone());
+    let router = Router::new().on(
+        "e",
+        raw(move |event, cx| {
+            let (warms, text) = (text(&event) == "warm", text(&event));
+            let handling = (!warms).then(|| handle(event, cx));
+            let (log, fake) = (noted.clone(), of.clone());
+            async move {
+                let Some(handling) = handling else { return Ok(Verdict::Done) };
+                let who = if fake.driver() == tokio::task::try_id() { "driver" } else { "worker" };
+                log.note(format!("{who}: {text}"));
+                handling.await
+            }
+        }),
+    );
+    let processor = start_router(fake, settings, router).await;
+    fake.assign(0, 1);
+    // In two batches, so that the second one is looked at.
+    for first in [1_000_000, 2_000_000] {
+        fake.deliver(0, 1, first, (0..WARM).map(|n| message(&format!("warm {n}"), "warm")));
+        pass(s(1)).await;
+    }
+    assert_eq!(fake.acked(0).len() as u64, 2 * WARM);
+    processor
+}
+
+/// What was acked beside the warming up.
+fn acked(fake: &Fake) -> Vec<u64> {
+    fake.acked(0).into_iter().filter(|position| *position < 1_000_000).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_quick_is_run_by_the_driver_and_all_of_it_is_counted() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let processor = warm(&fake, &log, settings(), |_, _| async { Ok(Verdict::Done) }).await;
+    // Two of a key too, and one without.
+    let keyless = ropeway_broker::Message::builder().event_type("e").payload("none").build();
+    fake.deliver(0, 1, 0, [message("a", "1"), message("a", "2"), message("b", "3"), keyless]);
+    pass(ms(1)).await;
+    assert_eq!(log.all(), ["driver: 1", "driver: 2", "driver: 3", "driver: none"]);
+    assert_eq!(acked(&fake), [0, 1, 2, 3]);
+    let snapshot = processor.snapshot();
+    let counted = (snapshot.delivered, snapshot.handled, snapshot.in_flight, snapshot.keys, snapshot.running);
+    assert_eq!(counted, (2 * WARM + 4, 2 * WARM + 4, 0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_keep_their_order_where_some_are_ready_at_once_and_some_are_not() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let ends = Log::default();
+    let noted = ends.clone();
+    let _processor = warm(&fake, &log, settings(), move |event, _| {
+        let (text, ends) = (text(&event), noted.clone());
+        async move {
+            let n: u64 = text[1..].parse().unwrap();
+            if n % 11 == 3 {
+                tokio::time::sleep(ms(1 + n % 7)).await;
+            }
+            ends.note(text);
+            Ok(Verdict::Done)
+        }
+    })
+    .await;
+    for batch in 0..10 {
+        let keys = ["a", "b", "c"];
+        let of = |n: u64| message(keys[n as usize % 3], &format!("{}{n}", keys[n as usize % 3]));
+        fake.deliver(0, 1, batch * 30, (batch * 30..batch * 30 + 30).map(of));
+        pass(ms(batch % 3)).await;
+    }
+    pass(s(1)).await;
+    let log: Vec<String> = log.all();
+    assert!(["driver", "worker"].iter().all(|who| log.iter().any(|entry| entry.starts_with(who))), "{log:?}");
+    let begun: Vec<String> = log.iter().map(|entry| entry[8..].to_owned()).collect();
+    for key in ["a", "b", "c"] {
+        let of_key = |all: &[String]| -> Vec<u64> {
+            all.iter()
+                .filter(|entry| entry.starts_with(key))
+                .map(|entry| entry[1..].parse().unwrap())
+                .collect()
+        };
+        let (begun, ended) = (of_key(&begun), of_key(&ends.all()));
+        assert!(begun.len() == 100 && begun.is_sorted() && begun == ended, "{key}: {begun:?}, {ended:?}");
+    }
+    let acked = acked(&fake);
+    assert_eq!(acked.len(), 300);
+    for key in 0..3 {
+        assert!(acked.iter().filter(|n| *n % 3 == key).is_sorted(), "{acked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_ready_goes_on_with_a_worker_and_was_called_once() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let processor = warm(&fake, &log, settings(), |event, _| async move {
+        if text(&event) == "slow" {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(s(1)).await;
+        }
+        Ok(Verdict::Done)
+    })
+    .await;
+    fake.deliver(0, 1, 0, [message("a", "slow"), message("a", "behind"), message("b", "beside")]);
+    pass(ms(500)).await;
+    assert_eq!(log.all(), ["driver: slow", "driver: beside"]);
+    let snapshot = processor.snapshot();
+    assert_eq!((snapshot.running, snapshot.in_flight, snapshot.keys), (1, 2, 1));
+    pass(s(1)).await;
+    assert_eq!(log.all().len(), 3);
+    assert_eq!(acked(&fake), [2, 0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_at_a_look_is_a_failure_and_the_driver_lives_on() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let settings = ProcessorSettings { retry: RetryPolicy::never(), ..settings() };
+    let _processor = warm(&fake, &log, settings, |event, _| {
+        assert!(text(&event) != "calling", "panics before it is a future");
+        async move {
+            assert!(text(&event) != "polling", "panics when it is polled");
+            Ok(Verdict::Done)
+        }
+    })
+    .await;
+    fake.deliver(0, 1, 0, [message("a", "polling"), message("b", "calling"), message("a", "after")]);
+    pass(ms(1)).await;
+    let letters = fake.letters();
+    let records = letters.iter().map(|letter| FailureRecord::parse(letter).unwrap().unwrap());
+    let failures: Vec<_> = records.map(|record| (record.class, record.error, record.attempts)).collect();
+    let panics = |said: &str| (FailureClass::Panic, said.to_owned(), 1);
+    assert_eq!(failures, [panics("panics when it is polled"), panics("panics before it is a future")]);
+    assert_eq!(log.all(), ["driver: polling", "driver: after"]);
+    assert_eq!(acked(&fake), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_an_attempt_is_counted_from_the_look() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let settings =
+        ProcessorSettings { attempt_timeout: Some(s(3)), retry: RetryPolicy::never(), ..settings() };
+    let told = Log::default();
+    let noted = told.clone();
+    let _processor = warm(&fake, &log, settings, move |_, cx| {
+        let told = noted.clone();
+        async move {
+            tokio::spawn(async move {
+                cx.cancelled().await;
+                told.note("cancelled");
+            });
+            std::future::pending().await
+        }
+    })
+    .await;
+    fake.deliver(0, 1, 0, [message("a", "hangs")]);
+    pass(ms(2999)).await;
+    assert_eq!((log.all(), fake.letters().len()), (vec!["driver: hangs".to_owned()], 0));
+    pass(ms(2)).await;
+    let record = FailureRecord::parse(&fake.letters()[0]).unwrap().unwrap();
+    assert_eq!(record.class, FailureClass::Timeout);
+    assert_eq!(told.all(), ["cancelled"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_handed_over_is_cancelled_and_dropped_with_its_partition() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let processor = warm(&fake, &log, settings(), |event, cx| async move {
+        if text(&event) == "listens" {
+            cx.cancelled().await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+        Ok(Verdict::Done)
+    })
+    .await;
+    fake.deliver(0, 1, 0, [message("a", "listens"), message("b", "deaf"), message("b", "waits")]);
+    pass(s(1)).await;
+    assert_eq!(log.all(), ["driver: listens", "driver: deaf"]);
+    fake.gone(0, 1, GoneReason::Lost);
+    pass(s(1)).await;
+    let snapshot = processor.snapshot();
+    assert_eq!((snapshot.late, snapshot.running, snapshot.given_up), (1, 1, 1));
+    pass(s(2)).await;
+    let snapshot = processor.snapshot();
+    assert_eq!((snapshot.late, snapshot.running, snapshot.in_flight), (1, 0, 0));
+    assert!(acked(&fake).is_empty() && fake.letters().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_more_run_than_may_though_some_are_looked_at() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let (now, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let counted = (now.clone(), most.clone());
+    let settings = ProcessorSettings { concurrency: 3, ..settings() };
+    let processor = warm(&fake, &log, settings, move |event, _| {
+        let (now, most) = counted.clone();
+        async move {
+            most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
+            if text(&event) == "slow" {
+                tokio::time::sleep(s(1)).await;
+            }
+            now.fetch_sub(1, Relaxed);
+            Ok(Verdict::Done)
+        }
+    })
+    .await;
+    for batch in 0..20 {
+        let text = |n: u64| if n.is_multiple_of(5) { "slow" } else { "quick" };
+        fake.deliver(0, 1, batch * 20, (0..20).map(|n| message(&format!("{batch} {n}"), text(n))));
+        pass(ms(300)).await;
+        assert!(processor.snapshot().running <= 3);
+    }
+    pass(s(60)).await;
+    assert_eq!((most.load(Relaxed), now.load(Relaxed), acked(&fake).len()), (3, 0, 400));
+    assert!(log.all().iter().any(|entry| entry == "driver: slow"), "some were looked at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_is_written_after_the_acks_of_what_was_before_it() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let _processor = warm(&fake, &log, settings(), |event, _| async move {
+        Ok(if text(&event) == "bad" { Verdict::reject("bad") } else { Verdict::Done })
+    })
+    .await;
+    let before = fake.asked().len();
+    fake.deliver(0, 1, 0, [message("k", "good"), message("k", "bad"), message("k", "behind")]);
+    pass(ms(1)).await;
+    let asked: Vec<_> = fake.asked().split_off(before);
+    let shown: Vec<String> = asked
+        .iter()
+        .map(|asked| match asked {
+            Asked::Ack(_, positions) => format!("ack {positions:?}"),
+            Asked::Letter(_, position, _) => format!("letter {position}"),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(shown, ["ack [0]", "letter 1", "ack [2]"]);
+    assert_eq!(log.all(), ["driver: good", "driver: bad", "driver: behind"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_run_between_batches_though_the_consumer_always_has_more() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let processor = warm(&fake, &log, settings(), |_, _| async { Ok(Verdict::Done) }).await;
+    for batch in 0..100 {
+        fake.deliver(0, 1, batch * 100, (0..100).map(|n| message(&format!("{n}"), "m")));
+    }
+    // Each turn of this task is one that the driver left to others.
+    let mut turns = 0;
+    while processor.snapshot().in_flight > 0 || acked(&fake).len() < 10_000 {
+        turns += 1;
+        tokio::task::yield_now().await;
+    }
+    assert!(turns >= 20, "{turns} turns beside 10,000 messages");
+    assert!(log.all().iter().all(|entry| entry == "driver: m"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_holds_the_driver_up_once() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let router = Router::new().on("e", {
+        let (fake, log) = (fake.clone(), log.clone());
+        raw(move |event, _| {
+            let (fake, log) = (fake.clone(), log.clone());
+            async move {
+                let blocks = text(&event) == "blocks";
+                if fake.driver() == tokio::task::try_id() {
+                    log.note(text(&event));
+                }
+                if blocks {
+                    std::thread::sleep(ms(5));
+                }
+                Ok::<_, BoxError>(Verdict::Done)
+            }
+        })
+    });
+    let _processor = start_router(&fake, settings(), router).await;
+    fake.assign(0, 1);
+    let mut next = 0;
+    let patience = tokio::time::Instant::now();
+    // The driver runs them once they were quick, which takes some time where the machine is busy.
+    while log.all().is_empty() {
+        assert!(patience.elapsed() < s(60), "never looked at");
+        fake.deliver(0, 1, next, (0..64).map(|n| message(&format!("{n}"), "quick")));
+        next += 64;
+        while (fake.acked(0).len() as u64) < next {
+            tokio::time::sleep(ms(1)).await;
+        }
+    }
+    fake.deliver(0, 1, next, (0..20).map(|n| message(&format!("{n}"), "blocks")));
+    while (fake.acked(0).len() as u64) < next + 20 {
+        assert!(patience.elapsed() < s(90), "not all were handled");
+        tokio::time::sleep(ms(1)).await;
+    }
+    assert!(log.all().iter().filter(|entry| *entry == "blocks").count() <= 1, "{:?}", log.all());
+}
