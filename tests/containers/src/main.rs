@@ -56,13 +56,16 @@ async fn hold(arguments: &[String]) -> Result<(), Failure> {
         _ = terminated.recv() => return Ok(()),
         _ = interrupted.recv() => return Ok(()),
     };
-    fs::write(Path::new(folder).join(format!("{name}.runs")), "")?;
+    let mark = Path::new(folder).join(format!("{name}.runs"));
+    fs::write(&mark, "")?;
     tokio::select! {
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
         () = ended(&container) => {}
     }
-    Ok(container.rm().await?)
+    container.rm().await?;
+    fs::remove_file(mark)?;
+    Ok(())
 }
 
 async fn ended(container: &ContainerAsync<GenericImage>) {

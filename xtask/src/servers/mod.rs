@@ -216,13 +216,16 @@ fn down(place: &Place, kinds: &[Kind]) -> ExitCode {
 /// Ends servers, and returns when they are gone. Their files stay until they are brought up again.
 fn take_down(place: &Place, kinds: &[Kind]) -> Result<(), Trouble> {
     let _lock = place.lock()?;
+    let runs = |kind: &&Kind| Process::all(&place.folder(**kind)).iter().any(Process::runs);
+    let there: Vec<&Kind> =
+        kinds.iter().filter(|kind| place.record(**kind).is_some() || runs(kind)).collect();
     thread::scope(|scope| {
         let stopped: Vec<_> = kinds.iter().map(|kind| scope.spawn(|| stop(&place.folder(*kind)))).collect();
         stopped
             .into_iter()
             .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(broken("it panicked"))))
     })?;
-    for kind in kinds.iter().filter(|kind| place.record(**kind).is_some()) {
+    for kind in there {
         place.set_record(*kind, None).map_err(broken)?;
         eprintln!("{}: down", kind.name());
     }

@@ -61,3 +61,46 @@ fn taken(folder: &Path, role: &str) -> bool {
     let log = process::tail(&folder.join(format!("{role}.log")), 200).unwrap_or_default();
     ["Address already in use", "BindException", "Unable to start"].iter().any(|words| log.contains(words))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{env, fs};
+
+    /// How often it was tried, when the log of each try says `log` and the first one fails.
+    fn tries(log: &str) -> usize {
+        let folder =
+            env::temp_dir().join(format!("ropeway-xtask-ready-{}-{}", std::process::id(), log.len()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut tries = 0;
+        _ = on_free_ports(&folder, "primary", || {
+            tries += 1;
+            fs::write(folder.join("primary.log"), log).unwrap();
+            if tries == 1 { Err(broken("it ended at once")) } else { Ok(()) }
+        });
+        fs::remove_dir_all(&folder).unwrap();
+        tries
+    }
+
+    #[test]
+    fn other_ports_are_tried_where_one_was_taken_and_nothing_else_is() {
+        assert_eq!(
+            tries(
+                "# Could not create server TCP listening socket 127.0.0.1:1: bind: Address already in use\n"
+            ),
+            2
+        );
+        assert_eq!(tries("# Fatal: no such directive\n"), 1);
+    }
+
+    #[test]
+    fn a_process_that_ends_is_not_waited_for() {
+        let folder = env::temp_dir().join(format!("ropeway-xtask-ended-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let process = Process::start(&folder, "primary", &["sleep", "60"]).unwrap();
+        process::stop(std::slice::from_ref(&process)).unwrap();
+        let waited = until("it answers", &process, Duration::from_secs(60), || Err("no".into()));
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(waited, Err(broken("primary ended at once")));
+    }
+}

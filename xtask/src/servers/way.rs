@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{cargo, target};
 use std::{
+    fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -125,7 +126,7 @@ impl Ground<'_> {
         let process = Process::start(self.folder, role, &hold).map_err(broken)?;
         let deadline = Deadline::after(START);
         // The holder writes this when the container runs: an image may have to be fetched before.
-        while !self.folder.join(format!("{name}.runs")).exists() {
+        while !mark(self.folder, &name).exists() {
             if !process.runs() || deadline.is_over() {
                 _ = process::stop(&[process]);
                 return Err(broken(format!("no container of {image}:{tag}")));
@@ -136,16 +137,24 @@ impl Ground<'_> {
     }
 }
 
-/// Removes what containers a holder that was killed may have left, where there is an engine.
+/// Removes what containers a holder that was killed has left. Where the engine is gone they are too, or go when the next ones are started.
 pub(crate) fn remove_containers(processes: &[Process], folder: &Path) -> Result<(), String> {
-    let held =
-        |process: &&Process| folder.join(format!("{}.runs", container(folder, &process.role))).exists();
-    let mut held = processes.iter().filter(held).peekable();
-    if held.peek().is_none() {
-        return Ok(());
+    for process in processes {
+        let name = container(folder, &process.role);
+        let mark = mark(folder, &name);
+        if mark.exists()
+            && let Ok(engine) = Engine::find()
+        {
+            engine.remove(&name)?;
+            fs::remove_file(mark).map_err(|error| error.to_string())?;
+        }
     }
-    let engine = Engine::find()?;
-    held.try_for_each(|process| engine.remove(&container(folder, &process.role)))
+    Ok(())
+}
+
+/// What a holder writes when its container runs, and removes when it has removed that.
+fn mark(folder: &Path, container: &str) -> PathBuf {
+    folder.join(format!("{container}.runs"))
 }
 
 /// The name of the container of a role: another one in each checkout.

@@ -3,11 +3,21 @@
 //! An authority of its own signs one certificate for the server and one for a client, made anew each time. Not here: the server (`node.rs`).
 
 use crate::servers::{
+    clock::Deadline,
     tool::{OPENSSL, REDIS_CLI, Tool},
     trouble::{Trouble, broken},
 };
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
+/// For how long a program may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(5);
 /// Names under which the server is reached.
 const NAMES: &str = "subjectAltName=IP:127.0.0.1,DNS:localhost\n";
 
@@ -51,11 +61,24 @@ pub(super) fn ping(folder: &Path, port: u16, password: &str) -> Result<(), Strin
 }
 
 fn run(tool: Tool, folder: &Path, arguments: &str) -> Result<String, Trouble> {
-    let output = Command::new(tool.find()?)
+    let mut child = Command::new(tool.find()?)
         .args(arguments.split_whitespace())
         .current_dir(folder)
-        .output()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .map_err(|error| broken(format!("could not start {}: {error}", tool.program)))?;
+    let deadline = Deadline::after(TIMEOUT);
+    // A server that was stopped takes connections and never answers. What is printed here fits into a pipe.
+    while child.try_wait().map_err(broken)?.is_none() {
+        if deadline.is_over() {
+            child.kill().and_then(|()| child.wait()).map_err(broken)?;
+            return Err(broken(format!("{} got no answer in {} s", tool.program, TIMEOUT.as_secs())));
+        }
+        thread::sleep(PAUSE);
+    }
+    let output = child.wait_with_output().map_err(broken)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
