@@ -166,11 +166,13 @@ impl Error {
         self
     }
 
-    /// What a server's error answer says. An error that a script raised while it ran leaves open what it did before.
+    /// What a server's error answer says. An error that a script raised while it ran leaves open what it did before, unless the server takes no
+    /// writes at all.
     pub(super) fn of_answer(server: &Arc<str>, code: &str, text: &str) -> Self {
         let kind = kind_of(code, text);
         let in_script = text.contains(" script: ") || text.contains("user_script:");
-        Self::new(kind, server, format!("{code} {text}").trim().to_owned()).after_writing(in_script)
+        let wrote = in_script && !matches!(kind, ErrorKind::ReadOnly | ErrorKind::Persistence);
+        Self::new(kind, server, format!("{code} {text}").trim().to_owned()).after_writing(wrote)
     }
 
     /// What kind of failure it is.

@@ -35,7 +35,8 @@ enum Way<'a> {
 }
 
 impl Redis {
-    /// Asks one thing.
+    /// Asks one thing. What waits on the server (`XREAD BLOCK`, `BLPOP`) belongs on a [`Dedicated`](super::Dedicated) connection: here it takes
+    /// one from the pool, and ends with the [time limit](super::RedisSettings::request_timeout).
     ///
     /// Dropping the call leaves open whether it was done, once it was written.
     ///

@@ -192,7 +192,7 @@ async fn a_replica_takes_no_writes() {
     let script = Script::new("return redis.call('SET', KEYS[1], 1)");
     redis.introduce(&script);
     let error = redis.query(&script.call(&["k"], &[0]), Resend::NotDone).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
+    is(&error, ErrorKind::ReadOnly, replica.port);
     let atomic =
         redis.transaction(vec![cmd("SET").arg("k").arg(1).take()], Resend::NotDone).await.unwrap_err();
     is(&atomic, ErrorKind::ReadOnly, replica.port);
