@@ -182,12 +182,12 @@ impl MessageBroker for Embedded {
     fn health(&self) -> Answer<Health> {
         let answer = self.engine().call(|core, step| {
             core.probe(step)?;
-            Ok(core.shortage())
+            Ok(core.degraded())
         });
         Box::pin(async move {
             match tokio::time::timeout(HEALTH, answer).await {
                 Ok(Ok(None)) => Health::Up,
-                Ok(Ok(Some(shortage))) => Health::Degraded(shortage),
+                Ok(Ok(Some(why))) => Health::Degraded(why),
                 Ok(Err(error)) => Health::Down(error.to_string()),
                 Err(_) => Health::Down(format!("no answer within {HEALTH:?}")),
             }

@@ -283,9 +283,17 @@ impl Engine {
                 if let Some(error) = self.do_chore(chore) {
                     tracing::warn!(%error, ?chore, "housekeeping of the embedded broker failed; it is tried again");
                     failed.push(chore);
+                    self.core().house_failed(Some(&error));
                 }
-            } else {
-                failed.retain(|chore| self.do_chore(*chore).is_some());
+            } else if !failed.is_empty() {
+                let mut why = None;
+                failed.retain(|chore| {
+                    let error = self.do_chore(*chore);
+                    let again = error.is_some();
+                    why = error.or(why.take());
+                    again
+                });
+                self.core().house_failed(why.as_ref());
             }
             self.measure();
             let held = self.core().in_memory();

@@ -43,14 +43,15 @@ pub struct EmbeddedSettings {
     /// The most bytes of a segment, unless what a topic holds or may hold would make too many of them. A topic's messages lie in segments, and
     /// retention removes whole ones. Default: 64 MiB.
     pub segment: u64,
-    /// Bytes that `embedded:` may take on the disk. At that, publishing is answered *not written* (`Throttled`), until there is room again. Default:
-    /// 10 GiB.
+    /// Bytes that `embedded:` may take on the disk. At that, publishing is answered *not written* (`Throttled`), until there is room again; what
+    /// consumers forward, at a sixteenth more. Default: 10 GiB.
     pub max_disk: u64,
     /// Bytes that must stay free on the file system of `embedded:`, for acks, and for removing. At that, publishing is answered *not written*
-    /// (`Throttled`), until there is room again; at half of it, delayed messages that are due wait as well. Default: 256 MiB.
+    /// (`Throttled`), until there is room again; at half of it, so is what consumers forward, and delayed messages that are due wait. Default:
+    /// 256 MiB.
     pub min_free: u64,
-    /// Bytes of keys and values that `memory:` may take. At that, publishing is answered *not written* (`Throttled`), until there is room again.
-    /// Default: 1 GiB.
+    /// Bytes of keys and values that `memory:` may take. At that, publishing is answered *not written* (`Throttled`), until there is room again; what
+    /// consumers forward, at a sixteenth more. Default: 1 GiB.
     pub max_memory: u64,
     /// What tells the time. Default: the machine's clock. No parameter.
     pub clock: Arc<dyn Clock>,

@@ -136,7 +136,7 @@ impl Core {
                 ),
             ));
         }
-        self.check_room(step)?;
+        self.check_room(step, settles.is_some())?;
         self.check_bound(step, life, settles)?;
         step.at_least(stored_as(durability));
         Ok(Admitted { life, partition: to.partition, durability })

@@ -1,7 +1,8 @@
 //! How much room there is: what the store takes against what it may, and topics that are at their bound because a live group lags.
 //!
-//! Only publishing is refused: acks, forwards that only ack, purges and deletes are small, and make room. Where even those have little left,
-//! delayed messages that are due wait as well. It all goes on by itself when room is there.
+//! Publishing is refused first. What is forwarded has a reserve, because it acks as well and consumers would stop without it. Acks, forwards that
+//! only ack, purges and deletes are never refused: they are small, and make room. Where even those have little left, delayed messages that are due
+//! wait as well. It all goes on by itself when room is there.
 //! Not here: what is removed (`retention.rs`), who measures (`housekeeping.rs`).
 
 use super::{
@@ -28,10 +29,19 @@ pub(in crate::embedded) struct Quota {
     pub(in crate::embedded) at_once: bool,
 }
 
+impl Quota {
+    /// What forwards may take: a sixteenth more than publishing, and half of what is kept free.
+    const fn of_forwards(self) -> Self {
+        Self { most: self.most.saturating_add(self.most / 16), min_free: self.min_free / 2, ..self }
+    }
+}
+
 /// What the store takes, as far as is known.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Room {
     measured: Usage,
+    /// Why something that is to be removed still takes its room.
+    failing: Option<String>,
     /// What was written when that was measured.
     since: u64,
     /// Bytes that were written since the broker was opened.
@@ -40,7 +50,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) const fn new(measured: Usage) -> Self {
-        Self { measured, since: 0, written: 0 }
+        Self { measured, failing: None, since: 0, written: 0 }
     }
 
     /// Why nothing more may be published, if so. `more`: what is about to be written.
@@ -98,9 +108,9 @@ impl Core {
         self.room.measured.free.is_some_and(|free| free.saturating_sub(new) < half)
     }
 
-    /// Refuses to publish where there is no room.
-    pub(super) fn check_room(&mut self, step: &Step) -> Result<()> {
-        let quota = self.rules.quota;
+    /// Refuses to publish, or to forward, where there is no room.
+    pub(super) fn check_room(&mut self, step: &Step, forwards: bool) -> Result<()> {
+        let quota = if forwards { self.rules.quota.of_forwards() } else { self.rules.quota };
         let more = (step.batch.bytes() + step.appends.bytes()) as u64;
         if self.room.short(&quota, more).is_none() {
             return Ok(());
@@ -151,6 +161,20 @@ impl Core {
             topic.segments.bytes(),
             topic.bound()?,
         ))
+    }
+
+    /// What does not work, if anything.
+    pub(in crate::embedded) fn degraded(&self) -> Option<String> {
+        self.shortage().or_else(|| self.room.failing.clone())
+    }
+
+    /// What was to be removed or moved out of memory and could not be; `None`: there is no such thing any more.
+    #[cfg(feature = "embedded")]
+    pub(in crate::embedded) fn house_failed(&mut self, why: Option<&ropeway_store::Error>) {
+        self.room.failing = why.map(|error| {
+            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("what is not needed any more cannot be removed, and keeps its room; it is tried again: {error}{cause}")
+        });
     }
 
     /// What does not work for want of room, if anything.

@@ -424,6 +424,14 @@ async fn what_could_not_be_removed_is_removed_when_the_disk_lets_it() {
     let tried_twice = || disk.failed_drops.load(SeqCst) > 1;
     tokio::time::timeout(PATIENCE, until(&tried_twice)).await.expect("it is tried again");
     assert_eq!(logs(), 1);
+    let health = broker.health().await;
+    assert!(matches!(&health, Health::Degraded(why) if why.contains("on fire")), "{health:?}");
     disk.drops_fail.store(false, SeqCst);
     tokio::time::timeout(PATIENCE, until(&|| logs() == 0)).await.expect("its room comes back");
+    let is_well = async {
+        while broker.health().await != Health::Up {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_well).await.expect("nothing is wrong any more");
 }
