@@ -31,8 +31,8 @@ pub(crate) struct Cell {
 /// How it is measured.
 #[derive(Debug)]
 pub(crate) enum Kind {
-    /// In turns with a rival; the least ratio of messages a second.
-    Ratio { target: f64, pair: fn(&Plan) -> Box<dyn Pair> },
+    /// In turns with a rival; the least ratio of messages a second. `None`: it is only told.
+    Ratio { target: Option<f64>, pair: fn(&Plan) -> Box<dyn Pair> },
     /// Alone, against bounds.
     Bounds(fn(&Plan, &Path) -> Result<Vec<Figure>>),
 }
@@ -59,7 +59,12 @@ const fn ratio(
     target: f64,
     pair: fn(&Plan) -> Box<dyn Pair>,
 ) -> Cell {
-    Cell { name, what, kind: Kind::Ratio { target, pair } }
+    Cell { name, what, kind: Kind::Ratio { target: Some(target), pair } }
+}
+
+/// Beside what the disk gives to who does nothing but write and sync, which nobody who does more can reach: without a target.
+const fn limit(name: &'static str, what: &'static str, pair: fn(&Plan) -> Box<dyn Pair>) -> Cell {
+    Cell { name, what, kind: Kind::Ratio { target: None, pair } }
 }
 
 const UNIFORM: KeySpread = KeySpread::Uniform(10_000);
@@ -110,6 +115,16 @@ pub(crate) const CELLS: &[Cell] = &[
         2.0,
         |plan| Publish::pair(plan, 1024, 100_000, Against::Sqlite),
     ),
+    limit(
+        "publish-64-file",
+        "1 KiB messages, 64 at once, each acked when synced; write and fdatasync of the same bytes, 32 messages at a time: what this disk gives",
+        |plan| Publish::pair(plan, 64, 60_000, Against::Limit),
+    ),
+    limit(
+        "publish-1024-file",
+        "1 KiB messages, 1,024 at once, each acked when synced; write and fdatasync of the same bytes, 512 messages at a time: what this disk gives",
+        |plan| Publish::pair(plan, 1024, 100_000, Against::Limit),
+    ),
     ratio(
         "memory-hop",
         "64 B messages on `memory:`, published 256 in a call and handled by a processor; a hop through a bounded tokio channel for each",
@@ -155,7 +170,8 @@ pub(crate) fn help() -> String {
     let mut text = String::from("Cells (ours; the rival; the target):\n");
     for cell in CELLS {
         let target = match cell.kind {
-            Kind::Ratio { target, .. } => format!(" (>= {target})"),
+            Kind::Ratio { target: Some(target), .. } => format!(" (>= {target})"),
+            Kind::Ratio { target: None, .. } => " (no target)".to_owned(),
             Kind::Bounds(_) => String::new(),
         };
         text += &format!("  {}{target}\n      {}\n", cell.name, cell.what);

@@ -17,7 +17,7 @@ fn every_cell_runs_and_reads_back_what_it_wrote() {
     assert!(run.status.success(), "{stdout}{stderr}");
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert!(rows.len() == 14, "{report}");
+    assert!(rows.len() == 16, "{report}");
     for row in rows {
         let cell = row["cell"].as_str().unwrap();
         assert!(stdout.contains(cell), "{stdout}");

@@ -21,6 +21,8 @@ use std::{ops::Range, path::Path, time::Duration};
 pub(crate) enum Against {
     Fjall,
     File,
+    /// The file, with as many messages at once as would be there if none were ever on their way: half are written while the others come back.
+    Limit,
     Redb,
     Sqlite,
 }
@@ -65,15 +67,18 @@ impl Publish {
         Box::new(Self { work: Work::new(1024), at_once, warm: messages / 5, messages, against, per_commit })
     }
 
-    /// How many messages a loop writes as one: as many as ours did.
+    /// How many messages a loop writes as one: as many as ours did, or as anybody could.
     fn batch(&self) -> u64 {
-        (self.per_commit.round() as u64).max(1)
+        match self.against {
+            Against::Limit => (self.at_once / 2).max(1),
+            _ => (self.per_commit.round() as u64).max(1),
+        }
     }
 
     fn open(&self, dir: &Path) -> Result<Box<dyn Store>> {
         Ok(match self.against {
             Against::Fjall => Box::new(fjall::Bare::open(dir)?),
-            Against::File => Box::new(file::Bare::open(dir)?),
+            Against::File | Against::Limit => Box::new(file::Bare::open(dir)?),
             Against::Redb => Box::new(redb::Bare::open(dir)?),
             Against::Sqlite => Box::new(sqlite::Bare::open(dir)?),
         })
@@ -103,7 +108,7 @@ impl Pair for Publish {
     fn rival(&mut self, dir: &Path) -> Result<Turn> {
         let store = self.open(dir)?;
         let (mut store, wall, cpu, commits) = match self.against {
-            Against::Fjall | Against::File => self.in_a_loop(store)?,
+            Against::Fjall | Against::File | Against::Limit => self.in_a_loop(store)?,
             Against::Redb | Against::Sqlite => {
                 gathered::publish(store, &self.work, self.at_once, self.warm..self.all())?
             }
