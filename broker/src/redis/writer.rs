@@ -6,6 +6,7 @@
 
 use super::{
     commands::{self, converse},
+    description::Description,
     failure::{BACKEND, failed, late, refused, strange},
     follow::ZERO,
     keys::PartitionKeys,
@@ -28,7 +29,7 @@ use std::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 /// How much is written at once, unless one batch is larger.
@@ -158,12 +159,7 @@ impl Writer {
     /// Where a message goes.
     async fn place(&mut self, job: &Job, message: &Message) -> Result<(u32, PartitionKeys)> {
         let to = &job.to;
-        let description = match self.topics.kept(&to.topic) {
-            Some(kept) => kept,
-            None => tokio::time::timeout_at(job.deadline, self.topics.get(&to.topic))
-                .await
-                .unwrap_or_else(|_| Err(late("the server")))?,
-        };
+        let description = description(&self.topics, &to.topic, job.deadline).await?;
         message.check(self.settings.max_message)?;
         self.can_give(to.at_least)?;
         if message.deliver_at.is_some_and(|at| at > clock::wall()) {
@@ -358,6 +354,19 @@ impl Entry {
             .word(behind.to_string())
             .word(LOOKED_AT.to_string());
         layout::fields(&self.message, |word| _ = request.word(word));
+    }
+}
+
+/// The description of a topic; asked for again while the server cannot be reached, until the deadline: what follows waits for it anyway.
+async fn description(topics: &Topics, topic: &Topic, deadline: Instant) -> Result<Arc<Description>> {
+    let mut pause = PAUSE / 40;
+    loop {
+        let asked = timeout_at(deadline, topics.get(topic)).await;
+        match asked.unwrap_or_else(|_| Err(late("the server"))) {
+            Err(error) if error.is_retryable() && Instant::now() + pause < deadline => sleep(pause).await,
+            found => return found,
+        }
+        pause = (pause * 2).min(PAUSE);
     }
 }
 

@@ -1,6 +1,9 @@
-//! Tests of the Redis backend that need a real server: `server.rs` has one; `scripts.rs` are the scripts, one by one.
+//! Tests of the Redis backend that need a real server: `server.rs` has one, `proxy.rs` stands before it. `scripts.rs` and `group_scripts.rs` are
+//! the scripts, one by one; `cuts.rs` are publishes whose connection ends.
 
+mod cuts;
 mod group_scripts;
+mod proxy;
 mod scripts;
 mod server;
 

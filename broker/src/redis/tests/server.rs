@@ -4,6 +4,7 @@
 
 use redis::{Commands, Connection, FromRedisValue, Value};
 use std::{
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -14,13 +15,13 @@ use uuid::Uuid;
 pub(super) struct Server {
     pub(super) redis: Connection,
     pub(super) prefix: String,
-    _started: Option<Started>,
+    started: Option<Started>,
 }
 
 /// Ended when it is dropped.
 struct Started {
     child: Child,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Drop for Started {
@@ -31,14 +32,25 @@ impl Drop for Started {
 }
 
 impl Server {
+    /// The one that the variable names, or one of its own.
     pub(super) fn get() -> Self {
+        match std::env::var("ROPEWAY_TEST_REDIS_URL") {
+            Ok(url) => {
+                let redis = redis::Client::open(url).unwrap().get_connection().unwrap();
+                Self { redis, prefix: Self::prefix(), started: None }
+            }
+            Err(_) => Self::own(),
+        }
+    }
+
+    fn prefix() -> String {
         static NAMES: AtomicU32 = AtomicU32::new(0);
         let name = NAMES.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("t{}-{name}", &Uuid::new_v4().simple().to_string()[..12]);
-        if let Ok(url) = std::env::var("ROPEWAY_TEST_REDIS_URL") {
-            let redis = redis::Client::open(url).unwrap().get_connection().unwrap();
-            return Self { redis, prefix, _started: None };
-        }
+        format!("t{}-{name}", &Uuid::new_v4().simple().to_string()[..12])
+    }
+
+    /// One of its own, by a socket.
+    pub(super) fn own() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
         let child = Command::new("redis-server")
@@ -49,15 +61,20 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is needed: set ROPEWAY_TEST_REDIS_URL, or install it (apt-get install redis-server)");
-        let started = Started { child, _dir: dir };
+        let started = Started { child, dir };
         let client = redis::Client::open(format!("unix://{}", socket.display())).unwrap();
         for _ in 0..250 {
             if let Ok(redis) = client.get_connection() {
-                return Self { redis, prefix, _started: Some(started) };
+                return Self { redis, prefix: Self::prefix(), started: Some(started) };
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("redis-server does not answer");
+    }
+
+    /// The socket of [`Self::own`].
+    pub(super) fn socket(&self) -> PathBuf {
+        self.started.as_ref().unwrap().dir.path().join("socket")
     }
 
     /// Runs a script.

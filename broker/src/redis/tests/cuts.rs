@@ -1,0 +1,136 @@
+//! What becomes of publishes whose connection ends: each is acked once and lies once, in order, or is told truthfully.
+
+use super::{
+    super::{RedisStreams, RedisStreamsSettings},
+    proxy::{LOSE_ANSWERS, PASS, Proxy, REFUSE},
+    server::Server,
+};
+use crate::{Admin, ErrorKind, Message, MessageBroker, Outcomes, Published, Target, Topic, TopicSpec};
+use futures::future::join_all;
+use ropeway_store::redis::RedisSettings;
+use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
+
+struct Stage {
+    server: Server,
+    proxy: Proxy,
+    broker: Arc<RedisStreams>,
+    to: Target,
+    log: String,
+}
+
+impl Stage {
+    async fn set(publish_deadline: Duration) -> Self {
+        let server = Server::own();
+        let proxy = Proxy::before(server.socket()).await;
+        let settings = RedisStreamsSettings {
+            prefix: server.prefix.clone(),
+            publish_deadline,
+            ..RedisStreamsSettings::default()
+        };
+        let url = RedisSettings::from_url(&format!("redis://{}", proxy.address)).unwrap();
+        let broker = RedisStreams::connect(url, settings).await.unwrap();
+        let topic = Topic::new("t").unwrap();
+        broker.create_topic(&topic, TopicSpec::partitions(1)).await.unwrap();
+        let log = format!("{}:{{t/0}}:log", server.prefix);
+        Self { server, proxy, broker, to: topic.into(), log }
+    }
+
+    fn publish(&self, numbers: std::ops::Range<usize>) -> impl Future<Output = Vec<Outcomes>> + use<> {
+        let message = |number: usize| Message::builder().key("k").payload(number.to_string()).build();
+        join_all(
+            numbers.map(|number| self.broker.publish(&self.to, vec![message(number)])).collect::<Vec<_>>(),
+        )
+    }
+
+    /// The numbers that lie in the log, in its order.
+    fn numbers(&mut self) -> Vec<usize> {
+        let entries: Vec<(String, Vec<Vec<u8>>)> = self.server.ask(&format!("XRANGE {} - +", self.log));
+        let payload = |fields: &Vec<Vec<u8>>| {
+            fields.last().map(|payload| String::from_utf8_lossy(payload).into_owned())
+        };
+        entries.iter().filter_map(|(_, fields)| payload(fields)?.parse().ok()).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_again_after_a_cut_lies_there_once_and_in_order() {
+    for (mode, pause) in [(LOSE_ANSWERS, 100), (REFUSE, 100), (LOSE_ANSWERS, 0)] {
+        let mut stage = Stage::set(Duration::from_secs(20)).await;
+        let first = stage.publish(0..50).await;
+        assert!(first.iter().all(Outcomes::all_acked));
+        stage.proxy.set(mode);
+        let cut = tokio::spawn(stage.publish(50..100));
+        sleep(Duration::from_millis(pause)).await;
+        let later = tokio::spawn(stage.publish(100..150));
+        stage.proxy.set(PASS);
+        for outcomes in cut.await.unwrap().into_iter().chain(later.await.unwrap()) {
+            assert!(outcomes.all_acked(), "{outcomes:?}");
+        }
+        assert_eq!(stage.numbers(), (0..150).collect::<Vec<_>>(), "mode {mode}");
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written() {
+    let mut stage = Stage::set(Duration::from_millis(400)).await;
+    assert!(stage.publish(0..3).await.iter().all(Outcomes::all_acked));
+    stage.proxy.set(LOSE_ANSWERS);
+    let sent = tokio::spawn(stage.publish(3..6));
+    sleep(Duration::from_millis(200)).await;
+    // There is no connection by now over which these could be sent.
+    let waiting = tokio::spawn(stage.publish(6..9));
+    for outcomes in sent.await.unwrap() {
+        let [Published::Unknown(failed)] = &outcomes.0[..] else { panic!("{outcomes:?}") };
+        assert_eq!(failed.error.kind(), ErrorKind::Unavailable);
+        assert!(failed.message.payload.is_some());
+    }
+    for outcomes in waiting.await.unwrap() {
+        assert!(matches!(&outcomes.0[..], [Published::NotWritten(_)]), "{outcomes:?}");
+    }
+    stage.proxy.set(PASS);
+    assert!(stage.publish(9..10).await.iter().all(Outcomes::all_acked));
+    let numbers = stage.numbers();
+    assert_eq!((&numbers[..3], numbers.last()), (&[0, 1, 2][..], Some(&9)));
+    assert!(numbers.iter().all(|number| !(6..9).contains(number)), "{numbers:?}");
+    let statistics = stage.broker.statistics();
+    assert_eq!((statistics.published, statistics.unknown, statistics.not_written), (4, 3, 3));
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_made_known_again() {
+    let mut stage = Stage::set(Duration::from_secs(20)).await;
+    let _: String = stage.server.ask("SCRIPT FLUSH");
+    let other = Topic::new("u").unwrap();
+    stage.broker.create_topic(&other, TopicSpec::partitions(3)).await.unwrap();
+    let _: String = stage.server.ask("SCRIPT FLUSH");
+    stage.proxy.set(LOSE_ANSWERS);
+    let cut = tokio::spawn(stage.publish(0..5));
+    sleep(Duration::from_millis(50)).await;
+    stage.proxy.set(PASS);
+    assert!(cut.await.unwrap().iter().all(Outcomes::all_acked));
+    assert_eq!(stage.numbers(), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_key_of_another_kind_under_our_name_and_a_newer_description_are_told_by_name() {
+    let mut stage = Stage::set(Duration::from_secs(20)).await;
+    let prefix = stage.server.prefix.clone();
+    let _: i64 = stage.server.ask(&format!("DEL {}", stage.log));
+    let _: String = stage.server.ask(&format!("SET {} x", stage.log));
+    let outcomes = stage.publish(0..1).await.remove(0);
+    let [Published::NotWritten(failed)] = &outcomes.0[..] else { panic!("{outcomes:?}") };
+    assert_eq!(failed.error.kind(), ErrorKind::Conflict);
+    let _: String = stage.server.ask(&format!("SET {prefix}:{{w/0}}:log x"));
+    let made =
+        stage.broker.create_topic(&Topic::new("w").unwrap(), TopicSpec::partitions(1)).await.unwrap_err();
+    assert!(made.kind() == ErrorKind::Conflict && made.to_string().contains("{w/0}:log"), "{made}");
+    let _: i64 = stage.server.ask(&format!("HSET {prefix}:topic:{{v}} version 2"));
+    let topic = Topic::new("v").unwrap();
+    for error in [
+        stage.broker.describe_topic(&topic).await.unwrap_err(),
+        stage.broker.create_topic(&topic, TopicSpec::partitions(1)).await.unwrap_err(),
+    ] {
+        assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("format 2"), "{error}");
+    }
+}

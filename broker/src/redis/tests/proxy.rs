@@ -1,0 +1,91 @@
+//! What stands between a broker and its server in tests: it passes all on, until it is told to lose answers or to refuse.
+//!
+//! Not here: the server (`server.rs`).
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy},
+    net::{TcpListener, TcpStream, UnixStream},
+};
+
+/// Answers and requests pass.
+pub(super) const PASS: u8 = 0;
+/// Requests reach the server; instead of an answer the connection ends.
+pub(super) const LOSE_ANSWERS: u8 = 1;
+/// Nothing reaches the server: connections end with the first byte.
+pub(super) const REFUSE: u8 = 2;
+
+/// Its address, and what it does now.
+pub(super) struct Proxy {
+    pub(super) address: String,
+    mode: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    pub(super) async fn before(socket: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mode = Arc::<AtomicU8>::default();
+        let proxy = Self { address, mode: Arc::clone(&mode) };
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, mode) = (UnixStream::connect(&socket).await, Arc::clone(&mode));
+                if let Ok(server) = server {
+                    tokio::spawn(pass(client, server, mode));
+                }
+            }
+        });
+        proxy
+    }
+
+    pub(super) fn set(&self, mode: u8) {
+        self.mode.store(mode, Ordering::SeqCst);
+    }
+}
+
+async fn pass(client: TcpStream, server: UnixStream, mode: Arc<AtomicU8>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let asked = Arc::clone(&mode);
+    let requests = async move {
+        let mut bytes = vec![0; 65_536];
+        loop {
+            let read = from_client.read(&mut bytes).await.unwrap_or(0);
+            if read == 0 || asked.load(Ordering::SeqCst) == REFUSE {
+                return;
+            }
+            if to_server.write_all(&bytes[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    let answers = async move {
+        let mut bytes = vec![0; 65_536];
+        loop {
+            let read = from_server.read(&mut bytes).await.unwrap_or(0);
+            if read == 0 {
+                return;
+            }
+            if mode.load(Ordering::SeqCst) != PASS {
+                // What was asked before is done: the rest of the answers is waited for, so that nothing is cut on its way there.
+                let mut nowhere = tokio::io::sink();
+                let rest = copy(&mut from_server, &mut nowhere);
+                _ = tokio::time::timeout(std::time::Duration::from_millis(50), rest).await;
+                return;
+            }
+            if to_client.write_all(&bytes[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        () = answers => {}
+    }
+}
