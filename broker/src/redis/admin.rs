@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Admin, Error, ErrorKind, Group, GroupInfo, MemberInfo, MessageId, Position, Result, Start, Topic,
-    TopicInfo, TopicSpec,
+    TopicInfo, TopicSpec, clock,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -62,8 +62,10 @@ impl Admin for RedisStreams {
             .map_err(|e| e.during(format!("delete topic {topic:?}")))
     }
 
-    async fn cancel_delayed(&self, _topic: &Topic, _id: MessageId) -> Result<bool> {
-        self.call(async { Err(super::not_built("delayed messages")) }).await
+    async fn cancel_delayed(&self, topic: &Topic, id: MessageId) -> Result<bool> {
+        self.call(cancel(Self::topics(self), topic, id))
+            .await
+            .map_err(|e| e.during(format!("cancel a message of topic {topic:?}")))
     }
 
     async fn groups(&self) -> Result<Vec<Group>> {
@@ -191,7 +193,8 @@ async fn describe(broker: &RedisStreams, topic: &Topic) -> Result<TopicInfo> {
     let keys = partitions(topics, topic, &description, None)?;
     let extents = topics.extents(topic, &keys).await?;
     let mut delayed = Request::default();
-    keys.iter().for_each(|keys| _ = delayed.command(&["ZCARD", &keys.delayed()]));
+    let now = format!("({}", clock::wall().as_millis());
+    keys.iter().for_each(|keys| _ = delayed.command(&["ZCOUNT", &keys.delayed(), &now, "+inf"]));
     let delayed = topics.commands.ask(delayed).await?;
     let delayed = delayed.iter().map(|count| count.int().and_then(|count| u64::try_from(count).ok()));
     Ok(TopicInfo {
@@ -273,6 +276,23 @@ async fn purge(topics: &Topics, topic: &Topic, partition: Option<u32>, before: S
         }
     }
     Ok(())
+}
+
+async fn cancel(topics: &Topics, topic: &Topic, id: MessageId) -> Result<bool> {
+    let description = topics.ask(topic).await?;
+    let keys = partitions(topics, topic, &description, None)?;
+    let names: Vec<_> = keys.iter().map(|keys| [keys.delayed(), keys.held()]).collect();
+    let args = [id.as_u128().to_be_bytes()];
+    let calls: Vec<_> = names.iter().map(|names| (&names[..], &args[..])).collect();
+    let mut taken = false;
+    for told in topics.commands.scripts(&scripts::CANCEL, &calls).await? {
+        let told = told?;
+        match (told.word(), told.text(1)) {
+            ("cancelled", count) => taken |= count != "0",
+            _ => return Err(told.strange()),
+        }
+    }
+    Ok(taken)
 }
 
 /// A position is a place of one partition.

@@ -4,6 +4,7 @@ use super::{
     commands::{self, Commands},
     failure::{BACKEND, closed, failed, late},
     keys::Keys,
+    mover::Mover,
     publish::{Counted, Intake},
     reader::{Following, LogReader},
     settings::RedisStreamsSettings,
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     settings: RedisStreamsSettings,
     intake: Intake,
     server: Arc<Server>,
+    pub(super) mover: Arc<Mover>,
     #[cfg(any(test, feature = "conformance"))]
     writer: tokio::task::AbortHandle,
     pub(super) counted: Arc<Counted>,
@@ -122,12 +124,14 @@ impl RedisStreams {
         let counted = Arc::<Counted>::default();
         let (intake, jobs) = Intake::new(&settings, Arc::clone(&counted));
         let connection = commands::open(&redis).await.map_err(failed)?;
+        let mover = Arc::new(Mover::start(Arc::clone(&topics)));
         let writer = Writer::new(
             redis.clone(),
             connection,
             Arc::clone(&topics),
             settings.clone(),
             Arc::clone(&counted),
+            Arc::clone(&mover),
         );
         let writing = tokio::spawn(writer.run(jobs));
         #[cfg(any(test, feature = "conformance"))]
@@ -139,6 +143,7 @@ impl RedisStreams {
             settings,
             intake,
             server: facts,
+            mover,
             #[cfg(any(test, feature = "conformance"))]
             writer,
             counted,
@@ -183,6 +188,7 @@ impl RedisStreams {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.intake.close();
         self.shared.writer.abort();
+        self.shared.mover.stop();
         self.shared.readers.end();
     }
 
@@ -265,6 +271,7 @@ impl MessageBroker for RedisStreams {
     fn close(&self, deadline: Duration) -> Answer<()> {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.intake.close();
+        self.shared.mover.stop();
         self.shared.readers.end();
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | `id` | the 16 bytes of the message's UUID | never by us |
 //! | `ts` | when it was made: milliseconds since 1970, as text | never by us |
+//! | `due` | before when it was not to be delivered: milliseconds since 1970, as text | where it was not delayed |
 //! | `key` | the key, as it is | where there is none |
 //! | `headers` | the headers, packed as in `headers.rs` | where there are none |
 //! | `payload` | the payload, as it is | for a tombstone |
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 pub(super) const ID: &[u8] = b"id";
 pub(super) const TS: &[u8] = b"ts";
+pub(super) const DUE: &[u8] = b"due";
 pub(super) const KEY: &[u8] = b"key";
 pub(super) const HEADERS: &[u8] = b"headers";
 pub(super) const PAYLOAD: &[u8] = b"payload";
@@ -36,6 +38,9 @@ pub(super) fn fields(message: &Message, mut take: impl FnMut(&[u8])) {
     };
     put(ID, &message.id.as_u128().to_be_bytes());
     put(TS, message.timestamp.as_millis().to_string().as_bytes());
+    if let Some(due) = message.deliver_at {
+        put(DUE, due.as_millis().to_string().as_bytes());
+    }
     if let Some(key) = &message.key {
         put(KEY, key);
     }
@@ -49,7 +54,12 @@ pub(super) fn fields(message: &Message, mut take: impl FnMut(&[u8])) {
 
 /// How many names and values [`fields`] hands over.
 pub(super) fn field_count(message: &Message) -> usize {
-    let there = [message.key.is_some(), !message.headers.is_empty(), message.payload.is_some()];
+    let there = [
+        message.deliver_at.is_some(),
+        message.key.is_some(),
+        !message.headers.is_empty(),
+        message.payload.is_some(),
+    ];
     2 * (2 + there.into_iter().filter(|there| *there).count())
 }
 
@@ -63,6 +73,7 @@ pub(super) fn read(topic: &Topic, partition: u32, at: Position, fields: &[Field]
         let place = match &name[..] {
             b"id" => &mut parts.id,
             b"ts" => &mut parts.ts,
+            b"due" => &mut parts.due,
             b"key" => &mut parts.key,
             b"headers" => &mut parts.headers,
             b"payload" => &mut parts.payload,
@@ -133,6 +144,7 @@ pub(super) fn time_of(at: Position) -> Timestamp {
 struct Parts {
     id: Option<Bytes>,
     ts: Option<Bytes>,
+    due: Option<Bytes>,
     key: Option<Bytes>,
     headers: Option<Bytes>,
     payload: Option<Bytes>,
@@ -148,18 +160,20 @@ impl Parts {
                     unreadable(format!("its field \"id\" has {} bytes instead of 16", bytes.len()))
                 })?,
         };
-        let timestamp = match self.ts {
-            None => time_of(at),
-            Some(text) => std::str::from_utf8(&text)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .map(Timestamp::from_millis)
-                .ok_or_else(|| unreadable("its field \"ts\" is not a number of milliseconds"))?,
-        };
+        let timestamp = millis("ts", self.ts.as_ref())?.unwrap_or_else(|| time_of(at));
+        let deliver_at = millis("due", self.due.as_ref())?;
         let headers = Headers::from_packed(self.headers.unwrap_or_default())
             .map_err(|error| unreadable(format!("its field \"headers\": {}", error.context())))?;
-        Ok(Message { id, key: self.key, headers, payload: self.payload, timestamp, deliver_at: None })
+        Ok(Message { id, key: self.key, headers, payload: self.payload, timestamp, deliver_at })
     }
+}
+
+/// A time in the field of that name.
+fn millis(name: &str, text: Option<&Bytes>) -> Result<Option<Timestamp>> {
+    let Some(text) = text else { return Ok(None) };
+    let millis =
+        std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Timestamp::from_millis);
+    millis.map(Some).ok_or_else(|| unreadable(format!("its field {name:?} is not a number of milliseconds")))
 }
 
 #[cfg(test)]
@@ -183,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_message_is_read_as_it_was_written_with_and_without_each_part() {
-        for parts in 0..8u8 {
+        for parts in 0..16u8 {
             let mut builder = Message::builder().timestamp(Timestamp::from_millis(1_234));
             if parts & 1 != 0 {
                 builder = builder.key(vec![0, 255, 10, 13]);
@@ -193,6 +207,9 @@ mod tests {
             }
             if parts & 4 != 0 {
                 builder = builder.payload("");
+            }
+            if parts & 8 != 0 {
+                builder = builder.deliver_at(Timestamp::from_millis(5_678));
             }
             let message = builder.build();
             assert_eq!(read(&orders(), 3, Position(9, 1), &entry(&message)).unwrap(), message, "{parts}");

@@ -22,7 +22,7 @@
 //! | `ropeway:topic:{orders}:groups` | set | groups with a position in it or a member on it | members, seek |
 //! | `ropeway:{orders/0}:log` | stream | the messages, as `layout.rs` says | publishers; anybody who keeps to the layout |
 //! | `ropeway:{orders/0}:part` | hash | `life`; `removed`: the last id that was purged or trimmed | `partition_*.lua` |
-//! | `ropeway:{orders/0}:delayed`, `:held` | sorted set, hash | ids of delayed messages by the time they are due; their entries by id | delay |
+//! | `ropeway:{orders/0}:delayed`, `:held` | sorted set, hash | ids of delayed messages by the time they are due (another one of the same id with `#1` behind it); by id the words of their entries, each behind its length in 4 bytes | `hold.lua`, `release_due.lua`, `cancel.lua` |
 //! | `ropeway:{orders/0}:group:billing` | hash | `epoch`, `owner`, `life`, `position` (all before it is done), `read` (entries ever added before it, or empty), `map` of what is done beyond, `beyond` (how many those are), `at` (last commit) | `take_over.lua`, `commit.lua`, `seek.lua` |
 //! | `ropeway:groups` | set | names of groups | members, seek |
 //! | `ropeway:{group/billing}:members` | sorted set | members by the end of their lease | `lease.lua`, `release.lua` |
@@ -36,6 +36,8 @@
 //! * **Positions** are ids of entries. The ids of a topic begin at its *life*, the server's time when it was made, which is always later than the last id of
 //!   the life before: so a position of another life is recognised. A description is seen as a topic while its state is `ready`.
 //! * **Publishing** is plain `XADD NOMKSTREAM`, in order, over one connection. Nothing keeps count beside it: Redis does (`entries-added`).
+//! * **Delay**: a message that is not due is held beside the log, and moved to it by a script, by the server's clock. Every process does that for the topics
+//!   that it follows, consumes or publishes for later to.
 //! * **Reading** is plain `XREAD`, of readers and of members alike, and has no effect on the server: who lost a partition can do no harm by it. What
 //!   was removed is known by `removed`, and by counting where somebody else trimmed (`follow.rs`).
 //! * **Groups**: members agree on who owns what by a table with leases. What fences is the epoch in the partition's slot: a take-over raises it to the larger
@@ -44,14 +46,15 @@
 //! * **Streams of somebody else** are topics of one partition whose name is that of the key. They can be read and published to, and are not made, grown or deleted here.
 //!
 //! # Where things are
-//! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `request.rs` (commands as bytes). In the
-//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs` and `writer.rs` (publishing), `feed.rs` (reading), `wake.rs`.
+//! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `delay.rs` (when to look for what is due), `request.rs` (commands as bytes). In the
+//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs` and `writer.rs` (publishing), `feed.rs` (reading), `mover.rs` (delayed messages), `wake.rs`.
 //! The contract on top: `broker.rs`, `admin.rs`, `group_admin.rs`, `reader.rs`; `topics.rs` is what they know of topics.
 //! Not here: sockets, TLS, passwords (`ropeway_store::redis`), what all backends share.
 
 mod admin;
 mod broker;
 mod commands;
+mod delay;
 mod description;
 mod failure;
 mod feed;
@@ -60,6 +63,7 @@ mod follow;
 mod group_admin;
 mod keys;
 mod layout;
+mod mover;
 mod publish;
 mod reader;
 mod request;

@@ -11,6 +11,7 @@ use super::{
     follow::ZERO,
     keys::PartitionKeys,
     layout,
+    mover::Mover,
     publish::{Counted, Job},
     request::Request,
     scripts,
@@ -44,6 +45,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOOKED_AT: u32 = 20_000;
 /// How far back a message is looked for where its partition was not written to before.
 const LOOKED_BACK: Duration = Duration::from_secs(300);
+/// How far the clocks of this machine and the server may be apart.
+const CLOCKS: Duration = Duration::from_secs(5);
 /// Of how many partitions the last position is remembered.
 const REMEMBERED: usize = 16_384;
 
@@ -63,6 +66,7 @@ pub(super) struct Writer {
     pub(super) topics: Arc<Topics>,
     pub(super) settings: RedisStreamsSettings,
     pub(super) counted: Arc<Counted>,
+    pub(super) mover: Arc<Mover>,
     connection: Option<Dedicated>,
     /// The last position that was acked, by log.
     last: HashMap<String, Position>,
@@ -82,10 +86,18 @@ struct Entry {
     message: Message,
     partition: u32,
     keys: PartitionKeys,
+    /// Not to be in the log yet.
+    later: Option<Later>,
     /// Asked to survive the loss of the machine.
     replicated: bool,
     /// Since when nobody knows whether it is in the log, and behind which position it would lie.
     unknown: Option<Position>,
+}
+
+/// When a message is due, and in which life of its topic it is held.
+struct Later {
+    due: Timestamp,
+    life: String,
 }
 
 impl Writer {
@@ -95,12 +107,14 @@ impl Writer {
         topics: Arc<Topics>,
         settings: RedisStreamsSettings,
         counted: Arc<Counted>,
+        mover: Arc<Mover>,
     ) -> Self {
         Self {
             redis,
             topics,
             settings,
             counted,
+            mover,
             connection: Some(connection),
             last: HashMap::new(),
             spread: 0,
@@ -130,7 +144,7 @@ impl Writer {
             let number = batches.len();
             for (at, message) in batch.into_iter().enumerate() {
                 outcomes.push(match self.place(&job, &message).await {
-                    Ok((partition, keys)) => {
+                    Ok((partition, keys, later)) => {
                         let replicated = job.to.at_least == Some(Durability::Replicated);
                         entries.push(Entry {
                             batch: number,
@@ -138,6 +152,7 @@ impl Writer {
                             message,
                             partition,
                             keys,
+                            later,
                             replicated,
                             unknown: None,
                         });
@@ -157,14 +172,11 @@ impl Writer {
     }
 
     /// Where a message goes.
-    async fn place(&mut self, job: &Job, message: &Message) -> Result<(u32, PartitionKeys)> {
+    async fn place(&mut self, job: &Job, message: &Message) -> Result<(u32, PartitionKeys, Option<Later>)> {
         let to = &job.to;
         let description = description(&self.topics, &to.topic, job.deadline).await?;
         message.check(self.settings.max_message)?;
         self.can_give(to.at_least)?;
-        if message.deliver_at.is_some_and(|at| at > clock::wall()) {
-            return Err(super::not_built("delayed messages"));
-        }
         let count = description.spec.partitions;
         let partition = match (to.partition, &message.key) {
             (Some(chosen), _) if chosen >= count => return Err(no_partition(&to.topic, chosen, count)),
@@ -175,7 +187,10 @@ impl Writer {
                 self.spread % count
             }
         };
-        Ok((partition, self.topics.partition(&to.topic, &description, partition)))
+        let due = message.deliver_at.filter(|at| *at > clock::wall());
+        let life = || description.life.map(|life| life.to_string()).unwrap_or_default();
+        let later = due.map(|due| Later { due, life: life() });
+        Ok((partition, self.topics.partition(&to.topic, &description, partition), later))
     }
 
     fn can_give(&self, at_least: Option<Durability>) -> Result<()> {
@@ -205,7 +220,8 @@ impl Writer {
             let now = Instant::now();
             for entry in std::mem::take(&mut entries) {
                 let Batch { job, outcomes } = &mut batches[entry.batch];
-                let hopeless = !error.is_retryable() && entry.unknown.is_none();
+                let hopeless =
+                    !error.is_retryable() && entry.unknown.is_none() || entry.may_have_moved(clock::wall());
                 if now + pause < job.deadline && !hopeless {
                     entries.push(entry);
                     continue;
@@ -278,7 +294,7 @@ impl Writer {
 
     fn settle(&mut self, to: &Target, entry: &Entry, answer: Reply, durability: Durability) -> Settled {
         let acked = |position: Option<Position>| match position {
-            Some(position) => Ok(position),
+            Some(position) => Ok(Some(position)),
             None => Err((true, strange("XADD", &[]))),
         };
         let position = match &answer {
@@ -288,8 +304,10 @@ impl Writer {
             Reply::Nil => Err((false, self.gone(&to.topic))),
             Reply::Bulk(_) => acked(answer.text().and_then(|id| id.parse().ok())),
             Reply::Array(items) => match items.first().and_then(Reply::text) {
+                Some("held") => Ok(None),
+                Some("life") => Err((entry.unknown.is_some(), self.gone(&to.topic))),
                 Some("added" | "there") => acked(items.get(1).and_then(|id| id.text()?.parse().ok())),
-                Some("none") => Err((true, self.gone(&to.topic))),
+                Some("none") => Err((entry.unknown.is_some(), self.gone(&to.topic))),
                 Some("far") => Err((true, late("looking for the message among those that came since"))),
                 _ => Err((true, strange("XADD", items))),
             },
@@ -298,7 +316,12 @@ impl Writer {
         match position {
             Err((unknown, error)) => Settled::Failed { unknown, error: told(to, error) },
             Ok(position) => {
-                self.remember(entry.keys.log(), position);
+                if let Some(position) = position {
+                    self.remember(entry.keys.log(), position);
+                }
+                if let Some(later) = &entry.later {
+                    self.mover.expect(&to.topic, later.due.since(clock::wall()));
+                }
                 if entry.replicated && durability < Durability::Replicated {
                     let context = "it is written, but no replica said in time that it has it; wait longer (`wait`), or see the replicas";
                     let error = told(to, Error::new(ErrorKind::Unavailable, context));
@@ -328,7 +351,7 @@ impl Writer {
 
 /// What an answer says, before the message is given back with it.
 enum Settled {
-    Acked { partition: u32, position: Position, durability: Durability },
+    Acked { partition: u32, position: Option<Position>, durability: Durability },
     Failed { unknown: bool, error: Error },
 }
 
@@ -336,7 +359,7 @@ impl Settled {
     fn with(self, message: Message) -> Published {
         match self {
             Self::Acked { partition, position, durability } => {
-                Published::Acked { partition, position: Some(position), durability }
+                Published::Acked { partition, position, durability }
             }
             Self::Failed { unknown: true, error } => Published::unknown(error, message),
             Self::Failed { unknown: false, error } => Published::not_written(error, message),
@@ -345,7 +368,24 @@ impl Settled {
 }
 
 impl Entry {
+    /// Whether it may have been held, and moved to the log since: held again, it would come twice.
+    fn may_have_moved(&self, now: Timestamp) -> bool {
+        self.unknown.is_some() && self.later.as_ref().is_some_and(|later| later.due <= now + CLOCKS)
+    }
+
     fn put(&self, request: &mut Request) {
+        if let Some(later) = &self.later {
+            let keys = [self.keys.log(), &self.keys.part(), &self.keys.delayed(), &self.keys.held()];
+            let mut packed = Vec::with_capacity(self.message.size() + 128);
+            layout::fields(&self.message, |word| {
+                packed.extend_from_slice(&u32::try_from(word.len()).unwrap_or(u32::MAX).to_be_bytes());
+                packed.extend_from_slice(word);
+            });
+            let id = self.message.id.as_u128().to_be_bytes();
+            let due = later.due.as_millis().to_string();
+            request.call(&scripts::HOLD, &keys, 4).word(&later.life).word(id).word(due).word(packed);
+            return;
+        }
         let Some(behind) = self.unknown else { return request.add(self.keys.log(), &self.message) };
         let args = 3 + layout::field_count(&self.message);
         request

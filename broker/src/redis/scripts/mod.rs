@@ -54,6 +54,9 @@ scripts! {
     RELEASE "release";
     SEEK "seek";
     FORGET "forget";
+    HOLD "hold";
+    RELEASE_DUE "release_due";
+    CANCEL "cancel";
 }
 
 #[cfg(test)]

@@ -147,3 +147,54 @@ fn a_message_that_is_sent_again_is_added_once() {
     let behind = added[1].clone();
     assert_eq!(add(&mut server, id, &behind, "1000")[0], "added", "what lies before is not looked at");
 }
+
+fn packed(words: &[&str]) -> String {
+    // Lengths below 128 are text.
+    let word = |word: &&str| format!("\0\0\0{}{word}", char::from(word.len() as u8));
+    words.iter().map(word).collect()
+}
+
+#[test]
+fn what_is_held_is_moved_when_it_is_due_and_not_before_and_once() {
+    let mut server = Server::get();
+    let [_, log, part, delayed, held] = names(&server);
+    let keys = [&log[..], &part, &delayed, &held];
+    let id = "0123456789abcdef";
+    let hold = |server: &mut Server, due: &str, payload: &str| {
+        server.run(&scripts::HOLD, &keys, &["5000", id, due, &packed(&["id", id, "payload", payload])])
+    };
+    assert_eq!(hold(&mut server, "1", "x"), ["life", ""]);
+    make(&mut server, "5000");
+    let far = "9000000000000";
+    // The same again is one; another one of the same id is another.
+    for payload in ["early", "early", "other", "late"] {
+        assert_eq!(hold(&mut server, if payload == "late" { far } else { "1" }, payload), ["held"]);
+    }
+    assert_eq!(server.ask::<i64>(&format!("ZCARD {delayed}")), 3);
+    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["4000", "9"]), ["life", "5000"]);
+    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["5000", "1"])[..3], ["moved", "1", "1"]);
+    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["5000", "9"])[..3], ["moved", "1", far]);
+    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["5000", "9"])[..3], ["moved", "0", far]);
+    let entries: Vec<(String, Vec<String>)> = server.ask(&format!("XRANGE {log} - +"));
+    let fields: Vec<_> = entries.into_iter().map(|(_, fields)| fields.join(" ")).collect();
+    assert_eq!(fields, [format!("id {id} payload early"), format!("id {id} payload other")]);
+    server.ask::<i64>(&format!("DEL {log}"));
+    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["5000", "9"]), ["none"]);
+    assert_eq!(hold(&mut server, "1", "x"), ["none"]);
+}
+
+#[test]
+fn all_that_is_held_under_an_id_is_cancelled() {
+    let mut server = Server::get();
+    let [_, log, part, delayed, held] = names(&server);
+    make(&mut server, "5000");
+    for payload in ["a", "b"] {
+        let args = ["5000", "0123456789abcdef", "9000000000000", &packed(&["payload", payload])];
+        server.run(&scripts::HOLD, &[&log, &part, &delayed, &held], &args);
+    }
+    let cancel =
+        |server: &mut Server| server.run(&scripts::CANCEL, &[&delayed, &held], &["0123456789abcdef"]);
+    assert_eq!(cancel(&mut server), ["cancelled", "2"]);
+    assert_eq!(cancel(&mut server), ["cancelled", "0"]);
+    assert_eq!(server.ask::<i64>(&format!("EXISTS {delayed} {held}")), 0);
+}

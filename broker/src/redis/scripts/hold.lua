@@ -1,0 +1,20 @@
+-- Keeps a message until it is due. The same message again (one that is sent again because nobody knows what became of it) is kept once; another
+-- one of the same id is kept beside it.
+--
+-- KEYS: log, part, delayed, held.
+-- ARGV: life it must have ('' for a stream of somebody else), id (16 bytes), when it is due (ms), the words of its entry, each behind its length in 4 bytes.
+-- Answers {'held'}; {'life', stored} or {'none'} where the topic is another or gone: then nothing is kept.
+local life = redis.call('HGET', KEYS[2], 'life') or ''
+if life ~= ARGV[1] then return {'life', life} end
+if redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end
+local name, number = ARGV[2], 0
+while true do
+  local stored = redis.call('HGET', KEYS[4], name)
+  if not stored then break end
+  if stored == ARGV[4] then return {'held'} end
+  number = number + 1
+  name = ARGV[2] .. '#' .. number
+end
+redis.call('HSET', KEYS[4], name, ARGV[4])
+redis.call('ZADD', KEYS[3], ARGV[3], name)
+return {'held'}
