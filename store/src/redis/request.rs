@@ -216,6 +216,7 @@ impl Redis {
 
     /// A pipeline over the nodes of a cluster: each node's part at the same time, then what was redirected, one by one and in order.
     async fn spread(&self, commands: Vec<Cmd>, resend: Resend) -> Vec<Result<Value>> {
+        let seen = self.0.topology.looked();
         let mut parts: HashMap<Option<u16>, Vec<usize>> = HashMap::new();
         let mut last = None;
         for (place, command) in commands.iter().enumerate() {
@@ -243,14 +244,30 @@ impl Redis {
                 results[place] = Some(answer);
             }
         }
+        let results: Vec<Result<Value>> =
+            results.into_iter().map(|result| result.unwrap_or(Ok(Value::Nil))).collect();
+        let not_done = |error: &Error| error.outcome() == Outcome::NotDone;
+        if results
+            .iter()
+            .filter_map(|result| result.as_ref().err())
+            .any(|error| not_done(error) && error.kind().is_absence())
+        {
+            // Its slots may have gone to another node; where they have not, the failure is told.
+            drop(self.0.topology.refresh(seen).await);
+        }
         let mut ended = Vec::with_capacity(results.len());
         for (command, result) in commands.iter().zip(results) {
-            let result = result.unwrap_or(Ok(Value::Nil));
-            let moved = result.as_ref().is_err_and(|error| {
-                error.outcome() == Outcome::NotDone
-                    && (error.kind() == ErrorKind::Cluster || error.kind().is_absence())
-            });
-            ended.push(if moved { self.query(command, resend).await } else { result });
+            let elsewhere = match result.as_ref().err().filter(|error| not_done(error)) {
+                Some(error) if error.kind().is_absence() => self
+                    .0
+                    .topology
+                    .owner(slot_of(command))
+                    .await
+                    .is_ok_and(|node| &*node.dialer.name() != error.server()),
+                Some(error) => matches!(error.kind(), ErrorKind::Cluster | ErrorKind::ReadOnly),
+                None => false,
+            };
+            ended.push(if elsewhere { self.query(command, resend).await } else { result });
         }
         ended
     }
