@@ -80,17 +80,19 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Reads from `start` on, the first position that is wanted. What was removed before is no gap. `end` is the end of the log now.
+    /// Reads from `start` on, the first position that is wanted: `count` entries were ever added before it, where it is known. What was removed before
+    /// is no gap. `end` is the end of the log now.
     pub(super) fn starting(
         of: Owned,
         keys: PartitionKeys,
         marks: Marks,
         start: Position,
+        count: Option<u64>,
         end: Position,
     ) -> Self {
         let after = before(start).max(marks.removed.unwrap_or(ZERO));
         let after = after.max(marks.life.map_or(ZERO, |life| Position(life, 0)));
-        Self { of, keys, life: marks.life, after, count: None, goal: Some(end), deleted: false }
+        Self { of, keys, life: marks.life, after, count, goal: Some(end), deleted: false }
     }
 
     /// Goes on at `position`, before which all is done or was told: `count` entries, where it is known. What was removed from there on is a gap.
@@ -293,7 +295,7 @@ mod tests {
     fn a_start_at_what_was_removed_is_no_gap() {
         let keys = from(1, 1).keys;
         let of = from(1, 1).of;
-        let mut followed = Followed::starting(of, keys, marks(Some(5)), p(2), p(8));
+        let mut followed = Followed::starting(of, keys, marks(Some(5)), p(2), None, p(8));
         assert_eq!(say(&followed.take(entries(6..=7), marks(Some(5)), 9)), "6, 7, caught up");
     }
 

@@ -15,7 +15,7 @@
 //! the place, the time is that of the entry. A field of another name, or one that is not in form, makes the entry unreadable.
 //!
 //! A stream that somebody else made is read as it comes: `key` and `payload` are those where they are there, every other field is a
-//! header; an entry of one field is all payload. Not here: which position an entry has (its id), and where streams lie (`keys.rs`).
+//! header; an entry of one field is all payload. What we published to it is read as ours. Not here: which position an entry has (its id), and where streams lie (`keys.rs`).
 
 use crate::{Error, ErrorKind, Headers, Message, MessageId, Position, Result, Timestamp, Topic};
 use bytes::Bytes;
@@ -91,6 +91,12 @@ pub(super) fn read(topic: &Topic, partition: u32, at: Position, fields: &[Field]
 
 /// An entry of a stream that somebody else made: whatever it is, it is a message.
 pub(super) fn read_foreign(topic: &Topic, at: Position, fields: &[Field]) -> Message {
+    if let [(id, _), (ts, _), ..] = fields
+        && (&id[..], &ts[..]) == (ID, TS)
+        && let Ok(ours) = read(topic, 0, at, fields)
+    {
+        return ours;
+    }
     let (mut key, mut payload, mut headers) = (None, None, Headers::builder());
     for (name, value) in fields {
         match &name[..] {

@@ -6,7 +6,8 @@ use super::{
     broker::Shared,
     failure::{BACKEND, closed},
     feed::{Ask, Brought, Feed},
-    follow::{Followed, Told},
+    follow::{Counts, Followed, Told},
+    keys::PartitionKeys,
     topics::{chosen, not_found},
     wake::Wake,
 };
@@ -58,6 +59,8 @@ struct State {
 struct Slot {
     followed: Followed,
     turn: u64,
+    /// Something was read since it was last compared with the counts of the stream.
+    unverified: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +96,7 @@ impl State {
         let place = (followed.of.topic.clone(), followed.of.partition);
         self.unfollow(&place);
         self.turns += 1;
-        self.followed.insert(place, Slot { followed, turn: self.turns });
+        self.followed.insert(place, Slot { followed, turn: self.turns, unverified: false });
     }
 
     fn unfollow(&mut self, place: &Place) {
@@ -139,14 +142,35 @@ impl State {
             let fits = fitting(self.held, &brought);
             brought.entries.truncate(fits);
             let asked = if fits < read { fits } else { plan.count };
+            slot.unverified |= !brought.entries.is_empty();
             let told = slot.followed.take(brought.entries, brought.marks, asked);
             let of = slot.followed.of.clone();
-            for (event, size) in events(&of, told) {
-                self.held.messages += size.messages;
-                self.held.bytes += size.bytes;
-                self.ready.push_back((place.clone(), event, size));
-            }
+            self.tell(place, &of, told);
         }
+    }
+
+    fn tell(&mut self, place: &Place, of: &Owned, told: Vec<Told>) {
+        for (event, size) in events(of, told) {
+            self.held.messages += size.messages;
+            self.held.bytes += size.bytes;
+            self.ready.push_back((place.clone(), event, size));
+        }
+    }
+
+    /// What was read of since it was last compared with the counts of the stream.
+    fn unverified(&mut self) -> Vec<(Place, u64, PartitionKeys)> {
+        let fresh = |(place, slot): (&Place, &mut Slot)| {
+            let unverified = std::mem::take(&mut slot.unverified);
+            unverified.then(|| (place.clone(), slot.turn, slot.followed.keys.clone()))
+        };
+        self.followed.iter_mut().filter_map(fresh).collect()
+    }
+
+    /// Compares what was read with the counts of the stream, which were taken after it.
+    fn verify(&mut self, place: &Place, turn: u64, counts: Counts) {
+        let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.turn == turn) else { return };
+        let (told, of) = (slot.followed.verify(counts), slot.followed.of.clone());
+        self.tell(place, &of, told.into_iter().collect());
     }
 }
 
@@ -318,7 +342,8 @@ async fn resolve(
         }
         let start = extent.resolve(topic, from)?;
         let of = Owned { topic: topic.clone(), partition, epoch: Epoch(0) };
-        followed.push(Followed::starting(of, keys, extent.marks, start, extent.end()));
+        let count = extent.added_before(start);
+        followed.push(Followed::starting(of, keys, extent.marks, start, count, extent.end()));
     }
     Ok((description.spec.partitions, followed))
 }
@@ -359,7 +384,24 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
         if looked.elapsed() >= WAIT {
             looked = Instant::now();
             grown(&shared, &following).await;
+            verify(&shared, &following).await;
         }
+    }
+}
+
+/// Finds what somebody else trimmed before it was read. Nobody reads meanwhile.
+async fn verify(shared: &Shared, following: &Following) {
+    let unverified = following.state().unverified();
+    for (place, turn, keys) in unverified {
+        // What is gone is told by the next read, and what cannot be reached is compared when more was read.
+        let Ok(extents) = shared.topics().extents(&place.0, std::slice::from_ref(&keys)).await else {
+            continue;
+        };
+        let mut state = following.state();
+        extents.iter().for_each(|extent| state.verify(&place, turn, extent.counts));
+        let waker = if state.ready.is_empty() { None } else { state.waker.take() };
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 
