@@ -211,6 +211,55 @@ mod tests {
         assert_eq!(core.running(), 0);
     }
 
+    struct Begun;
+
+    impl Execute for Begun {
+        /// When it was begun.
+        type Job = Option<Instant>;
+        type Output = ();
+
+        fn limit(&self) -> Option<std::time::Duration> {
+            Some(std::time::Duration::from_secs(1))
+        }
+
+        fn begun(job: &Self::Job) -> Option<Instant> {
+            *job
+        }
+
+        async fn execute(&self, _: Self::Job, _: Instant, _: &crate::layer::Watch) {}
+
+        fn goes_on((): &()) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_begun_is_not_taken_back_though_no_worker_has_it_yet() {
+        let metrics = Metrics::unregistered().unwrap();
+        for sent in [false, true] {
+            let mut core = Core::new(Begun, 4, &metrics.of_pool("test"));
+            let now = Instant::now();
+            let begun = core.push_out(Some("key"), 1);
+            core.push(Some("key"), 2);
+            core.push(Some("other"), 3);
+            // With what is behind it, and beside it one that was not begun.
+            core.run(begun, Some(now), |_| Some(None));
+            let other = core.next(now).unwrap();
+            core.run(other, None, |_| Some(None));
+            if sent {
+                core.send();
+            }
+            assert_eq!(core.next_watch(), Some(now + std::time::Duration::from_secs(1)));
+            let mut taken = core.forget(false, |_| true);
+            taken.sort_unstable();
+            assert_eq!((taken, core.running()), (vec![2, 3], 1), "sent: {sent}");
+            core.send();
+            let (done, result) = core.finished().await;
+            assert_eq!((core.finish(done), result), (Some(Finished::Current(1)), Ok(())));
+            assert_eq!((core.lanes().len(), core.running()), (0, 0));
+        }
+    }
+
     struct Sleeps;
 
     impl Execute for Sleeps {

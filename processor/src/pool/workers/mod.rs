@@ -288,16 +288,17 @@ impl<X: Execute> Workers<X> {
         Some(done)
     }
 
-    /// Takes back everything that was not started, the last of each chain first.
+    /// Takes back everything that was not started, the last of each chain first. What was begun elsewhere was started.
     pub(super) fn recall(&mut self) -> Vec<Ticket> {
         let mut back = self.recall_followers();
-        let mut queued = std::mem::take(&mut self.given);
+        let mut queued = Vec::new();
+        self.given = keep_begun::<X, _>(std::mem::take(&mut self.given), &mut queued);
         // The jobs are dropped outside of the lock.
         let mut next = Chain::new();
         {
             let mut state = self.shared.state();
             let State { queue, workers, done, .. } = &mut *state;
-            queued.extend(queue.drain(..));
+            *queue = keep_begun::<X, _>(std::mem::take(queue), &mut queued);
             for (me, worker) in workers.iter_mut().filter(|(_, worker)| worker.stance == Stance::Between) {
                 let Some(first) = worker.chain.pop_front() else { continue };
                 next.push_back(first);
@@ -338,6 +339,16 @@ impl<X: Execute> Workers<X> {
         self.followers = self.followers.saturating_sub(back.len());
         back
     }
+}
+
+/// Moves what was not begun to `taken`, and answers with the rest.
+fn keep_begun<X: Execute, Q>(all: Q, taken: &mut Vec<Queued<X::Job>>) -> Q
+where
+    Q: IntoIterator<Item = Queued<X::Job>> + FromIterator<Queued<X::Job>>,
+{
+    let (begun, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|queued| X::begun(&queued.job).is_some());
+    taken.extend(rest);
+    begun.into_iter().collect()
 }
 
 impl<X: Execute> Shared<X> {
