@@ -47,7 +47,7 @@ const CELLS: &[Cell] = &[
     Cell {
         name: "pool",
         without: Some("publish"),
-        bound: 7_000,
+        bound: 3_500,
         goal: Some(1_500),
         meaning: "the same through a processor, with a handler that does nothing and 4,096 keys",
     },
@@ -61,7 +61,7 @@ const CELLS: &[Cell] = &[
     Cell {
         name: "pool_one_key",
         without: Some("publish"),
-        bound: 7_100,
+        bound: 4_000,
         goal: None,
         meaning: "the same, all of one key",
     },
