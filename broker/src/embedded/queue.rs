@@ -311,13 +311,13 @@ mod tests {
                 push(&pushing);
             }
         });
-        let mut found = 0;
+        let (since, mut found) = (now(), 0);
         while found < 300 {
-            queue.wait(Some(Duration::from_secs(1)));
-            let commands = queue.take();
-            assert!(!commands.is_empty(), "a command was missed");
-            found += commands.len();
+            // One that is missed is found after a second.
+            queue.wait(None);
+            found += queue.take().len();
         }
+        assert!(since.elapsed() < Duration::from_secs(30), "commands were missed");
         pushed.join().unwrap();
     }
 
@@ -325,10 +325,13 @@ mod tests {
     fn it_is_looked_for_only_after_a_wait_that_was_brief_and_only_so_long() {
         let queue = queue();
         assert!(!queue.state().was_brief, "nothing was waited for");
-        push(&queue);
-        queue.wait(None);
-        assert!(queue.state().was_brief);
-        queue.take();
+        let is_brief = (0..100).any(|_| {
+            push(&queue);
+            queue.wait(None);
+            queue.take();
+            queue.state().was_brief
+        });
+        assert!(is_brief, "what is there already is waited for longer than {BRIEF:?}, a hundred times");
         let since = now();
         queue.wait(Some(Duration::from_millis(20)));
         assert!(since.elapsed() >= Duration::from_millis(20), "no command, and nothing is due");
