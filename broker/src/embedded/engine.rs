@@ -290,7 +290,7 @@ impl Engine {
                 failed.retain(|chore| {
                     let error = self.do_chore(*chore);
                     let again = error.is_some();
-                    why = error.or(why.take());
+                    why = error.or_else(|| why.take());
                     again
                 });
                 self.core().house_failed(why.as_ref());
