@@ -68,7 +68,7 @@ fn left_behind(directory: &Path) -> Result<(), String> {
         let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
     };
-    let is_known = |name: &String| ["db", "format", "lock", "mark"].contains(&name.as_str());
+    let is_known = |name: &String| ["db", "format", "lock", "mark", "reserve"].contains(&name.as_str());
     let strange: Vec<String> = names(directory)?.into_iter().filter(|name| !is_known(name)).collect();
     let journals = names(&directory.join("db"))?.iter().filter(|name| name.ends_with(".jnl")).count();
     if strange.is_empty() && journals <= JOURNALS {

@@ -1,6 +1,6 @@
 //! A directory that one process owns, and the format of what lies in it.
 
-use super::{failure::of_io, mark::Mark, mark::sync_directory};
+use super::{failure::of_io, mark::Mark, mark::sync_directory, reserve};
 use crate::{Error, Result};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -59,7 +59,7 @@ impl Directory {
     /// `Locked`; those of the file system.
     pub(super) fn make(path: &Path) -> Result<Self> {
         let made = fs::create_dir_all(path).map_err(|error| of_io(error, "make the directory", path));
-        made.and_then(|()| Self::own(path))
+        made.and_then(|()| Self::take(path, || _ = reserve::give_up(path)))
     }
 
     /// Whether there is anything of a store in it, damaged or not.
@@ -72,6 +72,11 @@ impl Directory {
     /// # Errors
     /// `Locked`; those of the file system.
     pub(super) fn own(path: &Path) -> Result<Self> {
+        Self::take(path, || ())
+    }
+
+    /// `taken` is called before anything is written.
+    fn take(path: &Path, taken: impl FnOnce()) -> Result<Self> {
         let failed = |doing: &'static str| move |error| of_io(error, doing, path);
         let mut lock = OpenOptions::new()
             .read(true)
@@ -92,6 +97,7 @@ impl Directory {
                 return Err(Error::Locked { path: path.to_owned(), owner: owner.to_owned() });
             }
         }
+        taken();
         write_owner(&mut lock).map_err(failed("write the lock file"))?;
         Ok(Self { path: path.to_owned(), lock })
     }

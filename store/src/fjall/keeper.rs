@@ -2,7 +2,7 @@
 //!
 //! Not here: what a mark says (`mark.rs`), and what is written out (`room.rs`).
 
-use super::{Inner, lock};
+use super::{Inner, lock, reserve};
 use std::{
     sync::{Arc, Condvar, Mutex, PoisonError, Weak, atomic::Ordering},
     thread::{self, JoinHandle},
@@ -93,6 +93,7 @@ fn run(inner: &Weak<Inner>) {
         let mut mark = lock(&inner.mark);
         if inner.synced.load(Ordering::Acquire) != mark.commit {
             _ = inner.write_mark(&mut mark, None);
+            reserve::restore(&inner.path);
         }
         written = now();
     }

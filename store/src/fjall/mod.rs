@@ -1,7 +1,8 @@
 //! The key-value store in a directory, on fjall (a log-structured merge tree with one journal for all keyspaces).
 //!
 //! A commit is one entry of the journal, synced where it must survive a power cut. In the directory lie `lock` (who has it open), `format` (which
-//! version of this layout it is), `mark` (what must be there when it is opened again) and `db/`, which is fjall's.
+//! version of this layout it is), `mark` (what must be there when it is opened again), `reserve` (room for the time when the disk is full) and `db/`,
+//! which is fjall's.
 //! fjall is pinned to one version: its journals and trees are read here before it opens them, because it repairs damage by forgetting, and
 //! says nothing.
 //! Not here: how a directory is opened (`opening.rs`), what damage is and how it is found (`damage.rs`, `inspect.rs`, `journal.rs`, `tree.rs`,
@@ -16,6 +17,7 @@ mod journal;
 mod keeper;
 mod mark;
 mod opening;
+mod reserve;
 mod room;
 mod salvage;
 mod settings;
@@ -158,6 +160,7 @@ impl FjallStore {
         if let Some(open) = inner.read().as_ref() {
             inner.tidy_spaces(open)?;
         }
+        reserve::restore(path);
         inner.bell.ring();
         Ok(Self::run(inner))
     }

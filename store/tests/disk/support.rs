@@ -77,6 +77,10 @@ pub(crate) fn files(path: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         for entry in fs::read_dir(path).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(root).unwrap().to_owned();
+            // It holds nothing, and may come and go.
+            if name == Path::new("reserve") {
+                continue;
+            }
             if path.is_dir() {
                 found.insert(name, None);
                 walk(root, &path, found);
