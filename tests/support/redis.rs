@@ -32,7 +32,7 @@ impl Backend for Redis {
 
     fn store(&self, _: Setup) -> Result<Box<dyn Store>> {
         let url = Server::Redis.url().map_err(|why| Error::new(ErrorKind::Unavailable, why))?;
-        let url = format!("{}?prefix={}", url.split('?').next().unwrap_or_default(), unique("c"));
+        let url = format!("{}?prefix={}&lease=3s", url.split('?').next().unwrap_or_default(), unique("c"));
         Ok(Box::new(Place { url, opened: Arc::default() }))
     }
 }

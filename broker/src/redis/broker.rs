@@ -4,6 +4,7 @@ use super::{
     commands::{self, Commands},
     failure::{BACKEND, closed, failed, late},
     keys::Keys,
+    members::{self, Members},
     mover::Mover,
     publish::{Counted, Intake},
     reader::{Following, LogReader},
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     writer: tokio::task::AbortHandle,
     pub(super) counted: Arc<Counted>,
     pub(super) readers: Readers,
+    pub(super) members: Members,
     closed: AtomicBool,
 }
 
@@ -80,6 +82,14 @@ impl Drop for Shared {
 impl Shared {
     pub(super) fn redis(&self) -> &Redis {
         &self.redis
+    }
+
+    pub(super) fn settings(&self) -> &RedisStreamsSettings {
+        &self.settings
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub(super) fn topics(&self) -> &Arc<Topics> {
@@ -148,6 +158,7 @@ impl RedisStreams {
             writer,
             counted,
             readers: Readers::default(),
+            members: Members::default(),
             closed: AtomicBool::new(false),
         };
         Ok(Arc::new(Self { shared: Arc::new(shared) }))
@@ -190,6 +201,7 @@ impl RedisStreams {
         self.shared.writer.abort();
         self.shared.mover.stop();
         self.shared.readers.end();
+        self.shared.members.kill();
     }
 
     /// Appends an entry that is no message, so that a test sees what becomes of it.
@@ -231,14 +243,7 @@ impl MessageBroker for RedisStreams {
 
     fn subscribe(&self, subscription: Subscription) -> Answer<Result<Box<dyn Consumer>>> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            shared
-                .call(async {
-                    subscription.check()?;
-                    Err(super::not_built("groups"))
-                })
-                .await
-        })
+        Box::pin(async move { shared.call(async { members::subscribe(&shared, subscription).await }).await })
     }
 
     fn read(&self) -> Answer<Result<Box<dyn Reader>>> {
@@ -273,9 +278,11 @@ impl MessageBroker for RedisStreams {
         self.shared.intake.close();
         self.shared.mover.stop();
         self.shared.readers.end();
+        let members = self.shared.members.close(deadline);
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let end = Instant::now() + deadline;
+            members.await;
             while !shared.intake.is_empty() && Instant::now() < end {
                 sleep(Duration::from_millis(1)).await;
             }

@@ -23,12 +23,12 @@
 //! | `ropeway:{orders/0}:log` | stream | the messages, as `layout.rs` says | publishers; anybody who keeps to the layout |
 //! | `ropeway:{orders/0}:part` | hash | `life`; `removed`: the last id that was purged or trimmed | `partition_*.lua` |
 //! | `ropeway:{orders/0}:delayed`, `:held` | sorted set, hash | ids of delayed messages by the time they are due (another one of the same id with `#1` behind it); by id the words of their entries, each behind its length in 4 bytes | `hold.lua`, `release_due.lua`, `cancel.lua` |
-//! | `ropeway:{orders/0}:group:billing` | hash | `epoch`, `owner`, `life`, `position` (all before it is done), `read` (entries ever added before it, or empty), `map` of what is done beyond, `beyond` (how many those are), `at` (last commit) | `take_over.lua`, `commit.lua`, `seek.lua` |
+//! | `ropeway:{orders/0}:group:billing` | hash | `epoch`, `owner`, `life`, `position` (all before it is done), `read` (entries ever added before it, or empty), `map` of what is done beyond, `beyond` (how many those are), `at` (last commit), `before` (position in an earlier life, until something of this one is done) | `take_over.lua`, `commit.lua`, `seek.lua` |
 //! | `ropeway:groups` | set | names of groups | members, seek |
 //! | `ropeway:{group/billing}:members` | sorted set | members by the end of their lease | `lease.lua`, `release.lua` |
 //! | `ropeway:{group/billing}:asked` | hash | member: token of its membership, a space, its topics joined by commas | `lease.lua`, `release.lua` |
 //! | `ropeway:{group/billing}:owners` | hash | `orders/0`: member | `claim.lua`, `release.lua`, `lease.lua` |
-//! | `ropeway:{group/billing}:had` | hash | `orders/0`: the static name that had it last | `claim.lua` |
+//! | `ropeway:{group/billing}:had` | hash | `orders/0`: the static name that had it when it left; `@orders/0`: since when it is owned under one | `claim.lua`, `release.lua`, `lease.lua` |
 //! | `ropeway:{group/billing}:starts` | hash | topic: where the group starts in each partition, stored by its first member | members |
 //! | `ropeway:{group/billing}:news` | stream of one entry | grows when somebody joins, leaves, takes or gives back | `lease.lua`, `claim.lua`, `release.lua` |
 //!
@@ -48,7 +48,7 @@
 //! # Where things are
 //! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `delay.rs` (when to look for what is due), `request.rs` (commands as bytes). In the
 //! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs` and `writer.rs` (publishing), `feed.rs` (reading), `mover.rs` (delayed messages), `wake.rs`.
-//! The contract on top: `broker.rs`, `admin.rs`, `group_admin.rs`, `reader.rs`; `topics.rs` is what they know of topics.
+//! The contract on top: `broker.rs`, `admin.rs`, `group_admin.rs`, `reader.rs`; `topics.rs` is what they know of topics; `members/` are members of groups.
 //! Not here: sockets, TLS, passwords (`ropeway_store::redis`), what all backends share.
 
 mod admin;
@@ -58,11 +58,11 @@ mod delay;
 mod description;
 mod failure;
 mod feed;
-#[cfg_attr(not(test), expect(dead_code, reason = "members of groups are built on it"))]
 mod follow;
 mod group_admin;
 mod keys;
 mod layout;
+mod members;
 mod mover;
 mod publish;
 mod reader;

@@ -36,6 +36,11 @@ pub(super) struct Counted {
     pub(super) unreadable: AtomicU64,
     pub(super) gaps: AtomicU64,
     pub(super) readers: AtomicU64,
+    pub(super) consumers: AtomicU64,
+    pub(super) gone: AtomicU64,
+    pub(super) assigned: AtomicU64,
+    pub(super) acked: AtomicU64,
+    pub(super) delivered: AtomicU64,
 }
 
 impl Counted {
@@ -50,6 +55,11 @@ impl Counted {
             unreadable: number(&self.unreadable),
             gaps: number(&self.gaps),
             readers: number(&self.readers),
+            consumers: number(&self.consumers),
+            gone: number(&self.gone),
+            assigned: number(&self.assigned),
+            acked: number(&self.acked),
+            delivered: number(&self.delivered),
             ..Statistics::default()
         }
     }

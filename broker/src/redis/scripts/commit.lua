@@ -15,6 +15,7 @@ if ARGV[4] == '' then
   return {'stored'}
 end
 redis.call('HSET', KEYS[3], 'position', ARGV[4], 'read', ARGV[5], 'map', ARGV[6], 'beyond', ARGV[7], 'at', now)
+redis.call('HDEL', KEYS[3], 'before')
 if ARGV[5] ~= '' then
   redis.pcall('XGROUP', 'SETID', KEYS[1], ARGV[2], ARGV[8], 'ENTRIESREAD', ARGV[5])
 end

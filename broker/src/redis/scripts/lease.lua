@@ -1,11 +1,12 @@
 -- Joins a group, or renews the lease of a member, and tells who is there and who owns what. Who let its lease end is removed on the way, and what
 -- it owned is free.
 --
--- KEYS: members, asked, owners, news.
--- ARGV: member, token of this membership, lease (ms), 'join' | 'renew' | 'ask', topics joined by ',' (with 'join' and 'ask').
--- 'join' under a name that is taken ends that membership: what it owned is free. 'ask' changes the topics of a membership.
--- Answers {'held', now, names and what they asked for ('<token> <topics>') in one list, partitions and their owners in one list};
--- {'fenced'} where another has the name now; {'lost'} where the lease was over. Then nothing is changed.
+-- KEYS: members, asked, owners, news, had.
+-- ARGV: member, token of this membership ('s-...' under a static name), lease (ms), 'join' | 'renew' | 'ask', topics joined by ',' (with 'join' and
+-- 'ask').
+-- 'join' under a name that is taken ends that membership: what it owned stays with the name. 'ask' changes the topics of a membership.
+-- Answers {'held', now, names and what they asked for ('<token> <topics>') in one list, partitions and their owners in one list, partitions and the
+-- static name that had them last in one list}; {'fenced'} where another has the name now; {'lost'} where the lease was over. Then nothing is changed.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local me, token, verb = ARGV[1], ARGV[2], ARGV[4]
@@ -16,21 +17,32 @@ if verb ~= 'join' and not mine then
   return {'lost'}
 end
 
-local changed = verb ~= 'renew'
-local function free(member)
-  local owners = redis.call('HGETALL', KEYS[3])
-  for i = 1, #owners, 2 do
-    if owners[i + 1] == member then redis.call('HDEL', KEYS[3], owners[i]) end
+-- The last static member that left keeps what it had, unless another had it in passing: as in release.lua.
+local function remember(partition, member)
+  local was = redis.call('HGET', KEYS[5], partition)
+  local since = tonumber(redis.call('HGET', KEYS[5], '@' .. partition) or now)
+  if not was or was == member or since <= now - 60000 or redis.call('HEXISTS', KEYS[2], was) == 1 then
+    redis.call('HSET', KEYS[5], partition, member)
   end
 end
-if verb == 'join' and stored and not mine then free(me) end
+local function free(member, static)
+  local owners = redis.call('HGETALL', KEYS[3])
+  for i = 1, #owners, 2 do
+    if owners[i + 1] == member then
+      redis.call('HDEL', KEYS[3], owners[i])
+      if static then remember(owners[i], member) end
+    end
+  end
+end
+local changed = verb ~= 'renew'
 if changed then redis.call('HSET', KEYS[2], me, token .. ' ' .. ARGV[5]) end
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[3])), me)
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))) do
+  local static = string.match(redis.call('HGET', KEYS[2], member) or '', '^s%-')
   redis.call('ZREM', KEYS[1], member)
   redis.call('HDEL', KEYS[2], member)
-  free(member)
+  free(member, static)
   changed = true
 end
 if changed then redis.call('XADD', KEYS[4], 'MAXLEN', 1, '*', 'who', me) end
-return {'held', string.format('%.0f', now), redis.call('HGETALL', KEYS[2]), redis.call('HGETALL', KEYS[3])}
+return {'held', string.format('%.0f', now), redis.call('HGETALL', KEYS[2]), redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[5])}

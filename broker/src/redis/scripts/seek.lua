@@ -13,6 +13,7 @@ local epoch = math.max(now, (tonumber(redis.call('HGET', KEYS[3], 'epoch') or '0
 epoch = string.format('%.0f', epoch)
 redis.call('HSET', KEYS[3], 'epoch', epoch, 'owner', '', 'at', string.format('%.0f', now), 'life', life,
   'position', ARGV[3], 'read', ARGV[4], 'map', '', 'beyond', '0')
+redis.call('HDEL', KEYS[3], 'before')
 local known = false
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   if group[2] == ARGV[2] then known = true end

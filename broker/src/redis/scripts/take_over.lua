@@ -6,13 +6,14 @@
 -- ARGV: life ('' for a stream of somebody else), group, member, position to start at (first that is not done), how many entries lie before that
 -- start ('' where unknown).
 -- Answers {'taken', epoch, position, entries before it or '', map, 'stored' | 'started' | 'recreated', last id removed or '', last id there is,
--- entries ever added, entries there are}; {'life', stored} or {'none'} where the topic is another or gone: then nothing is changed.
+-- entries ever added, entries there are, position in the earlier life or ''}; {'life', stored} or {'none'} where the topic is another or gone: then
+-- nothing is changed. 'recreated' is answered until something of the new life is committed: until then nobody knows who was told.
 local life = redis.call('HGET', KEYS[2], 'life') or ''
 if life ~= ARGV[1] then return {'life', life} end
 if redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local was = redis.call('HMGET', KEYS[3], 'epoch', 'position', 'read', 'map', 'life')
+local was = redis.call('HMGET', KEYS[3], 'epoch', 'position', 'read', 'map', 'life', 'before')
 local epoch = now
 if was[1] then epoch = math.max(epoch, tonumber(was[1]) + 1) end
 epoch = string.format('%.0f', epoch)
@@ -20,11 +21,14 @@ epoch = string.format('%.0f', epoch)
 local stream, told = {}, redis.call('XINFO', 'STREAM', KEYS[1])
 for i = 1, #told, 2 do stream[told[i]] = told[i + 1] end
 
-local how, position, read, map = 'stored', was[2], was[3] or '', was[4] or ''
+local how, before, position, read, map = 'stored', '', was[2], was[3] or '', was[4] or ''
 if not position then
   how, position, read, map = 'started', ARGV[4], ARGV[5], ''
 elseif was[5] ~= life then
-  how, position, read, map = 'recreated', life .. '-0', '0', ''
+  how, before, position, read, map = 'recreated', was[6] or was[2], life .. '-0', '0', ''
+  redis.call('HSET', KEYS[3], 'before', before)
+elseif was[6] then
+  how, before = 'recreated', was[6]
 end
 redis.call('HSET', KEYS[3], 'epoch', epoch, 'owner', ARGV[3], 'at', string.format('%.0f', now), 'life', life,
   'position', position, 'read', read, 'map', map)
@@ -46,4 +50,4 @@ if read ~= '' then redis.call('XGROUP', 'SETID', KEYS[1], ARGV[2], done, 'ENTRIE
 
 local removed = redis.call('HGET', KEYS[2], 'removed') or ''
 return {'taken', epoch, position, read, map, how, removed, stream['last-generated-id'],
-  tostring(stream['entries-added']), tostring(stream['length'])}
+  tostring(stream['entries-added']), tostring(stream['length']), before}

@@ -37,7 +37,7 @@ fn a_start_is_stored_with_the_first_take_over_and_the_epoch_grows_with_each() {
     let keys = partition(&mut server);
     assert_eq!(take_over(&mut server, &keys, "4000", ["5000-3", "2"]), ["life", LIFE]);
     let first = take_over(&mut server, &keys, LIFE, ["5000-3", "2"]);
-    assert_eq!(first[2..], ["5000-3", "2", "", "started", "", "5000-5", "5", "5"]);
+    assert_eq!(first[2..], ["5000-3", "2", "", "started", "", "5000-5", "5", "5", ""]);
     let second = take_over(&mut server, &keys, LIFE, ["5000-5", "4"]);
     assert_eq!(second[2..6], ["5000-3", "2", "", "stored"]);
     let epochs: Vec<u64> = [&first, &second].map(|taken| taken[1].parse().unwrap()).to_vec();
@@ -83,7 +83,16 @@ fn a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one() {
     server.run(&scripts::PARTITION_MAKE, &[&keys[0], &keys[1]], &["7000"]);
     let taken = take_over(&mut server, &keys, "7000", ["7000-9", "8"]);
     assert_eq!(taken[2..6], ["7000-0", "0", "", "recreated"]);
-    assert_eq!(take_over(&mut server, &keys, "7000", ["", ""])[5], "stored");
+    assert_eq!(taken[10], "5000-4", "where it was before");
+    // Whoever takes it over tells the gap, until something of this life is committed.
+    let again = take_over(&mut server, &keys, "7000", ["", ""]);
+    assert_eq!((again[5].as_str(), again[10].as_str()), ("recreated", "5000-4"));
+    let all = keys.each_ref().map(String::as_str);
+    for (position, how) in [("", "recreated"), ("7000-1", "stored")] {
+        let epoch = server.hash(&keys[2], "epoch").unwrap();
+        server.run(&scripts::COMMIT, &all, &["7000", "g", &epoch, position, "", "", "", ""]);
+        assert_eq!(take_over(&mut server, &keys, "7000", ["", ""])[5], how, "after a commit of {position:?}");
+    }
 }
 
 #[test]
@@ -120,20 +129,21 @@ impl Table {
     }
 
     fn lease(&self, server: &mut Server, who: [&str; 2], ms: &str, verb: &str) -> Vec<String> {
-        let [members, asked, owners, _, news] = self.0.each_ref().map(String::as_str);
-        server.run(&scripts::LEASE, &[members, asked, owners, news], &[who[0], who[1], ms, verb, "t,u"])
+        let [members, asked, owners, had, news] = self.0.each_ref().map(String::as_str);
+        server.run(&scripts::LEASE, &[members, asked, owners, news, had], &[who[0], who[1], ms, verb, "t,u"])
     }
 
     fn claim(&self, server: &mut Server, who: [&str; 2], partitions: &[&str]) -> Vec<String> {
         let [_, asked, owners, had, news] = self.0.each_ref().map(String::as_str);
-        let args = [&[who[0], who[1], "static"], partitions].concat();
+        let args = [&who[..], partitions].concat();
         server.run(&scripts::CLAIM, &[asked, owners, had, news], &args)
     }
 
     fn release(&self, server: &mut Server, who: [&str; 2], verb: &str, partitions: &[&str]) -> Vec<String> {
-        let [members, asked, owners, _, news] = self.0.each_ref().map(String::as_str);
-        let args = [&[who[0], who[1], verb], partitions].concat();
-        server.run(&scripts::RELEASE, &[members, asked, owners, news], &args)
+        let [members, asked, owners, had, news] = self.0.each_ref().map(String::as_str);
+        let (verb, whom) = verb.split_once(' ').unwrap_or((verb, ""));
+        let args = [&[who[0], who[1], verb, whom], partitions].concat();
+        server.run(&scripts::RELEASE, &[members, asked, owners, news, had], &args)
     }
 
     fn owner(&self, server: &mut Server, partition: &str) -> Option<String> {
@@ -141,8 +151,8 @@ impl Table {
     }
 }
 
-const ANNA: [&str; 2] = ["anna", "1"];
-const BERT: [&str; 2] = ["bert", "2"];
+const ANNA: [&str; 2] = ["anna", "s-1"];
+const BERT: [&str; 2] = ["bert", "s-2"];
 
 #[test]
 fn a_partition_is_claimed_by_one_member_and_given_back() {
@@ -150,14 +160,22 @@ fn a_partition_is_claimed_by_one_member_and_given_back() {
     let table = Table::of(&server);
     assert_eq!(table.claim(&mut server, ANNA, &["t/0"]), ["fenced"]);
     let held = table.lease(&mut server, ANNA, "9000", "join");
-    assert_eq!((held[0].as_str(), &held[2..]), ("held", &["anna".to_owned(), "1 t,u".into()][..]));
+    assert_eq!((held[0].as_str(), &held[2..]), ("held", &["anna".to_owned(), "s-1 t,u".into()][..]));
     table.lease(&mut server, BERT, "9000", "join");
     assert_eq!(table.claim(&mut server, ANNA, &["t/0", "t/1"]), ["claimed", "t/0", "t/1"]);
     assert_eq!(table.claim(&mut server, BERT, &["t/1", "t/2"]), ["claimed", "t/2"]);
-    assert_eq!(table.lease(&mut server, BERT, "9000", "renew").len(), 2 + 4 + 6);
+    let held = table.lease(&mut server, BERT, "9000", "renew");
+    assert_eq!(held[2..6].len() + held[6..12].len(), 4 + 6, "{held:?}");
+    table.release(&mut server, BERT, "to cora", &["t/2"]);
+    assert_eq!(table.owner(&mut server, "t/2"), None, "who is no member takes nothing");
+    table.claim(&mut server, BERT, &["t/2"]);
+    table.release(&mut server, BERT, "to anna", &["t/2"]);
+    assert_eq!(table.owner(&mut server, "t/2").as_deref(), Some("anna"));
     table.release(&mut server, BERT, "stay", &["t/1", "t/2"]);
     assert_eq!(table.owner(&mut server, "t/1").as_deref(), Some("anna"), "what is another's stays");
-    assert_eq!(table.owner(&mut server, "t/2"), None);
+    table.release(&mut server, ANNA, "stay", &["t/1"]);
+    assert_eq!(table.owner(&mut server, "t/1"), None);
+    assert_eq!(server.hash(&table.0[3], "t/1"), None, "who only gives back is not remembered");
     table.release(&mut server, ANNA, "leave", &[]);
     assert_eq!(table.owner(&mut server, "t/0"), None);
     assert_eq!(table.lease(&mut server, ANNA, "9000", "renew"), ["lost"]);
@@ -172,7 +190,8 @@ fn who_lets_its_lease_end_loses_what_it_owned() {
     table.claim(&mut server, ANNA, &["t/0"]);
     std::thread::sleep(std::time::Duration::from_millis(20));
     let held = table.lease(&mut server, BERT, "9000", "join");
-    assert_eq!(held[2..], ["bert".to_owned(), "2 t,u".into()]);
+    assert_eq!(held[2..4], ["bert".to_owned(), "s-2 t,u".into()]);
+    assert_eq!(server.hash(&table.0[3], "t/0").as_deref(), Some("anna"), "a static name is remembered");
     assert_eq!(table.owner(&mut server, "t/0"), None);
     assert_eq!(table.lease(&mut server, ANNA, "9000", "renew"), ["lost"]);
 }
@@ -183,9 +202,9 @@ fn a_second_membership_under_a_name_ends_the_first() {
     let table = Table::of(&server);
     table.lease(&mut server, ANNA, "9000", "join");
     table.claim(&mut server, ANNA, &["t/0"]);
-    let again = ["anna", "3"];
+    let again = ["anna", "s-3"];
     table.lease(&mut server, again, "9000", "join");
-    assert_eq!(table.owner(&mut server, "t/0"), None);
+    assert_eq!(table.owner(&mut server, "t/0").as_deref(), Some("anna"), "it stays with the name");
     assert_eq!(table.lease(&mut server, ANNA, "9000", "renew"), ["fenced"]);
     assert_eq!(table.claim(&mut server, ANNA, &["t/0"]), ["fenced"]);
     table.release(&mut server, ANNA, "leave", &[]);
@@ -194,4 +213,71 @@ fn a_second_membership_under_a_name_ends_the_first() {
         "held",
         "who was fenced takes nothing with it"
     );
+}
+
+#[test]
+fn what_one_had_in_passing_stays_that_of_who_left_it() {
+    let mut server = Server::get();
+    let table = Table::of(&server);
+    table.lease(&mut server, ANNA, "9000", "join");
+    table.claim(&mut server, ANNA, &["t/0", "t/1"]);
+    table.release(&mut server, ANNA, "leaving", &["t/0", "t/1"]);
+    table.release(&mut server, ANNA, "leave", &[]);
+    table.lease(&mut server, BERT, "9000", "join");
+    table.claim(&mut server, BERT, &["t/0", "t/1"]);
+    // Long enough to be its own.
+    server.ask::<i64>(&format!("HSET {} @t/1 1", table.0[3]));
+    table.release(&mut server, BERT, "leave", &[]);
+    assert_eq!(server.hash(&table.0[3], "t/0").as_deref(), Some("anna"));
+    assert_eq!(server.hash(&table.0[3], "t/1").as_deref(), Some("bert"));
+}
+
+/// A script with something of it replaced, to show that a check sees it.
+fn broken(script: &scripts::Script, good: &str, bad: &str) -> String {
+    assert!(script.text.contains(good), "{}: {good:?} is not in it", script.name);
+    script.text.replace(good, bad)
+}
+
+/// Whether a commit of a former owner is refused, and changes nothing.
+fn refuses_former_owners(commit: &str) -> bool {
+    let mut server = Server::get();
+    let keys = partition(&mut server);
+    let former = take_over(&mut server, &keys, LIFE, ["5000-1", "0"]).remove(1);
+    take_over(&mut server, &keys, LIFE, ["", ""]);
+    let all = keys.each_ref().map(String::as_str);
+    let told = server.run_text(commit, &all, &[LIFE, "g", &former, "5000-3", "2", "", "0", "5000-2"]);
+    told[0] == "fenced" && server.hash(&keys[2], "position").as_deref() == Some("5000-1")
+}
+
+/// Whether an epoch is not given again after a failover to a copy that had not heard of the last take-over.
+fn repeats_no_epoch(take_over: &str) -> bool {
+    let mut server = Server::get();
+    let keys = partition(&mut server);
+    let all = keys.each_ref().map(String::as_str);
+    let mut epoch = || {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        server.run_text(take_over, &all, &[LIFE, "g", "anna", "5000-1", "0"]).remove(1)
+    };
+    let (copied, lost) = (epoch(), epoch());
+    let mut other = Server::get();
+    let keys = partition(&mut other);
+    let all = keys.each_ref().map(String::as_str);
+    other.run_text(take_over, &all, &[LIFE, "g", "anna", "5000-1", "0"]);
+    other.ask::<i64>(&format!("HSET {} epoch {copied}", keys[2]));
+    let next = other.run_text(take_over, &all, &[LIFE, "g", "bert", "", ""]).remove(1);
+    next.parse::<u64>().unwrap() > lost.parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_double_that_takes_commits_of_former_owners_is_seen() {
+    assert!(refuses_former_owners(scripts::COMMIT.text));
+    let double = broken(&scripts::COMMIT, "if epoch ~= ARGV[3]", "if epoch == ''");
+    assert!(!refuses_former_owners(&double));
+}
+
+#[test]
+fn a_double_that_gives_an_epoch_again_after_a_failover_is_seen() {
+    assert!(repeats_no_epoch(scripts::TAKE_OVER.text));
+    let double = broken(&scripts::TAKE_OVER, "math.max(epoch, tonumber(was[1]) + 1)", "tonumber(was[1]) + 1");
+    assert!(!repeats_no_epoch(&double));
 }

@@ -79,10 +79,16 @@ impl Server {
 
     /// Runs a script.
     pub(super) fn run(&mut self, script: &super::Script, keys: &[&str], args: &[&str]) -> Vec<String> {
+        self.run_text(script.text, keys, args)
+    }
+
+    /// Runs a script that is none of ours.
+    pub(super) fn run_text(&mut self, text: &str, keys: &[&str], args: &[&str]) -> Vec<String> {
         let mut call = redis::cmd("EVAL");
-        call.arg(script.text).arg(keys.len()).arg(keys).arg(args);
-        let answer: Value =
-            call.query(&mut self.redis).unwrap_or_else(|error| panic!("{}: {error}", script.name));
+        call.arg(text).arg(keys.len()).arg(keys).arg(args);
+        let answer: Value = call
+            .query(&mut self.redis)
+            .unwrap_or_else(|error| panic!("{}: {error}", text.lines().next().unwrap_or_default()));
         Self::flat(&answer)
     }
 

@@ -1,0 +1,118 @@
+//! Settling and steering of a member, as its user sees it.
+//!
+//! Not here: what it comes to (`core.rs`), when it is stored (`run.rs`).
+
+use super::{Member, starts};
+use crate::redis::failure::{BACKEND, late};
+use crate::{Answer, Control, Error, Message, Outcomes, Owned, Position, Result, Start, Target, Topic};
+use std::{
+    future::ready,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+/// How long a call may take.
+const CALL: Duration = Duration::from_secs(30);
+
+/// It does not keep the membership: once that is over, everything answers `Fenced` or `Closed`.
+#[derive(Debug)]
+pub(super) struct GroupControl {
+    member: Arc<Member>,
+}
+
+impl GroupControl {
+    pub(super) const fn new(member: Arc<Member>) -> Self {
+        Self { member }
+    }
+
+    fn settle(&self, of: &Owned, done: &[Position]) -> Result<()> {
+        let acked = self.member.core().ack(of, done, Instant::now());
+        let (count, stirred) = acked.map_err(|error| error.on(BACKEND))?;
+        self.member.shared.counted.acked.fetch_add(count as u64, Ordering::Relaxed);
+        self.member.stir(stirred);
+        Ok(())
+    }
+
+    fn forwarded(&self, of: &Owned, done: &[Position], out: bool) -> Result<()> {
+        if !out {
+            return self.settle(of, done);
+        }
+        self.member.core().check(of, done).map_err(|error| error.on(BACKEND))?;
+        Err(crate::redis::not_built("publish and ack in one call (forward)").on(BACKEND))
+    }
+}
+
+impl Control for GroupControl {
+    fn ack(&self, of: &Owned, done: &[Position]) -> Result<()> {
+        self.settle(of, done)
+    }
+
+    fn forward(&self, of: &Owned, done: &[Position], out: Vec<(Target, Message)>) -> Answer<Outcomes> {
+        let outcomes = match self.forwarded(of, done, !out.is_empty()) {
+            Ok(()) => Outcomes(Vec::new()),
+            Err(error) => {
+                Outcomes::all_not_written(&error, out.into_iter().map(|(_, message)| message).collect())
+            }
+        };
+        Box::pin(ready(outcomes))
+    }
+
+    fn pause(&self, of: &Owned, paused: bool) {
+        let stirred = self.member.core().pause(of, paused);
+        self.member.stir(stirred);
+    }
+
+    fn give_up(&self, of: &Owned) {
+        let stirred = self.member.core().give_up(of, Instant::now());
+        self.member.stir(stirred);
+    }
+
+    fn confirm(&self, of: &Owned) -> Answer<Result<()>> {
+        let (answer, answered) = oneshot::channel();
+        let stirred = self.member.core().confirm(of, answer);
+        self.member.stir(stirred);
+        Box::pin(async move {
+            let late = || Err(late("the server"));
+            let confirmed =
+                timeout(CALL, answered).await.map_or_else(|_| late(), |told| told.unwrap_or_else(|_| late()));
+            confirmed.map_err(|error: Error| error.on(BACKEND))
+        })
+    }
+
+    fn flush(&self) -> Answer<Vec<(Owned, Error)>> {
+        let (answer, answered) = oneshot::channel();
+        let (dirty, stirred) = {
+            let mut core = self.member.core();
+            (core.dirty(), core.flush(answer))
+        };
+        self.member.stir(stirred);
+        Box::pin(async move {
+            match timeout(CALL, answered).await {
+                Ok(failed) => failed.unwrap_or_default(),
+                Err(_) => dirty.into_iter().map(|of| (of, late("the server").on(BACKEND))).collect(),
+            }
+        })
+    }
+
+    fn set_topics(&self, topics: Vec<Topic>) -> Answer<Result<()>> {
+        let member = Arc::clone(&self.member);
+        Box::pin(async move {
+            let ensured = starts::ensure(&member.shared, &member.group, &topics, Start::Earliest);
+            member.shared.call(ensured).await?;
+            let changed = member.core().set_topics(topics.into_iter().collect());
+            member.stir(changed.map_err(|error| error.on(BACKEND))?);
+            Ok(())
+        })
+    }
+
+    fn close(&self, deadline: Duration) -> Answer<Vec<(Owned, Vec<Position>)>> {
+        let (answer, answered) = oneshot::channel();
+        let stirred = self.member.core().close(deadline, Some(answer), Instant::now());
+        self.member.stir(stirred);
+        Box::pin(async move { answered.await.unwrap_or_default() })
+    }
+}

@@ -1,0 +1,340 @@
+//! What a member has to do on the server, and what it came to: renewing, claiming, taking over, committing, giving back.
+//!
+//! Pure. Not here: who does it (`run.rs`), the commit of one partition (`share.rs`), who should own what (`table.rs`).
+
+use super::{
+    core::{Core, Flush, Stirred, Told, closed, find, key_of},
+    share::{Commit, Share, Taken},
+    table::{Counts, Table},
+};
+use crate::{Assignment, Error, ErrorKind, balance::TopicPartition};
+use std::{task::Waker, time::Duration};
+use tokio::time::Instant;
+
+/// How often the table is looked at, unless the lease asks for more.
+const LOOK: Duration = Duration::from_secs(1);
+/// The longest pause after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The first.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is to be done on the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Nothing until then.
+    Wait(Instant),
+    /// Renew the lease and look at the table. `ask`: with these topics, because they changed.
+    Renew {
+        ask: Option<String>,
+    },
+    /// Join again: the lease was over.
+    Join {
+        topics: String,
+    },
+    Commit(Vec<Commit>),
+    /// Give back; `verb` and `whom` as in `release.lua`.
+    Release {
+        verb: &'static str,
+        whom: String,
+        partitions: Vec<TopicPartition>,
+    },
+    Claim(Vec<TopicPartition>),
+    TakeOver(Vec<TopicPartition>),
+    Leave,
+    /// All is done.
+    End,
+}
+
+/// What a commit came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    Yes,
+    /// Another epoch, or another life.
+    Over,
+}
+
+impl Core {
+    /// What is to be done next.
+    pub(super) fn next_job(&mut self, now: Instant) -> Job {
+        if self.over {
+            return Job::End;
+        }
+        if let Some(retry) = self.retry.filter(|retry| *retry > now) {
+            return Job::Wait(self.due().map_or(retry, |due| due.min(retry)));
+        }
+        self.retry = None;
+        if self.lost {
+            return if self.closing.is_some() { Job::Leave } else { Job::Join { topics: self.topics() } };
+        }
+        let commits = self.commits(now);
+        if !commits.is_empty() {
+            return Job::Commit(commits);
+        }
+        if let Some(release) = self.releases() {
+            return release;
+        }
+        if self.closing.is_some() && self.shares.is_empty() {
+            return Job::Leave;
+        }
+        if self.look || self.next_renew <= now {
+            return Job::Renew { ask: self.ask.then(|| self.topics()) };
+        }
+        if self.closing.is_none()
+            && let Some(job) = self.takes()
+        {
+            return job;
+        }
+        self.settled = true;
+        if !std::mem::replace(&mut self.first_told, true) {
+            self.tell(Told::Assigned(Vec::new()));
+        }
+        Job::Wait(self.until())
+    }
+
+    pub(super) fn until(&self) -> Instant {
+        let dirty = self.shares.values().filter_map(|share| share.dirty);
+        let acks = dirty.map(|since| since + self.rules.ack_interval).min();
+        [acks, self.due()].into_iter().flatten().fold(self.next_renew, Instant::min)
+    }
+
+    pub(super) fn commits(&self, now: Instant) -> Vec<Commit> {
+        let wants = |share: &&Share| {
+            let flushed = |flush: &Flush| flush.left.iter().any(|(of, _)| *of == share.of);
+            !share.confirms.is_empty()
+                || share.is_due(self.rules.ack_interval, now)
+                || share.ending.as_ref().is_some_and(|ending| !ending.committed)
+                || self.flushes.iter().any(flushed)
+        };
+        self.shares.values().filter(wants).map(Share::commit).collect()
+    }
+
+    /// What has gone and is not given back yet; of those that go to the same, all at once.
+    pub(super) fn releases(&self) -> Option<Job> {
+        let gone =
+            |share: &Share| share.ending.as_ref().filter(|ending| ending.committed && ending.told).cloned();
+        let all: Vec<_> =
+            self.shares.iter().filter_map(|(key, share)| Some((key.clone(), gone(share)?))).collect();
+        let to = all.first()?.1.to.clone();
+        let verb = if self.closing.is_some() {
+            "leaving"
+        } else if to.is_some() {
+            "to"
+        } else {
+            "stay"
+        };
+        let partitions = all.into_iter().filter(|(_, ending)| ending.to == to).map(|(key, _)| key).collect();
+        Some(Job::Release { verb, whom: to.unwrap_or_default(), partitions })
+    }
+
+    /// What the table says is ours and we do not have yet, then what is free and should be ours.
+    pub(super) fn takes(&self) -> Option<Job> {
+        let me = self.rules.name.as_str();
+        let there = |key: &TopicPartition| self.counts.get(&key.0).is_some_and(|count| key.1 < *count);
+        let new = self.table.owned_by(me).filter(|key| !self.shares.contains_key(*key)).cloned();
+        let (take, give): (Vec<_>, Vec<_>) = new.partition(|key| self.topics.contains(&key.0) && there(key));
+        if !give.is_empty() {
+            return Some(Job::Release { verb: "stay", whom: String::new(), partitions: give });
+        }
+        if !take.is_empty() {
+            return Some(Job::TakeOver(take));
+        }
+        let free = |(key, who): &(&TopicPartition, &String)| *who == me && self.table.owner(key).is_none();
+        let claim: Vec<_> = self.wanted.iter().filter(free).map(|(key, _)| key.clone()).collect();
+        (!claim.is_empty()).then_some(Job::Claim(claim))
+    }
+
+    /// A job failed: it is tried again after a pause.
+    pub(super) fn failed(&mut self, job: &Job, error: &Error, now: Instant) -> Option<Waker> {
+        self.retry = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE);
+        match job {
+            Job::Commit(commits) => {
+                for commit in commits {
+                    for flush in &mut self.flushes {
+                        if flush.left.iter().any(|(of, _)| *of == commit.of) {
+                            flush.left.retain(|(of, _)| *of != commit.of);
+                            flush.failed.push((commit.of.clone(), error.clone()));
+                        }
+                    }
+                    if let Ok(share) = find(&mut self.shares, &commit.of) {
+                        share.confirms.drain(..).for_each(|answer| _ = answer.send(Err(error.clone())));
+                    }
+                }
+                self.answer_flushes();
+            }
+            // The lease ends what is left.
+            Job::Leave => self.end(closed()),
+            _ => {}
+        }
+        self.tick(now)
+    }
+
+    pub(super) fn worked(&mut self) {
+        self.pause = FIRST_PAUSE;
+    }
+
+    pub(super) fn stored(&mut self, commits: &[Commit], stored: &[Stored], now: Instant) -> Option<Waker> {
+        self.worked();
+        for (commit, stored) in commits.iter().zip(stored) {
+            let Ok(share) = find(&mut self.shares, &commit.of) else { continue };
+            match stored {
+                Stored::Over => self.lose(&key_of(&commit.of)),
+                Stored::Yes => {
+                    share.committed(commit, now);
+                    for flush in &mut self.flushes {
+                        flush.left.retain(|(of, changes)| *of != commit.of || *changes > commit.changes);
+                    }
+                }
+            }
+        }
+        self.answer_flushes();
+        self.tick(now)
+    }
+
+    pub(super) fn released(&mut self, partitions: &[TopicPartition]) {
+        self.worked();
+        for key in partitions {
+            self.table.set_owner(key, None);
+            let gone = self.shares.get(key).is_some_and(|share| share.ending.is_some());
+            if gone {
+                self.shares.remove(key);
+            }
+        }
+        self.look = true;
+    }
+
+    pub(super) fn claimed(&mut self, asked: usize, won: Vec<TopicPartition>) {
+        self.worked();
+        if won.len() < asked {
+            self.look = true;
+        }
+        for key in won {
+            self.table.set_owner(&key, Some(&self.rules.name));
+            self.ours.insert(key);
+        }
+    }
+
+    /// The news tell that the table changed.
+    pub(super) fn news(&mut self) {
+        self.look = true;
+    }
+
+    /// What was taken over; what could not be is looked for again with the next look.
+    pub(super) fn taken(&mut self, asked: &[TopicPartition], taken: Vec<Taken>, now: Instant) -> Stirred {
+        self.worked();
+        if taken.len() < asked.len() {
+            self.look = true;
+            self.retry = Some(now + self.pause);
+        }
+        let mut list = Vec::with_capacity(taken.len());
+        for taken in taken {
+            let key = key_of(&taken.of);
+            if !self.ours.remove(&key) && self.settled {
+                self.calm.clone_from(&self.membership);
+            }
+            let resumed = (taken.resumed).then(|| taken.before.unwrap_or(taken.position));
+            let mut share = Share::new(taken);
+            let assignment = Assignment { of: share.of.clone(), resumed, from: share.from() };
+            share.left_out = true;
+            self.shares.insert(key.clone(), share);
+            list.push((key, assignment));
+        }
+        if list.is_empty() {
+            return Stirred::default();
+        }
+        self.first_told = true;
+        self.numbers.assigned += list.len() as u64;
+        self.tell(Told::Assigned(list));
+        if let Some(until) = self.closing {
+            // It was closed meanwhile.
+            self.close(until.saturating_duration_since(now), None, now);
+        }
+        Stirred { waker: self.waker.take(), keeper: false, feed: true }
+    }
+
+    /// The lease holds, and this is the table. `sent`: when it was asked for; `asked`: with our topics.
+    pub(super) fn held(
+        &mut self,
+        table: Table,
+        counts: Counts,
+        asked: Option<&str>,
+        sent: Instant,
+    ) -> Option<Waker> {
+        self.worked();
+        let late = sent >= self.renewed + self.rules.hands_out();
+        self.renewed = sent;
+        self.next_renew = sent + (self.rules.lease / 3).min(LOOK);
+        self.look = false;
+        if asked.is_some_and(|asked| asked == self.topics()) {
+            self.ask = false;
+        }
+        let membership = table.membership(&counts);
+        self.wanted = table.wanted(&counts);
+        self.calm = self.calm.take().filter(|calm| *calm == membership);
+        (self.table, self.counts, self.membership) = (table, counts, Some(membership));
+        if self.closing.is_none() {
+            self.revoke(sent);
+        }
+        if late { self.waker.take() } else { self.wake_if_told() }
+    }
+
+    pub(super) fn revoke(&mut self, now: Instant) {
+        let me = self.rules.name.as_str();
+        let until = now + self.rules.drain;
+        let mut list = Vec::new();
+        for (key, share) in &mut self.shares {
+            if share.revoking.is_some() || share.ending.is_some() {
+                continue;
+            }
+            let ours = self.wanted.get(key).is_some_and(|who| who == me);
+            let fell_away = !self.topics.contains(&key.0);
+            if (!ours && self.calm.is_none() && !self.ask) || fell_away {
+                share.revoking = Some(until);
+                let ahead = share.clear();
+                self.ahead.messages -= ahead.messages;
+                self.ahead.bytes -= ahead.bytes;
+                list.push(share.of.clone());
+            }
+        }
+        if !list.is_empty() {
+            self.tell(Told::Revoking(list));
+        }
+    }
+
+    /// Another has our name: this membership is over.
+    pub(super) fn fenced(&mut self, group: &str) -> Option<Waker> {
+        self.lose_all();
+        let context =
+            format!("another member of group {group:?} has taken the name {:?} over", self.rules.name);
+        self.end(Error::new(ErrorKind::Fenced, context));
+        self.waker.take()
+    }
+
+    /// The lease was over: all is another's, and this member joins again.
+    pub(super) fn lost(&mut self) -> Option<Waker> {
+        self.lose_all();
+        self.table = Table::default();
+        self.wanted.clear();
+        (self.lost, self.settled, self.ask) = (true, false, false);
+        self.wake_if_told()
+    }
+
+    pub(super) fn joined(&mut self) {
+        self.lost = false;
+    }
+
+    pub(super) fn left(&mut self) -> Option<Waker> {
+        self.end(closed());
+        self.waker.take()
+    }
+
+    pub(super) fn end(&mut self, error: Error) {
+        self.ended.get_or_insert(error);
+        self.over = true;
+        self.shares.clear();
+        self.flushes.iter_mut().for_each(|flush| flush.left.clear());
+        self.answer_flushes();
+        let unacked = std::mem::take(&mut self.unacked);
+        self.closers.drain(..).for_each(|closer| _ = closer.send(unacked.clone()));
+    }
+}

@@ -1,0 +1,116 @@
+//! What a member reads, and how much of it lies ready.
+//!
+//! Pure. Not here: the connection (`../feed.rs`), what a read comes to (`../follow.rs`), what is handed out of it (`share.rs`).
+
+use super::core::{Core, key_of, owned, queue};
+use crate::{
+    Owned,
+    redis::{
+        feed::{Ask, Brought},
+        follow::Entry,
+        start::Extent,
+    },
+};
+use std::{task::Waker, time::Duration};
+
+/// How many messages of a partition are read at once.
+const AT_ONCE: usize = 256;
+/// With fewer lying ready it is read on.
+pub(super) const FEW: usize = AT_ONCE / 2;
+/// What lies read ahead at the most beyond what is in flight, over all partitions: messages.
+const AHEAD_MESSAGES: usize = 4096;
+/// The same in bytes; one read may bring more, and what is beyond is read again.
+const AHEAD_BYTES: usize = 8 * 1024 * 1024;
+
+/// A read that is under way.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) asks: Vec<Ask>,
+    pub(super) of: Vec<Owned>,
+    pub(super) count: usize,
+    pub(super) wait: Duration,
+}
+
+impl Core {
+    /// What to read next.
+    pub(super) fn plan(&mut self, longest: Duration) -> Plan {
+        let room = AHEAD_MESSAGES.saturating_sub(self.ahead.messages);
+        let full = room == 0 || self.ahead.bytes >= AHEAD_BYTES;
+        let mut plan = Plan { asks: Vec::new(), of: Vec::new(), count: 1, wait: longest };
+        for share in self.shares.values_mut() {
+            share.left_out = full || !share.is_read() || share.ahead.messages >= FEW;
+            if share.left_out {
+                continue;
+            }
+            plan.asks.push(Ask { keys: share.followed.keys.clone(), after: share.followed.after() });
+            plan.of.push(share.of.clone());
+            if !share.followed.is_caught_up() {
+                plan.wait = Duration::ZERO;
+            }
+        }
+        plan.count = (room / plan.asks.len().max(1)).clamp(1, AT_ONCE);
+        plan
+    }
+
+    /// Takes what a read brought, as far as there is room: what there is none for is read again.
+    pub(super) fn take(&mut self, plan: &Plan, brought: Vec<Brought>) -> (Option<Waker>, bool) {
+        let mut lost = Vec::new();
+        for (of, mut brought) in plan.of.iter().zip(brought) {
+            let Ok(share) = owned(&mut self.shares, of) else { continue };
+            if share.revoking.is_some() {
+                continue;
+            }
+            // Positions of another life mean other messages: that is another epoch.
+            let gone = brought.marks.life.is_none() && brought.entries.is_empty();
+            if share.life.is_some()
+                && share.life != brought.marks.life
+                && (gone || brought.marks.life.is_some())
+            {
+                lost.push(key_of(of));
+                continue;
+            }
+            let read = brought.entries.len();
+            let fits = fitting(self.ahead.bytes, &brought.entries);
+            brought.entries.truncate(fits);
+            let asked = if fits < read { fits } else { plan.count };
+            let before = share.ahead;
+            let told = share.followed.take(brought.entries, brought.marks, asked);
+            share.put(told);
+            self.ahead.messages += share.ahead.messages - before.messages;
+            self.ahead.bytes += share.ahead.bytes - before.bytes;
+            if share.has_something() {
+                queue(&mut self.ready, &key_of(of), share);
+            }
+        }
+        lost.iter().for_each(|key| self.lose(key));
+        (self.wake_if_told(), !lost.is_empty())
+    }
+
+    /// Compares what was counted with what partitions say of themselves, which was asked after the last read: what somebody else trimmed is told.
+    pub(super) fn verify(&mut self, extents: &[(Owned, Extent)]) -> Option<Waker> {
+        for (of, extent) in extents {
+            let Ok(share) = owned(&mut self.shares, of) else { continue };
+            // Another life, or what we removed ourselves: the next read tells.
+            let removed = extent.marks.removed.is_some_and(|removed| removed > share.followed.after());
+            if !share.is_read() || extent.marks.life != share.life || removed {
+                continue;
+            }
+            let told = share.followed.verify(extent.counts);
+            share.put(told.into_iter().collect());
+            if share.has_something() {
+                queue(&mut self.ready, &key_of(of), share);
+            }
+        }
+        self.wake_if_told()
+    }
+}
+
+/// How many of the entries there is room for: at least one where nothing else is held.
+fn fitting(mut bytes: usize, entries: &[Entry]) -> usize {
+    let fits = entries.iter().take_while(|entry| {
+        let before = bytes;
+        bytes += entry.fields.iter().map(|(_, value)| value.len()).sum::<usize>();
+        bytes <= AHEAD_BYTES || before == 0
+    });
+    fits.count()
+}

@@ -1,0 +1,410 @@
+//! The two tasks of a member: one acts on the server, one thing after the other; one reads what it owns.
+//!
+//! Not here: what is to be done (`core.rs`), the connections (`../commands.rs`, `../feed.rs`).
+
+use super::{
+    Member,
+    core::Stirred,
+    duty::{Job, Stored},
+    reading::Plan,
+    share::{Commit, Taken, done_before},
+    starts,
+    table::{Counts, Table, name, partition},
+};
+use crate::{
+    Epoch, Error, ErrorKind, Owned, Position, Result, Topic,
+    balance::TopicPartition,
+    redis::{
+        commands::Told,
+        description::Description,
+        feed::Feed,
+        keys::PartitionKeys,
+        scripts::{self, Script},
+        topics::position,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How long a read waits for what comes.
+const WAIT: Duration = Duration::from_secs(1);
+/// The longest pause of who reads after a failure; it begins at a twentieth.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Leaves a group that was joined by an answer nobody waited for.
+struct Joining<'a> {
+    member: &'a Arc<Member>,
+    token: Option<String>,
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            let member = Arc::clone(self.member);
+            // Behind the request to join, on the same connection.
+            let runtime = member.runtime.clone();
+            runtime.spawn(async move { member.release(&token, "leave", "", &[]).await });
+        }
+    }
+}
+
+/// Joins; answers the token of the membership.
+pub(super) async fn join(member: &Arc<Member>) -> Result<String> {
+    let token = member.token();
+    let mut joining = Joining { member, token: Some(token.clone()) };
+    let (sent, topics) = (Instant::now(), member.core().topics());
+    let told = member.lease(&token, "join", &topics).await?;
+    let table = Table::of(&told);
+    let counts = member.counts(&table).await?;
+    _ = member.core().held(table, counts, None, sent);
+    joining.token = None;
+    Ok(token)
+}
+
+/// Does what is to be done, until the member has ended.
+pub(super) async fn keep(member: Arc<Member>, mut token: String) {
+    loop {
+        let (job, waker) = {
+            let mut core = member.core();
+            let now = Instant::now();
+            let waker = core.tick(now);
+            let job = core.next_job(now);
+            member.count(&mut core);
+            (job, waker)
+        };
+        member.stir(Stirred { waker, ..Stirred::default() });
+        match job {
+            Job::Wait(until) => tokio::select! {
+                () = sleep_until(until) => {}
+                () = member.keeper.notified() => {}
+            },
+            Job::End => break,
+            job => {
+                let result = watched(&member, member.act(&job, &mut token)).await;
+                let stirred = result.unwrap_or_else(|error| {
+                    tracing::debug!(%error, group = %member.group, "a member of a group tries again");
+                    Stirred {
+                        waker: member.core().failed(&job, &error, Instant::now()),
+                        ..Stirred::default()
+                    }
+                });
+                member.stir(stirred);
+            }
+        }
+    }
+    // Who reads, and who polls, see the end.
+    let stirred = Stirred { waker: member.core().end_waker(), keeper: false, feed: true };
+    member.stir(stirred);
+}
+
+/// Waits for what is under way; what is due by the clock is done meanwhile.
+async fn watched<T>(member: &Member, act: impl Future<Output = T>) -> T {
+    tokio::pin!(act);
+    loop {
+        let due = member.core().due().unwrap_or_else(|| Instant::now() + WAIT);
+        tokio::select! {
+            biased;
+            done = &mut act => return done,
+            () = sleep_until(due) => {
+                let waker = member.core().tick(Instant::now());
+                member.stir(Stirred { waker, ..Stirred::default() });
+                // Where the time is over and the server is awaited.
+                sleep(Duration::from_millis(1)).await;
+            }
+            // It looks for all there is to do when this is over; what is due by the clock may have changed.
+            () = member.keeper.notified() => {}
+        }
+    }
+}
+
+impl Member {
+    async fn act(&self, job: &Job, token: &mut String) -> Result<Stirred> {
+        let waker = |waker| Stirred { waker, ..Stirred::default() };
+        match job {
+            Job::Wait(_) | Job::End => Ok(Stirred::default()),
+            Job::Renew { ask } => self.renew(token, ask.as_deref()).await,
+            Job::Join { topics } => {
+                *token = self.token();
+                let sent = Instant::now();
+                let table = Table::of(&self.lease(token, "join", topics).await?);
+                let counts = self.counts(&table).await?;
+                let mut core = self.core();
+                core.joined();
+                Ok(waker(core.held(table, counts, Some(topics), sent)))
+            }
+            Job::Commit(commits) => {
+                let stored = self.commit(commits).await?;
+                Ok(waker(self.core().stored(commits, &stored, Instant::now())))
+            }
+            Job::Release { verb, whom, partitions } => {
+                self.release(token, verb, whom, partitions).await?;
+                self.core().released(partitions);
+                Ok(Stirred::default())
+            }
+            Job::Claim(partitions) => self.claim(token, partitions).await,
+            Job::TakeOver(partitions) => {
+                let taken = self.take_over(partitions).await?;
+                Ok(self.core().taken(partitions, taken, Instant::now()))
+            }
+            Job::Leave => {
+                self.release(token, "leave", "", &[]).await?;
+                Ok(waker(self.core().left()))
+            }
+        }
+    }
+
+    async fn run(&self, script: &Script, keys: &[String], args: &[&str]) -> Result<Told> {
+        self.shared.topics().commands.script(script, keys, args).await
+    }
+
+    async fn lease(&self, token: &str, verb: &str, topics: &str) -> Result<Told> {
+        let keys = &self.keys;
+        let keys = [keys.members(), keys.asked(), keys.owners(), keys.news(), keys.had()];
+        let lease = self.core().rules().lease.as_millis().to_string();
+        self.run(&scripts::LEASE, &keys, &[&self.name, token, &lease, verb, topics]).await
+    }
+
+    async fn renew(&self, token: &str, ask: Option<&str>) -> Result<Stirred> {
+        let sent = Instant::now();
+        let verb = if ask.is_some() { "ask" } else { "renew" };
+        let told = self.lease(token, verb, ask.unwrap_or_default()).await?;
+        let waker = match told.word() {
+            "held" => {
+                let table = Table::of(&told);
+                let counts = self.counts(&table).await?;
+                self.core().held(table, counts, ask, sent)
+            }
+            "fenced" => self.core().fenced(self.group.as_str()),
+            "lost" => self.core().lost(),
+            _ => return Err(told.strange()),
+        };
+        Ok(Stirred { waker, keeper: false, feed: false })
+    }
+
+    /// How many partitions the topics have that somebody in the table consumes.
+    async fn counts(&self, table: &Table) -> Result<Counts> {
+        let mut counts = Counts::new();
+        for topic in table.topics() {
+            if let Some(description) = self.describe(&topic).await? {
+                counts.insert(topic, description.spec.partitions);
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn describe(&self, topic: &Topic) -> Result<Option<Arc<Description>>> {
+        match self.shared.topics().ask(topic).await {
+            Ok(description) => Ok(Some(description)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn release(
+        &self,
+        token: &str,
+        verb: &str,
+        whom: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<()> {
+        let keys = &self.keys;
+        let keys = [keys.members(), keys.asked(), keys.owners(), keys.news(), keys.had()];
+        let names: Vec<String> = partitions.iter().map(name).collect();
+        let mut args = vec![self.name.as_str(), token, verb, whom];
+        args.extend(names.iter().map(String::as_str));
+        let told = self.run(&scripts::RELEASE, &keys, &args).await?;
+        if told.word() == "released" { Ok(()) } else { Err(told.strange()) }
+    }
+
+    async fn claim(&self, token: &str, partitions: &[TopicPartition]) -> Result<Stirred> {
+        let keys = &self.keys;
+        let keys = [keys.asked(), keys.owners(), keys.had(), keys.news()];
+        let names: Vec<String> = partitions.iter().map(name).collect();
+        let mut args = vec![self.name.as_str(), token];
+        args.extend(names.iter().map(String::as_str));
+        let told = self.run(&scripts::CLAIM, &keys, &args).await?;
+        let mut core = self.core();
+        match told.word() {
+            "claimed" => {
+                let won = (1..told.items.len()).filter_map(|at| partition(told.text(at))).collect();
+                core.claimed(partitions.len(), won);
+            }
+            // The next renewal tells why.
+            "fenced" => core.news(),
+            _ => return Err(told.strange()),
+        }
+        Ok(Stirred::default())
+    }
+
+    /// What each commit came to.
+    async fn commit(&self, commits: &[Commit]) -> Result<Vec<Stored>> {
+        let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
+        let arguments = |commit: &Commit| {
+            let mut args: Vec<Vec<u8>> = vec![
+                number(commit.life).into(),
+                self.group.as_str().into(),
+                commit.of.epoch.to_string().into(),
+            ];
+            match &commit.store {
+                None => args.resize(8, Vec::new()),
+                Some(store) => args.extend([
+                    store.position.to_string().into(),
+                    number(store.read).into(),
+                    store.map.clone(),
+                    number(store.beyond).into(),
+                    done_before(store.position).to_string().into(),
+                ]),
+            }
+            (self.partition_keys(&commit.keys), args)
+        };
+        let calls: Vec<_> = commits.iter().map(arguments).collect();
+        let calls: Vec<_> = calls.iter().map(|(keys, args)| (&keys[..], &args[..])).collect();
+        let answers = self.shared.topics().commands.scripts(&scripts::COMMIT, &calls).await?;
+        let stored = answers.into_iter().map(|told| {
+            let told = told?;
+            match told.word() {
+                "stored" => Ok(Stored::Yes),
+                "fenced" | "life" => Ok(Stored::Over),
+                _ => Err(told.strange()),
+            }
+        });
+        stored.collect()
+    }
+
+    fn partition_keys(&self, keys: &PartitionKeys) -> [String; 3] {
+        [keys.log().to_owned(), keys.part(), keys.group(&self.group)]
+    }
+
+    /// Takes partitions over; what is not there any more is left out.
+    async fn take_over(&self, partitions: &[TopicPartition]) -> Result<Vec<Taken>> {
+        let topics = self.shared.topics();
+        let names: BTreeSet<&Topic> = partitions.iter().map(|(topic, _)| topic).collect();
+        let names: Vec<&Topic> = names.into_iter().collect();
+        let starts = starts::stored(topics, &self.keys.starts(), &names).await?;
+        let mut begins = BTreeMap::new();
+        for (topic, starts) in names.into_iter().zip(starts) {
+            if let Some(description) = self.describe(topic).await? {
+                begins.insert(topic, (starts, description));
+            }
+        }
+        let mut calls = Vec::with_capacity(partitions.len());
+        for (topic, (starts, description)) in &begins {
+            let mine: Vec<u32> =
+                partitions.iter().filter(|(of, _)| of == *topic).map(|(_, partition)| *partition).collect();
+            let keys: Vec<_> = mine.iter().map(|p| topics.partition(topic, description, *p)).collect();
+            let extents = match topics.extents(topic, &keys).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                extents => extents?,
+            };
+            for ((partition, keys), extent) in mine.into_iter().zip(keys).zip(extents) {
+                let start = starts::place(starts, description, partition);
+                let read = extent.added_before(start).map(|read| read.to_string()).unwrap_or_default();
+                let life = description.life.map(|life| life.to_string()).unwrap_or_default();
+                let args = [life, self.group.to_string(), self.name.clone(), start.to_string(), read];
+                let of = ((*topic).clone(), partition);
+                calls.push((of, description.life, self.partition_keys(&keys), keys, args));
+            }
+        }
+        let scripts: Vec<_> = calls.iter().map(|(_, _, all, _, args)| (&all[..], &args[..])).collect();
+        let answers = topics.commands.scripts(&scripts::TAKE_OVER, &scripts).await?;
+        let mut taken = Vec::with_capacity(calls.len());
+        for (((topic, partition), life, _, keys, _), told) in calls.into_iter().zip(answers) {
+            let told = told?;
+            match told.word() {
+                "taken" => taken.push(read_taken(&told, topic, partition, life, keys)?),
+                "life" | "none" => topics.forget(&topic),
+                _ => return Err(told.strange()),
+            }
+        }
+        Ok(taken)
+    }
+}
+
+fn read_taken(
+    told: &Told,
+    topic: Topic,
+    partition: u32,
+    life: Option<u64>,
+    keys: PartitionKeys,
+) -> Result<Taken> {
+    let parsed = || {
+        let place = |at: usize| told.items.get(at).and_then(position);
+        Some(Taken {
+            of: Owned { topic, partition, epoch: Epoch(told.text(1).parse().ok()?) },
+            keys,
+            life,
+            position: place(2)?,
+            read: told.text(3).parse().ok(),
+            map: told.items.get(4)?.bytes()?.to_vec(),
+            resumed: told.text(5) != "started",
+            before: if told.text(5) == "recreated" { place(10) } else { None },
+            end: place(7)?.next(),
+        })
+    };
+    let strange = || -> Error { told.strange() };
+    parsed().ok_or_else(strange)
+}
+
+/// Reads what the member owns, and hears the news of its group, until it has ended.
+pub(super) async fn read(member: Arc<Member>) {
+    let mut feed = Feed::new(member.shared.redis().clone());
+    let news = member.keys.news();
+    let mut heard = Position(0, 0);
+    let mut pause = PAUSE / 20;
+    let mut verified = Instant::now();
+    loop {
+        member.wake.turn();
+        let plan = {
+            let mut core = member.core();
+            if core.is_over() {
+                return;
+            }
+            core.plan(WAIT)
+        };
+        let before = heard;
+        let read =
+            feed.read(&plan.asks, plan.count, plan.wait, Some((&news, &mut heard)), member.wake.blocked());
+        match read.await {
+            Ok(brought) => {
+                pause = PAUSE / 20;
+                let came = brought.iter().any(|brought| !brought.entries.is_empty());
+                let (waker, lost) = {
+                    let mut core = member.core();
+                    if heard != before {
+                        core.news();
+                    }
+                    core.take(&plan, brought)
+                };
+                member.stir(Stirred { waker, keeper: lost || heard != before, feed: false });
+                if came && verified.elapsed() >= WAIT {
+                    verified = Instant::now();
+                    member.verify(&plan).await;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, group = %member.group, "a member of a group reads again");
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE);
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Looks whether somebody else removed what was not read yet. What cannot be asked now is asked the next time.
+    async fn verify(&self, plan: &Plan) {
+        let mut extents = Vec::with_capacity(plan.of.len());
+        for (of, ask) in plan.of.iter().zip(&plan.asks) {
+            if let Ok(found) = self.shared.topics().extents(&of.topic, std::slice::from_ref(&ask.keys)).await
+            {
+                extents.extend(found.into_iter().map(|extent| (of.clone(), extent)));
+            }
+        }
+        let waker = self.core().verify(&extents);
+        self.stir(Stirred { waker, ..Stirred::default() });
+    }
+}
