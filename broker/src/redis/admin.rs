@@ -195,7 +195,7 @@ async fn describe(broker: &RedisStreams, topic: &Topic) -> Result<TopicInfo> {
     let mut delayed = Request::default();
     let now = format!("({}", clock::wall().as_millis());
     keys.iter().for_each(|keys| _ = delayed.command(&["ZCOUNT", &keys.delayed(), &now, "+inf"]));
-    let delayed = topics.commands.ask(delayed).await?;
+    let delayed = topics.commands.read(delayed).await?;
     let delayed = delayed.iter().map(|count| count.int().and_then(|count| u64::try_from(count).ok()));
     Ok(TopicInfo {
         spec: description.spec.clone(),
@@ -222,7 +222,7 @@ async fn list(topics: &Topics) -> Result<Vec<Topic>> {
     all.sort();
     let mut states = Request::default();
     all.iter().for_each(|topic| _ = states.command(&["HGET", &topics.keys.topic(topic), "state"]));
-    let states = topics.commands.ask(states).await?;
+    let states = topics.commands.read(states).await?;
     let ready = all.into_iter().zip(states).filter(|(_, state)| state.text() == Some("ready"));
     Ok(ready.map(|(topic, _)| topic).collect())
 }

@@ -10,13 +10,13 @@ use super::{
     reader::{Following, LogReader},
     settings::RedisStreamsSettings,
     topics::Topics,
-    writer::{self, Writer},
+    writer::{self, Facts, Writer},
 };
 use crate::{
     Admin, Answer, Capabilities, Consumer, Durability, Health, Message, MessageBroker, Outcomes, Reader,
     Result, Statistics, Subscription, Target,
 };
-use ropeway_store::redis::{Redis, RedisSettings, Server};
+use ropeway_store::redis::{Redis, RedisSettings};
 use std::{
     future::Future,
     sync::{
@@ -45,7 +45,7 @@ pub(super) struct Shared {
     topics: Arc<Topics>,
     settings: RedisStreamsSettings,
     intake: Intake,
-    server: Arc<Server>,
+    facts: Arc<Facts>,
     pub(super) mover: Arc<Mover>,
     #[cfg(any(test, feature = "conformance"))]
     writer: tokio::task::AbortHandle,
@@ -126,10 +126,10 @@ impl RedisStreams {
         server.min_idle = 0;
         let redis = Redis::connect(server).await.map_err(failed)?;
         let first = commands::open(&redis).await.map_err(failed)?;
-        let facts = Arc::clone(first.server());
-        if facts.cluster {
+        if first.server().cluster {
             return Err(super::not_built("a cluster of Redis"));
         }
+        let facts = Arc::new(Facts::new(first.server()));
         let topics = Arc::new(Topics::new(Commands::over(redis.clone(), first), keys));
         let counted = Arc::<Counted>::default();
         let (intake, jobs) = Intake::new(&settings, Arc::clone(&counted));
@@ -142,6 +142,7 @@ impl RedisStreams {
             settings.clone(),
             Arc::clone(&counted),
             Arc::clone(&mover),
+            Arc::clone(&facts),
         );
         let writing = tokio::spawn(writer.run(jobs));
         #[cfg(any(test, feature = "conformance"))]
@@ -152,7 +153,7 @@ impl RedisStreams {
             topics,
             settings,
             intake,
-            server: facts,
+            facts,
             mover,
             #[cfg(any(test, feature = "conformance"))]
             writer,
@@ -178,7 +179,7 @@ impl RedisStreams {
 
     /// What an acked message survives.
     pub(super) fn durability(&self) -> Durability {
-        writer::durability(&self.shared.server)
+        writer::durability(&self.shared.facts.server())
     }
 
     /// Opens the broker that a URL names, so that a test can do more with it than the contract.

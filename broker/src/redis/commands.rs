@@ -64,6 +64,17 @@ impl Commands {
         timeout(CALL, call).await.unwrap_or_else(|_| Err(late("the server")))
     }
 
+    /// The same for commands that change nothing: where the connection had ended, they are asked once more.
+    ///
+    /// # Errors
+    /// As for [`Self::ask`].
+    pub(super) async fn read(&self, request: Request) -> Result<Vec<Reply>> {
+        match self.ask(request.clone()).await {
+            Err(error) if error.is_retryable() => self.ask(request).await,
+            answers => answers,
+        }
+    }
+
     /// The answer to one command.
     ///
     /// # Errors

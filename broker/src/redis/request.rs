@@ -7,7 +7,7 @@ use crate::Message;
 use std::io::Write;
 
 /// Commands that are sent together. Each has one answer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Request {
     bytes: Vec<u8>,
     commands: usize,

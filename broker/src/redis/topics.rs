@@ -94,7 +94,7 @@ impl Topics {
     pub(super) async fn look(&self, topic: &Topic) -> Result<Option<Description>> {
         let mut request = Request::default();
         request.command(&["HGETALL", &self.keys.topic(topic)]).command(&["TYPE", topic.as_str()]);
-        let answers = self.commands.ask(request).await?;
+        let answers = self.commands.read(request).await?;
         let [fields, kind] = <[Reply; 2]>::try_from(answers).map_err(|all| strange("HGETALL", &all))?;
         let fields = Description::parse(topic, &pairs(&checked(fields)?))?;
         let foreign = || checked(kind).ok().filter(|kind| kind.text() == Some("stream"));
@@ -127,7 +127,7 @@ impl Topics {
             request.command(&["XINFO", "STREAM", keys.log()]);
             request.command(&["HMGET", &keys.part(), "life", "removed"]);
         }
-        let answers = self.commands.ask(request).await?;
+        let answers = self.commands.read(request).await?;
         answers
             .chunks(2)
             .map(|pair| match pair {

@@ -25,7 +25,7 @@ use crate::{
 use ropeway_store::redis::{self, Dedicated, Durable, Outcome, Redis, Reply, Server};
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 use tokio::{
@@ -60,6 +60,24 @@ pub(super) fn durability(server: &Server) -> Durability {
     }
 }
 
+/// What the server said of itself when it was connected to last.
+#[derive(Debug)]
+pub(super) struct Facts(Mutex<Arc<Server>>);
+
+impl Facts {
+    pub(super) fn new(server: &Arc<Server>) -> Self {
+        Self(Mutex::new(Arc::clone(server)))
+    }
+
+    pub(super) fn server(&self) -> Arc<Server> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, server: &Arc<Server>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(server);
+    }
+}
+
 /// Writes until nobody can publish any more.
 pub(super) struct Writer {
     pub(super) redis: Redis,
@@ -67,6 +85,7 @@ pub(super) struct Writer {
     pub(super) settings: RedisStreamsSettings,
     pub(super) counted: Arc<Counted>,
     pub(super) mover: Arc<Mover>,
+    pub(super) facts: Arc<Facts>,
     connection: Option<Dedicated>,
     /// The last position that was acked, by log.
     last: HashMap<String, Position>,
@@ -108,6 +127,7 @@ impl Writer {
         settings: RedisStreamsSettings,
         counted: Arc<Counted>,
         mover: Arc<Mover>,
+        facts: Arc<Facts>,
     ) -> Self {
         Self {
             redis,
@@ -115,6 +135,7 @@ impl Writer {
             settings,
             counted,
             mover,
+            facts,
             connection: Some(connection),
             last: HashMap::new(),
             spread: 0,
@@ -243,7 +264,11 @@ impl Writer {
     async fn attempt(&mut self, batches: &mut [Batch], entries: &mut Vec<Entry>) -> Result<(), redis::Error> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => commands::open(&self.redis).await?,
+            None => {
+                let connection = commands::open(&self.redis).await?;
+                self.facts.set(connection.server());
+                connection
+            }
         };
         let replicated = entries.iter().any(|entry| entry.replicated);
         let mut request = Request::default();

@@ -5,7 +5,9 @@ use super::{
     proxy::{LOSE_ANSWERS, PASS, Proxy, REFUSE},
     server::Server,
 };
-use crate::{Admin, ErrorKind, Message, MessageBroker, Outcomes, Published, Target, Topic, TopicSpec};
+use crate::{
+    Admin, Durability, ErrorKind, Message, MessageBroker, Outcomes, Published, Target, Topic, TopicSpec,
+};
 use futures::future::join_all;
 use ropeway_store::redis::RedisSettings;
 use std::{sync::Arc, time::Duration};
@@ -95,6 +97,23 @@ async fn what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent
     assert!(numbers.iter().all(|number| !(6..9).contains(number)), "{numbers:?}");
     let statistics = stage.broker.statistics();
     assert_eq!((statistics.published, statistics.unknown, statistics.not_written), (4, 3, 3));
+}
+
+#[tokio::test]
+async fn what_an_ack_is_worth_is_asked_again_with_each_connection() {
+    let mut stage = Stage::set(Duration::from_secs(20)).await;
+    for (configuration, expected) in [
+        ("appendonly no", Durability::Volatile),
+        ("appendonly yes", Durability::ProcessCrash),
+        ("appendfsync always", Durability::PowerLoss),
+    ] {
+        let _: String = stage.server.ask(&format!("CONFIG SET {configuration}"));
+        let _: i64 = stage.server.ask("CLIENT KILL TYPE normal");
+        let outcomes = stage.publish(0..1).await.remove(0);
+        let [Published::Acked { durability, .. }] = &outcomes.0[..] else { panic!("{outcomes:?}") };
+        assert_eq!(*durability, expected);
+        assert_eq!(stage.broker.describe_topic(&stage.to.topic).await.unwrap().durability, expected);
+    }
 }
 
 #[tokio::test]
