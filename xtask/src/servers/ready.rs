@@ -59,7 +59,7 @@ pub(crate) fn on_free_ports<T>(
 /// Whether a process ended because another has its port.
 fn taken(folder: &Path, role: &str) -> bool {
     let log = process::tail(&folder.join(format!("{role}.log")), 200).unwrap_or_default();
-    ["Address already in use", "BindException", "Unable to start"].iter().any(|words| log.contains(words))
+    ["Address already in use", "BindException"].iter().any(|words| log.contains(words))
 }
 
 #[cfg(test)]
