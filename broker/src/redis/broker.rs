@@ -88,6 +88,10 @@ impl Shared {
         &self.settings
     }
 
+    pub(super) fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

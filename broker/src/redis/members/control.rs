@@ -19,7 +19,7 @@ use tokio::{
 const CALL: Duration = Duration::from_secs(30);
 
 /// It does not keep the membership: once that is over, everything answers `Fenced` or `Closed`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct GroupControl {
     member: Arc<Member>,
 }
@@ -37,13 +37,33 @@ impl GroupControl {
         Ok(())
     }
 
-    fn forwarded(&self, of: &Owned, done: &[Position], out: bool) -> Result<()> {
-        if !out {
-            return self.settle(of, done);
+    /// Publishes in the order of the calls; what is acked then, whoever waits for it.
+    async fn published(self, of: Owned, done: Vec<Position>, runs: Vec<Answer<Outcomes>>) -> Outcomes {
+        let mut outcomes = Vec::new();
+        for published in futures::future::join_all(runs).await {
+            outcomes.extend(published.0);
         }
-        self.member.core().check(of, done).map_err(|error| error.on(BACKEND))?;
-        Err(crate::redis::not_built("publish and ack in one call (forward)").on(BACKEND))
+        let outcomes = Outcomes(outcomes);
+        if outcomes.all_acked()
+            && let Err(error) = self.settle(&of, &done)
+        {
+            // `Gone` tells: it comes again to the next owner.
+            tracing::debug!(%error, "what was published for is another's by now");
+        }
+        outcomes
     }
+}
+
+/// Messages with the same target that follow each other, as batches.
+fn runs(out: Vec<(Target, Message)>) -> Vec<(Target, Vec<Message>)> {
+    let mut runs: Vec<(Target, Vec<Message>)> = Vec::new();
+    for (target, message) in out {
+        match runs.last_mut() {
+            Some((last, batch)) if *last == target => batch.push(message),
+            _ => runs.push((target, vec![message])),
+        }
+    }
+    runs
 }
 
 impl Control for GroupControl {
@@ -52,13 +72,21 @@ impl Control for GroupControl {
     }
 
     fn forward(&self, of: &Owned, done: &[Position], out: Vec<(Target, Message)>) -> Answer<Outcomes> {
-        let outcomes = match self.forwarded(of, done, !out.is_empty()) {
-            Ok(()) => Outcomes(Vec::new()),
-            Err(error) => {
-                Outcomes::all_not_written(&error, out.into_iter().map(|(_, message)| message).collect())
-            }
+        let checked = if out.is_empty() {
+            self.settle(of, done)
+        } else {
+            self.member.core().check(of, done).map_err(|error| error.on(BACKEND))
         };
-        Box::pin(ready(outcomes))
+        if let Err(error) = checked {
+            let batch = out.into_iter().map(|(_, message)| message).collect();
+            return Box::pin(ready(Outcomes::all_not_written(&error, batch)));
+        }
+        let intake = self.member.shared.intake();
+        let runs = runs(out).into_iter().map(|(target, batch)| intake.take(&target, batch)).collect();
+        let published = self.clone().published(of.clone(), done.to_vec(), runs);
+        // It is acked also where nobody waits for the answer.
+        let published = self.member.runtime.spawn(published);
+        Box::pin(async move { published.await.unwrap_or_else(|_| Outcomes(Vec::new())) })
     }
 
     fn pause(&self, of: &Owned, paused: bool) {
