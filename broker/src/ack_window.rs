@@ -131,6 +131,13 @@ impl AckWindow {
         }
     }
 
+    /// The first of these that was never handed out.
+    pub(crate) fn never_delivered(&self, positions: &[Position]) -> Option<Position> {
+        // Mostly all of them are out.
+        let rest = &positions[self.open.contained(positions)..];
+        rest.iter().find(|position| self.would_ack(**position) == Acked::NeverDelivered).copied()
+    }
+
     /// Notes that nothing before `position` will be delivered any more (trimmed). After a truncation, or in a new life of the topic,
     /// positions mean other messages: make a new window.
     /// What is out stays open until it is acked.

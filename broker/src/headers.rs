@@ -40,7 +40,7 @@ impl Headers {
     /// than [`Self::MAX_COUNT`].
     pub fn from_packed(packed: Bytes) -> Result<Self> {
         let mut rest = &packed[..];
-        let mut count = 0usize;
+        let mut count = 0;
         while !rest.is_empty() {
             match split_bytes(rest) {
                 // Most names are ASCII, which is seen with less work than that they are text.
@@ -102,7 +102,7 @@ impl Headers {
                 );
                 return Err(Error::new(ErrorKind::TooLarge, text));
             }
-            if name.iter().fold(false, |found, byte| found | (*byte == 0)) {
+            if name.contains(&0) {
                 let text = format!("the name of header {count} contains a NUL byte");
                 return Err(Error::new(ErrorKind::Invalid, text));
             }
@@ -171,8 +171,8 @@ impl HeadersBuilder {
         let (name_len, value_len) = (name.len() as u64, value.map_or(0, |value| value.len() as u64 + 1));
         let size = varint::len(name_len) + name.len() + varint::len(value_len) + value.map_or(0, <[u8]>::len);
         // Most messages have one header: its room is all there is, so that freezing needs no other allocation.
-        if self.packed.is_empty() {
-            self.packed.reserve_exact(size);
+        if self.packed.capacity() == 0 {
+            self.packed = Vec::with_capacity(size);
         } else {
             self.packed.reserve(size);
         }

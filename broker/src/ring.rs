@@ -38,7 +38,9 @@ impl<V> Ring<V> {
 
     /// Takes a value out.
     pub(crate) fn remove(&mut self, position: Position) -> Option<V> {
-        let at = self.find(position)?;
+        // Mostly the first one comes back first.
+        let first = self.places.front().is_some_and(|(first, _)| *first == position);
+        let at = if first { 0 } else { self.find(position)? };
         let value = self.places.get_mut(at)?.1.take()?;
         self.len -= 1;
         while self.places.front().is_some_and(|(_, value)| value.is_none()) {
@@ -52,7 +54,27 @@ impl<V> Ring<V> {
     }
 
     pub(crate) fn contains(&self, position: Position) -> bool {
-        self.find(position).is_some_and(|at| self.places.get(at).is_some_and(|(_, value)| value.is_some()))
+        self.place_of(position, &mut 0).is_some()
+    }
+
+    /// How many of `positions`, from the first on, are in it. Those that follow each other in it cost one search together.
+    pub(crate) fn contained(&self, positions: &[Position]) -> usize {
+        let mut at = 0;
+        positions.iter().take_while(|position| self.place_of(**position, &mut at).is_some()).count()
+    }
+
+    /// The value at a position; `at`: where it may stand, and then where the next one may.
+    #[inline]
+    fn place_of(&self, position: Position, at: &mut usize) -> Option<&V> {
+        let (_, value) = match self.places.get(*at).filter(|(found, _)| *found == position) {
+            Some(place) => place,
+            None => {
+                *at = self.find(position)?;
+                self.places.get(*at)?
+            }
+        };
+        *at += 1;
+        value.as_ref()
     }
 
     /// The first position that is in it.
@@ -130,6 +152,10 @@ mod tests {
                 }
                 prop_assert_eq!(ring.len(), map.len());
                 prop_assert_eq!(ring.first(), map.keys().next().copied());
+                let mut some: Vec<Position> = map.keys().copied().step_by(1 + index.index(3)).collect();
+                prop_assert_eq!(ring.contained(&some), some.len());
+                some.insert(index.index(some.len() + 1), Position(last.0, last.1 + 1));
+                prop_assert_eq!(ring.contained(&some), index.index(some.len()));
                 prop_assert!(ring.positions().eq(map.keys().copied()));
                 prop_assert!(ring.places.len() <= 2 * ring.len() + SLACK + 1);
             }

@@ -6,7 +6,8 @@
 //! Not here: keys and the records of state (`state.rs`).
 
 use crate::{Error, ErrorKind, Headers, Message, MessageId, Result, Timestamp, varint};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::ops::Range;
 
 const VERSION: u8 = 1;
 const KEY: u8 = 1;
@@ -14,7 +15,7 @@ const HEADERS: u8 = 2;
 const PAYLOAD: u8 = 4;
 const DELIVER_AT: u8 = 8;
 /// Where the append time lies.
-const APPENDED: std::ops::Range<usize> = 2..10;
+const APPENDED: Range<usize> = 2..10;
 /// Version, flags, append time, id and timestamp.
 const FIXED: usize = 34;
 
@@ -126,70 +127,101 @@ pub(super) fn appended(record: &[u8]) -> Option<Timestamp> {
     Some(Timestamp::from_millis(i64::from_be_bytes(at.try_into().ok()?)))
 }
 
+/// A record that is no message.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) raw: Bytes,
+    pub(super) why: Error,
+}
+
 /// The message; its parts share the bytes of the record.
-pub(super) fn decode(record: &Bytes) -> Result<Message> {
-    if record.first().is_some_and(|version| *version != VERSION) {
-        return Err(corrupt("is of a format that this build does not know"));
-    }
-    let mut rest = Rest { record, at: 1 };
-    rest.message().ok_or_else(|| corrupt("is cut or damaged"))
+pub(super) fn decode(record: Bytes) -> std::result::Result<Message, Unreadable> {
+    let why = match Parts::of(&record) {
+        Some(parts) => match parts.headers(&record) {
+            Ok(headers) => return Ok(parts.message(record, headers)),
+            Err(_) => corrupt("is cut or damaged"),
+        },
+        None if record.first().is_some_and(|version| *version != VERSION) => {
+            corrupt("is of a format that this build does not know")
+        }
+        None => corrupt("is cut or damaged"),
+    };
+    Err(Unreadable { raw: record, why })
 }
 
-fn corrupt(why: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("the record {why}"))
+fn corrupt(what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("the record {what}"))
 }
 
-struct Rest<'a> {
-    record: &'a Bytes,
-    at: usize,
+/// Where the parts of a message lie in its record.
+struct Parts {
+    id: MessageId,
+    timestamp: Timestamp,
+    deliver_at: Option<Timestamp>,
+    key: Option<Range<usize>>,
+    headers: Option<Range<usize>>,
+    /// The payload is the rest.
+    payload: Option<usize>,
 }
 
-impl Rest<'_> {
-    fn message(&mut self) -> Option<Message> {
-        let [flags] = self.array()?;
-        let _appended: [u8; 8] = self.array()?;
-        let id = MessageId::from_u128(u128::from_be_bytes(self.array()?));
-        let timestamp = self.time()?;
+impl Parts {
+    fn of(record: &[u8]) -> Option<Self> {
+        let (fixed, mut rest) = record.split_first_chunk::<FIXED>()?;
+        let [version, flags, _, _, _, _, _, _, _, _, id @ .., t0, t1, t2, t3, t4, t5, t6, t7] = *fixed;
+        if version != VERSION || flags & !(KEY | HEADERS | PAYLOAD | DELIVER_AT) != 0 {
+            return None;
+        }
         let has = |flag: u8| flags & flag != 0;
-        let deliver_at = if has(DELIVER_AT) { Some(self.time()?) } else { None };
-        let key = if has(KEY) { Some(self.part()?) } else { None };
-        let headers =
-            if has(HEADERS) { Headers::from_packed(self.part()?).ok()? } else { Headers::default() };
-        let payload = self.record.slice(self.at..);
-        let payload = match (has(PAYLOAD), payload.is_empty()) {
-            (true, _) => Some(payload),
-            (false, true) => None,
-            (false, false) => return None,
+        let time = |bytes| Timestamp::from_millis(i64::from_be_bytes(bytes));
+        let deliver_at = if has(DELIVER_AT) {
+            let (at, after) = rest.split_first_chunk()?;
+            rest = after;
+            Some(time(*at))
+        } else {
+            None
         };
-        (flags & !(KEY | HEADERS | PAYLOAD | DELIVER_AT) == 0).then_some(Message {
-            id,
+        let mut part = |flag: u8| {
+            if !has(flag) {
+                return Some(None);
+            }
+            let (len, after) = varint::take(rest)?;
+            let start = record.len() - after.len();
+            (_, rest) = after.split_at_checked(usize::try_from(len).ok()?)?;
+            Some(Some(start..record.len() - rest.len()))
+        };
+        let (key, headers) = (part(KEY)?, part(HEADERS)?);
+        if !has(PAYLOAD) && !rest.is_empty() {
+            return None;
+        }
+        Some(Self {
+            id: MessageId::from_u128(u128::from_be_bytes(id)),
+            timestamp: time([t0, t1, t2, t3, t4, t5, t6, t7]),
+            deliver_at,
             key,
             headers,
-            payload,
-            timestamp,
-            deliver_at,
+            payload: has(PAYLOAD).then_some(record.len() - rest.len()),
         })
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let bytes = self.record.get(self.at..self.at + N)?;
-        self.at += N;
-        bytes.try_into().ok()
+    fn headers(&self, record: &Bytes) -> Result<Headers> {
+        self.headers.clone().map_or_else(|| Ok(Headers::new()), |at| Headers::from_packed(record.slice(at)))
     }
 
-    fn time(&mut self) -> Option<Timestamp> {
-        Some(Timestamp::from_millis(i64::from_be_bytes(self.array()?)))
-    }
-
-    fn part(&mut self) -> Option<Bytes> {
-        let (len, rest) = varint::take(self.record.get(self.at..)?)?;
-        let start = self.record.len() - rest.len();
-        let end = start.checked_add(usize::try_from(len).ok()?)?;
-        if end > self.record.len() {
-            return None;
+    fn message(self, record: Bytes, headers: Headers) -> Message {
+        let key = self.key.map(|at| record.slice(at));
+        let payload = |at| {
+            let mut payload = record;
+            payload.advance(at);
+            payload
+        };
+        Message {
+            id: self.id,
+            key,
+            headers,
+            payload: self.payload.map(payload),
+            timestamp: self.timestamp,
+            deliver_at: self.deliver_at,
         }
-        self.at = end;
-        Some(self.record.slice(start..end))
     }
 }
 
@@ -223,11 +255,11 @@ mod tests {
             let mut whole = arena.encode(&prefix, &message, at);
             prop_assert_eq!(&whole.split_to(prefix.len())[..], &prefix[..]);
             prop_assert_eq!(appended(&whole), Some(at));
-            prop_assert_eq!(decode(&whole).unwrap(), message.clone());
+            prop_assert_eq!(decode(whole.clone()).unwrap(), message.clone());
             let mut other = arena.restamp(&prefix, &whole, again);
             prop_assert_eq!(&other.split_to(prefix.len())[..], &prefix[..]);
             prop_assert_eq!(appended(&other), Some(again));
-            prop_assert_eq!(decode(&other).unwrap(), message);
+            prop_assert_eq!(decode(other).unwrap(), message);
             prop_assert_eq!(arena.copy(&prefix, &whole), [&prefix[..], &whole].concat());
         }
 
@@ -235,15 +267,17 @@ mod tests {
         fn hostile_records_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..100), version in any::<bool>()) {
             if version && !bytes.is_empty() { bytes[0] = VERSION; }
             let bytes = Bytes::from(bytes);
-            let _ = decode(&bytes);
             let _ = appended(&bytes);
+            if let Err(unreadable) = decode(bytes.clone()) {
+                prop_assert_eq!(unreadable.raw, bytes);
+            }
         }
 
         #[test]
         fn a_cut_record_is_never_a_whole_one_with_key_or_headers(message in any_message(), cut in any::<prop::sample::Index>()) {
             let record = Arena::default().encode(&[], &message, Timestamp::default());
             let cut = cut.index(record.len());
-            if let Ok(other) = decode(&record.slice(..cut)) {
+            if let Ok(other) = decode(record.slice(..cut)) {
                 prop_assert_ne!(other, message);
             }
         }

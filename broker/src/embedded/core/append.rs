@@ -51,7 +51,11 @@ impl Core {
         batch
             .iter()
             .map(|message| {
-                let known = message.check(max).and_then(|()| self.remembered(admitted.life, message.id));
+                let known = match message.check(max) {
+                    Ok(()) if self.spaces.dedup.is_none() => Ok(None),
+                    Ok(()) => self.remembered(admitted.life, message.id),
+                    Err(error) => Err(error),
+                };
                 match known {
                     Ok(known) => self.place(step, admitted, message, known),
                     Err(error) => Verdict::Refused(self.named(&to.topic, &error)),

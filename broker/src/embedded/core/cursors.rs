@@ -4,7 +4,7 @@
 //! step that stores the cursor anyway.
 
 use super::{Core, MemberId, ShareId, Step, timers::Timer};
-use crate::{Acked, Error, ErrorKind, Owned, Position, Result, embedded::time::Steady};
+use crate::{Error, ErrorKind, Owned, Position, Result, embedded::time::Steady};
 use std::task::Waker;
 
 /// What acks set in motion.
@@ -62,8 +62,7 @@ impl Core {
     pub(super) fn check_delivered(&self, id: ShareId, of: &Owned, done: &[Position]) -> Result<()> {
         let share = self.shares.get(&id).ok_or_else(|| fenced(of))?;
         let window = share.window.as_ref().ok_or_else(|| fenced(of))?;
-        let known = |position: &Position| window.would_ack(*position) != Acked::NeverDelivered;
-        done.iter().find(|position| !known(position)).map_or(Ok(()), |wrong| Err(never_delivered(of, *wrong)))
+        window.never_delivered(done).map_or(Ok(()), |wrong| Err(never_delivered(of, wrong)))
     }
 
     /// Does acks that were checked.

@@ -11,9 +11,9 @@ use super::{
     topic::TopicState,
 };
 use crate::{
-    Batch, Delivery, Error, ErrorKind, Event, GapReason, GoneReason, Message, Position, Result,
+    Batch, Delivery, Error, ErrorKind, Event, GapReason, GoneReason, Owned, Position, Result, Room,
     embedded::{
-        record,
+        record::{self, Unreadable},
         state::{log_key, log_offset},
         time::Steady,
     },
@@ -62,43 +62,46 @@ impl Plan {
     }
 
     /// Reads them. What was removed meanwhile is none.
-    pub(in crate::embedded) fn read(&self, store: &dyn KeyValue) -> Result<Vec<Found>> {
+    pub(in crate::embedded) fn read(&self, store: &dyn KeyValue) -> Result<Found> {
         let (from, to) = (log_key(self.partition, self.from), log_key(self.partition, self.to));
         let page = match store.scan(self.log, &from, Some(&to), Direction::Forward, self.limit) {
-            Err(ropeway_store::Error::Dropped) => return Ok(Vec::new()),
+            Err(ropeway_store::Error::Dropped) => return Ok(Found::default()),
             page => page.map_err(store_error)?,
         };
-        let mut found = Vec::with_capacity(page.items.len());
-        for (expected, (key, bytes)) in (self.from..).zip(page.items) {
-            if log_offset(&key) != Some(expected) {
+        let mut found = Found { deliveries: Vec::with_capacity(page.items.len()), unreadable: None };
+        for (offset, (key, bytes)) in (self.from..).zip(page.items) {
+            if log_offset(&key) != Some(offset) {
                 break;
             }
-            found.push(Found { offset: expected, message: record::decode(&bytes), bytes });
+            let position = Position(self.life, offset);
+            match record::decode(bytes) {
+                Ok(message) => found.deliveries.push(Delivery { position, message }),
+                Err(unreadable) => {
+                    found.unreadable = Some((position, unreadable));
+                    return Ok(found);
+                }
+            }
         }
-        if found.is_empty() {
+        if found.deliveries.is_empty() {
             let why = Error::new(ErrorKind::Corrupt, "the record is missing in the log");
-            found.push(Found { offset: self.from, message: Err(why), bytes: Bytes::new() });
+            let position = Position(self.life, self.from);
+            found.unreadable = Some((position, Unreadable { raw: Bytes::new(), why }));
         }
         Ok(found)
     }
 }
 
-/// A record that was read.
-#[derive(Debug)]
+/// What was read: messages that lie behind each other, and the record behind them where that is none.
+#[derive(Debug, Default)]
 pub(in crate::embedded) struct Found {
-    pub(super) offset: u64,
-    pub(super) message: Result<Message>,
-    pub(super) bytes: Bytes,
+    pub(super) deliveries: Vec<Delivery>,
+    pub(super) unreadable: Option<(Position, Unreadable)>,
 }
 
-impl Found {
-    fn size(&self) -> usize {
-        self.message.as_ref().map_or(self.bytes.len(), Message::size)
-    }
-
-    pub(super) fn raw(self) -> Option<Bytes> {
-        (!self.bytes.is_empty()).then_some(self.bytes)
-    }
+/// What a consumer or reader is told of a record that is no message.
+pub(super) fn told(of: Owned, position: Position, unreadable: Unreadable) -> Event {
+    let raw = (!unreadable.raw.is_empty()).then_some(unreadable.raw);
+    Event::Unreadable { of, position, raw, why: unreadable.why }
 }
 
 impl Core {
@@ -193,16 +196,10 @@ impl Core {
     }
 
     /// Returns what was read, if it still may be; `None`: ask again.
-    pub(in crate::embedded) fn deliver(
-        &mut self,
-        id: MemberId,
-        plan: &Plan,
-        found: Vec<Found>,
-    ) -> Option<Event> {
+    pub(in crate::embedded) fn deliver(&mut self, id: MemberId, plan: &Plan, found: Found) -> Option<Event> {
         let member = self.members.get_mut(&id)?;
         let share = self.shares.get_mut(&plan.share).filter(|share| share.owner == Some(id))?;
-        let topic = self.topics.get(&plan.life)?;
-        let part = topic.partition(plan.partition)?;
+        let part = self.topics.get(&plan.life)?.partition(plan.partition)?;
         let unchanged = share.life == plan.life && share.next == plan.from && part.low <= plan.from;
         if !share.flows() || member.leaving || !unchanged {
             if share.flows() {
@@ -211,36 +208,31 @@ impl Core {
             return None;
         }
         let mut room = member.room(share);
-        let mut deliveries = Vec::with_capacity(found.len());
-        let mut unreadable = None;
         let before = share.flight.total.bytes;
-        for one in found {
-            let (position, size) = (topic.at(one.offset), one.size());
-            let Some(window) = share.window.as_mut() else { break };
-            if one.message.is_err() && !deliveries.is_empty() {
-                break;
-            }
-            if !room.clone().take(size) {
-                share.next_size = size.max(1);
-                break;
-            }
-            share.next_size = 0;
-            share.next = one.offset + 1;
-            // What is known to be done, from before a restart, is left out.
-            if !window.deliver_sized(position, size) {
-                continue;
-            }
-            room.take(size);
-            share.flight.hand_out(size);
-            match one.message {
-                Ok(message) => deliveries.push(Delivery { position, message }),
-                Err(ref why) => {
-                    let why = why.clone();
-                    unreadable = Some(Event::Unreadable { of: share.owned(), position, raw: one.raw(), why });
+        let Found { mut deliveries, unreadable } = found;
+        let (mut taken, mut full) = (0, false);
+        for at in 0..deliveries.len() {
+            let Delivery { position, message } = &deliveries[at];
+            match share.hand_out(&mut room, *position, message.size()) {
+                HandedOut::Now => {
+                    if taken < at {
+                        deliveries.swap(taken, at);
+                    }
+                    taken += 1;
+                }
+                HandedOut::Before => {}
+                HandedOut::NoRoom => {
+                    full = true;
                     break;
                 }
             }
         }
+        deliveries.truncate(taken);
+        // Behind messages it waits for the next call.
+        let unreadable = unreadable.filter(|_| deliveries.is_empty() && !full).and_then(|(position, one)| {
+            let handed_out = share.hand_out(&mut room, position, one.raw.len());
+            (handed_out == HandedOut::Now).then(|| told(share.owned(), position, one))
+        });
         let messages = deliveries.len() + usize::from(unreadable.is_some());
         member.in_flight.messages += messages;
         member.in_flight.bytes += share.flight.total.bytes - before;
@@ -274,7 +266,35 @@ impl Core {
     }
 }
 
+/// Whether a message was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HandedOut {
+    Now,
+    /// It is known to be done, from before a restart.
+    Before,
+    /// It is looked at again when there is some.
+    NoRoom,
+}
+
 impl Share {
+    /// Hands the next message out, where it has room.
+    fn hand_out(&mut self, room: &mut Room, position: Position, size: usize) -> HandedOut {
+        let Some(window) = self.window.as_mut() else { return HandedOut::NoRoom };
+        let mut left = *room;
+        if !left.take(size) {
+            self.next_size = size.max(1);
+            return HandedOut::NoRoom;
+        }
+        self.next_size = 0;
+        self.next = position.1 + 1;
+        if !window.deliver_sized(position, size) {
+            return HandedOut::Before;
+        }
+        *room = left;
+        self.flight.hand_out(size);
+        HandedOut::Now
+    }
+
     /// What is to be told before the next message: a gap, or that all was returned that there was.
     fn notice(&mut self, low: u64) -> Option<Event> {
         if let Some(before) = self.before.take() {

@@ -4,12 +4,11 @@
 
 use super::{
     Core, Life, Next, Plan, ReaderId, Step,
-    delivery::Found,
+    delivery::{Found, told},
     member::{Follow, ReaderState},
 };
 use crate::{
-    Batch, Delivery, Epoch, Error, Event, GapReason, Owned, Position, Result, Start, Topic,
-    balance::TopicPartition,
+    Batch, Epoch, Error, Event, GapReason, Owned, Position, Result, Start, Topic, balance::TopicPartition,
 };
 use std::task::Waker;
 
@@ -171,7 +170,7 @@ impl Core {
         id: ReaderId,
         key: &TopicPartition,
         plan: &Plan,
-        found: Vec<Found>,
+        found: Found,
     ) -> Option<Event> {
         let reader = self.readers.get_mut(&id)?;
         let follow = reader.follows.get_mut(key)?;
@@ -183,23 +182,16 @@ impl Core {
         if follow.next != Position(plan.life, plan.from) || part.low > plan.from {
             return None;
         }
-        let mut deliveries = Vec::with_capacity(found.len());
-        for one in found {
-            let position = Position(plan.life, one.offset);
-            match one.message {
-                Ok(message) => deliveries.push(Delivery { position, message }),
-                Err(_) if !deliveries.is_empty() => break,
-                Err(ref why) => {
-                    let why = why.clone();
-                    follow.next = position.next();
-                    self.statistics.unreadable += 1;
-                    return Some(Event::Unreadable { of: owned(key), position, raw: one.raw(), why });
-                }
-            }
-            follow.next = position.next();
+        let Found { deliveries, unreadable } = found;
+        if let Some(last) = deliveries.last() {
+            follow.next = last.position.next();
+            self.statistics.read += deliveries.len() as u64;
+            return Some(Event::Batch(Batch { of: owned(key), deliveries }));
         }
-        self.statistics.read += deliveries.len() as u64;
-        (!deliveries.is_empty()).then(|| Event::Batch(Batch { of: owned(key), deliveries }))
+        let (position, unreadable) = unreadable?;
+        follow.next = position.next();
+        self.statistics.unreadable += 1;
+        Some(told(owned(key), position, unreadable))
     }
 }
 

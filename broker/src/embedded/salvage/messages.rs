@@ -102,13 +102,13 @@ impl Salvaged {
                 };
                 found += 1;
                 let partition = (value.len() >= 4).then(|| value.get_u32());
-                let message = record::decode(&value);
+                let message = record::decode(value);
                 Ok(match (partition, message) {
                     (Some(partition), Ok(message)) => {
                         visit(Found::Message { partition, position: None, message })
                     }
-                    (partition, Err(why)) => {
-                        visit(lost(Some(1), LossKind::Unreadable, why.to_string(), partition))
+                    (partition, Err(unreadable)) => {
+                        visit(lost(Some(1), LossKind::Unreadable, unreadable.why.to_string(), partition))
                     }
                     (None, Ok(_)) => {
                         let why = "the record is cut or damaged".to_owned();
@@ -208,12 +208,14 @@ impl<'a, 'v> Walk<'a, 'v> {
     }
 
     fn record(&mut self, offset: u64, value: &Bytes) -> ControlFlow<()> {
-        match record::decode(value) {
+        match record::decode(value.clone()) {
             Ok(message) => {
                 let position = Some(Position(self.topic.life, offset));
                 (self.visit)(Found::Message { partition: self.partition, position, message })
             }
-            Err(why) => self.lose(Some(offset), Some(1), LossKind::Unreadable, why.to_string()),
+            Err(unreadable) => {
+                self.lose(Some(offset), Some(1), LossKind::Unreadable, unreadable.why.to_string())
+            }
         }
     }
 
