@@ -141,12 +141,12 @@ fn delayed_keeps(url: &str) -> Result<(), Failed> {
             let answers = broker.publish(&Target::from(&topic), batch).await;
             answers.into_result()?;
         }
-        let bound = 8 * MIB;
+        let bound = 16 * MIB;
         let waited = tokio::time::Instant::now();
         while more_than(before) > bound && waited.elapsed() < CLOSE {
-            // What retention lets go, housekeeping removes.
+            // What follows lets retention remove what came too fast for it to keep up.
             tokio::time::sleep(PACE).await;
-            let answers = broker.publish(&Target::from(&topic), vec![message(0)]).await;
+            let answers = broker.publish(&Target::from(&topic), (0..256).map(message).collect()).await;
             answers.into_result()?;
         }
         let more = more_than(before);
