@@ -50,6 +50,27 @@ fn kill_and_check(parameters: &str, retention: Option<u64>, kills: usize) -> Res
     }
 }
 
+/// The trial on a real Redis, which lives on: each life takes over from the one before by its static names, without waiting for its leases.
+#[cfg(feature = "redis")]
+pub(crate) fn survives_kills_on_redis(server: &str) -> Result<(), Failed> {
+    let seed: u64 = number("ROPEWAY_TEST_SEED").unwrap_or_else(rand::random);
+    let root = tempfile::tempdir()?;
+    let server = server.split('?').next().unwrap_or_default();
+    let mut run =
+        Run::new(root.path(), format!("{server}?prefix={}", ropeway_tests::server::unique("kills")));
+    let kills = number("ROPEWAY_TEST_KILLS").unwrap_or(20);
+    match kill_and_drain(&mut run, kills, &mut StdRng::seed_from_u64(seed)) {
+        Ok(story) => {
+            eprintln!("seed {seed}: {story}");
+            Ok(())
+        }
+        Err(why) => {
+            let kept = root.keep();
+            Err(format!("{why}\nseed {seed}; histories are kept in {}", kept.display()).into())
+        }
+    }
+}
+
 fn kill_and_drain(run: &mut Run, kills: usize, random: &mut StdRng) -> Result<String, String> {
     while run.counted() < kills {
         if run.lives() >= kills * 4 + 10 {

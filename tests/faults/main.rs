@@ -1,4 +1,4 @@
-//! Faults against real processes and real disks: a worker on `embedded:` is killed, its disk loses power, is full or fails, and nothing
+//! Faults against real processes and real disks: a worker on `embedded:` or a real Redis is killed, its disk loses power, is full or fails, and nothing
 //! acked is lost.
 //!
 //! Here: which trials there are. The worker is this same program, told so by its environment (`worker.rs`, with `seam.rs` and
@@ -61,6 +61,12 @@ fn main() -> ExitCode {
             twice::a_directory_without_rights_is_refused,
         ),
     ]);
+    #[cfg(feature = "redis")]
+    trials.push(ropeway_tests::server::trial(
+        "redis::survives_kills_at_any_moment",
+        ropeway_tests::server::Server::Redis,
+        kill::survives_kills_on_redis,
+    ));
     trials.extend(bad::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -52,10 +52,11 @@ impl MessageBroker for Watched {
         let answer = self.inner.subscribe(subscription);
         let member = self.members.fetch_add(1, Ordering::Relaxed);
         let history = self.history.clone();
+        let atomic = self.capabilities().atomic_forward;
         async move {
             let inner = answer.await?;
-            let control =
-                Arc::new(WatchedControl { inner: inner.control(), member, history, state: Mutex::default() });
+            let state = Mutex::default();
+            let control = Arc::new(WatchedControl { inner: inner.control(), atomic, member, history, state });
             tokio::spawn(confirm(Arc::clone(&control)));
             Ok(Box::new(WatchedConsumer { inner, control }) as Box<dyn Consumer>)
         }
@@ -118,6 +119,8 @@ impl Consumer for WatchedConsumer {
 #[derive(Debug)]
 struct WatchedControl {
     inner: Arc<dyn Control>,
+    /// Whether publishing and acking are one step.
+    atomic: bool,
     member: u32,
     history: Writer,
     state: Mutex<State>,
@@ -158,10 +161,11 @@ impl Control for WatchedControl {
                 .collect()
         };
         let answer = self.inner.forward(of, done, out);
-        let history = self.history.clone();
+        let (history, atomic) = (self.history.clone(), self.atomic);
         async move {
             let outcomes = answer.await;
-            if outcomes.all_acked() {
+            // Elsewhere the ack follows, and a kill between the two has it delivered again.
+            if outcomes.all_acked() && atomic {
                 ids.into_iter().for_each(|id| history.write(&Line::Forwarded(id)));
             }
             outcomes
