@@ -75,14 +75,24 @@ impl Watch {
 
     /// What runs has to be over at `end`, as long as the answer lives.
     fn until(&self, end: Instant) -> Until<'_> {
-        self.set(end);
+        if self.end.load(Relaxed) == NEVER {
+            self.set(end);
+        } else {
+            // It was set already, and may have been seen to be over since: that stays told.
+            let end = self.nanos(end);
+            let _ = self.end.fetch_update(AcqRel, Acquire, |told| (told != OVER).then_some(end));
+        }
         Until(self)
     }
 
     /// What is about to run has to be over at `end`.
     pub(crate) fn set(&self, end: Instant) {
+        self.end.store(self.nanos(end), Relaxed);
+    }
+
+    fn nanos(&self, end: Instant) -> u64 {
         let end = u64::try_from(end.saturating_duration_since(self.base).as_nanos()).unwrap_or(NEVER);
-        self.end.store(end.min(OVER - 1), Relaxed);
+        end.min(OVER - 1)
     }
 
     /// Looks at what runs.
@@ -133,12 +143,12 @@ impl Limits<'_> {
         start: impl FnOnce() -> F,
         cancel: impl FnOnce(),
     ) -> Result<T, Cut> {
-        if self.stop.is_stopped() {
-            return Err(Cut::Stopped);
-        }
         // A time that no clock can show does not come.
         let limit = self.timeout.and_then(|limit| Some((limit, self.started.checked_add(limit)?)));
         let _watched = limit.map(|(_, end)| self.watch.until(end));
+        if self.stop.is_stopped() {
+            return Err(Cut::Stopped);
+        }
         let mut future = start();
         let ended = poll_fn(|cx| {
             if self.stop.is_stopped() {
@@ -244,6 +254,27 @@ mod tests {
         let limits = Limits { now: base + SECOND, ..limited(&stop, &watch, base) };
         let run = limits.run(|| Box::pin(std::future::pending::<()>()), || ());
         assert_eq!(run.now_or_never(), Some(Err(Cut::Elapsed(SECOND))));
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_to_be_over_before_it_goes_on_ends_and_what_comes_after_it_does_not() {
+        let base = Instant::now();
+        let (stop, watch) = (Stop::default(), Watch::new(base));
+        // A worker takes what was begun elsewhere, as of a time that it knows from before, and who watches looks at once.
+        watch.set(base + SECOND);
+        assert_eq!(watch.look(base + SECOND), Seen::Over);
+        let limits = Limits { now: base + SECOND / 2, ..limited(&stop, &watch, base) };
+        let run = limits.run(|| Box::pin(std::future::pending::<()>()), || ());
+        assert_eq!(run.now_or_never(), Some(Err(Cut::Elapsed(SECOND))));
+        // The same for one that was stopped meanwhile, and is not begun.
+        watch.set(base + SECOND);
+        assert_eq!(watch.look(base + SECOND), Seen::Over);
+        let stopped = Stop::default();
+        stopped.stop();
+        let run = limited(&stopped, &watch, base).run(|| Box::pin(std::future::pending::<()>()), || ());
+        assert_eq!(run.now_or_never(), Some(Err(Cut::Stopped)));
+        let run = limited(&stop, &watch, base).run(|| Box::pin(tokio::task::yield_now()), || ());
+        assert_eq!(run.await, Ok(()));
     }
 
     #[tokio::test]

@@ -90,12 +90,7 @@ impl Driver {
     pub(crate) async fn run(mut self) -> Result<()> {
         let mut timer = Box::pin(tokio::time::sleep_until(Instant::now()));
         loop {
-            let mut now = Instant::now();
-            if self.looks.stint.is_long(now) {
-                tokio::task::yield_now().await;
-                now = Instant::now();
-                self.looks.stint.begin(now);
-            }
+            let now = Instant::now();
             self.expire(now);
             self.advance_drain(now);
             self.start(now);
@@ -104,6 +99,11 @@ impl Driver {
             self.show();
             if self.is_over(now) {
                 return self.finish().await;
+            }
+            // With all of it sent, acked and counted.
+            if self.looks.stint.is_long(now) {
+                tokio::task::yield_now().await;
+                self.looks.stint.begin(Instant::now());
             }
             let woken = self.wait(&mut timer).await;
             let now = Instant::now();

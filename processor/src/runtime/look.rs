@@ -65,13 +65,15 @@ pub(super) struct Stint {
     messages: u32,
     /// How many of them were slow.
     slow: u32,
-    /// What looks took since the clock was read by others.
+    /// What passed since the clock was read by others.
     waited: Duration,
+    /// Something else than looks was done since the clock was read.
+    others: bool,
 }
 
 impl Stint {
     fn new(now: Instant) -> Self {
-        Self { began: now, now, messages: 0, slow: 0, waited: Duration::ZERO }
+        Self { began: now, now, messages: 0, slow: 0, waited: Duration::ZERO, others: false }
     }
 
     /// Others run, or ran.
@@ -83,6 +85,21 @@ impl Stint {
     pub(super) fn read(&mut self, now: Instant) {
         self.now = now;
         self.waited = Duration::ZERO;
+        self.others = false;
+    }
+
+    /// Something is done that is no part of what is looked at next.
+    pub(super) fn others(&mut self) {
+        self.others = true;
+    }
+
+    /// Reads the clock where others had time since.
+    fn refresh(&mut self) {
+        if std::mem::take(&mut self.others) {
+            let now = Instant::now();
+            self.waited += now.duration_since(self.now);
+            self.now = now;
+        }
     }
 
     /// Whether others should run before anything else is done.
@@ -186,7 +203,9 @@ impl Looks {
             Ok(Poll::Ready(handled)) => Ok(Ok(handled)),
             Err(panic) => Err(panic),
         };
-        let Ended::Failed(mut failure) = judge(handled) else { return (Seen::Done, took) };
+        // An error says what it is in code of its own.
+        let ended = catch_panic_of(|| judge(handled)).unwrap_or_else(|panic| judge(Err(panic)));
+        let Ended::Failed(mut failure) = ended else { return (Seen::Done, took) };
         span.record("failure", failure.class.as_str());
         failure.handler = Some(route.name.to_string());
         if let Some(metrics) = self.runner.metrics.get(route.index) {
@@ -215,6 +234,7 @@ impl Driver {
             } else {
                 let (key, work) = Work::delivered(turn.clone(), delivery, now);
                 self.looks.stint.messages += 1;
+                self.looks.stint.others();
                 self.take_in(key, work);
             }
         }
@@ -255,6 +275,7 @@ impl Driver {
         let (since, wall) = at;
         let position = delivery.position;
         let event = Work::event(turn, delivery);
+        self.looks.stint.refresh();
         let waited = self.looks.stint.waited;
         self.looks.tally.started(wall.since(event.timestamp()) + waited, waited);
         let seen = self.looks.look(&plan, &event, turn);
@@ -276,6 +297,7 @@ impl Driver {
     /// Looks at a message that waited in its lane and may run now.
     pub(super) fn look_at(&mut self, ticket: Ticket, run: Run, at: (Instant, Timestamp)) {
         self.looks.tally.turn_to(&run.turn.owned.topic, &self.metrics, &self.counters);
+        self.looks.stint.refresh();
         if let Some(first) = run.first {
             let now = self.looks.stint.now;
             self.looks
@@ -297,6 +319,7 @@ impl Driver {
                 self.ran(ticket, Ok(Ran { progress, ended: Ended::Done }), now);
             }
             Seen::Failed(at, failure) => {
+                self.looks.stint.others();
                 // Its dead letter may be its ack: those of what was before it in its key are given first.
                 self.partitions.done(&turn, &mut self.looks.done);
                 self.settle();
@@ -304,6 +327,7 @@ impl Driver {
                 self.ran(ticket, Ok(Ran { progress, ended: Ended::Failed(*failure) }), now);
             }
             Seen::Pending(handler, begun) => {
+                self.looks.stint.others();
                 let progress = Progress { at: handler, attempt: 1 };
                 work.step = Step::Handle(plan.clone(), progress);
                 let event = work.event.clone();

@@ -23,14 +23,19 @@ pub use builder::ProcessorBuilder;
 pub use drain::ShutdownReport;
 pub use snapshot::Snapshot;
 
-use drain::Shutdown;
+use drain::{LINGER, Shutdown};
 use ropeway_broker::{Error, ErrorKind, MessageBroker, Result, Subscription};
 use snapshot::Counters;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
+    time::Instant,
 };
+use tracing::warn;
+
+/// How much longer than [`LINGER`] a shutdown waits for a driver that says nothing.
+const HELD_UP: Duration = Duration::from_secs(2);
 
 /// Runs the handlers of a router over a subscription.
 ///
@@ -68,14 +73,39 @@ impl Processor {
     /// hangs. Handlers are cancelled `cancel_grace` before the deadline and dropped at it. What is then left is given up: it burns no attempt, is
     /// not dead-lettered, and its next owner has it. Twice is once, with the nearer deadline; after the end the report is empty.
     ///
+    /// A handler that blocks its thread while the processor's own task runs it cannot be told anything: then that task is aborted 7 s after
+    /// the deadline, as by [`Self::abort`], and the report counts what was known last.
+    ///
     /// # Cancel safety
     /// Dropping the future takes nothing back.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        let since = Instant::now();
         let (reply, report) = oneshot::channel();
-        if self.commands.send(Shutdown { deadline, reply }).await.is_err() {
-            return ShutdownReport::default();
+        let told = async {
+            match self.commands.send(Shutdown { deadline, reply }).await {
+                Ok(()) => report.await.unwrap_or_default(),
+                Err(_) => ShutdownReport::default(),
+            }
+        };
+        let longest = deadline.saturating_add(LINGER).saturating_add(HELD_UP);
+        // On the heap, so that callers stay small.
+        match Box::pin(tokio::time::timeout(longest, told)).await {
+            Ok(report) => report,
+            Err(_) => self.held_up(since),
         }
-        report.await.unwrap_or_default()
+    }
+
+    /// A handler blocks the driver, which cannot be told anything.
+    fn held_up(&self, since: Instant) -> ShutdownReport {
+        warn!("a handler blocks the processor's own task; aborted without waiting any longer for it");
+        self.abort();
+        let Snapshot { in_flight, running, .. } = self.snapshot();
+        ShutdownReport {
+            given_up: in_flight + 1,
+            dropped_handlers: usize::try_from(running).unwrap_or(usize::MAX).saturating_add(1),
+            took: since.elapsed(),
+            ..ShutdownReport::default()
+        }
     }
 
     /// Drops everything at once: handlers half-way, acks that were not given, the membership. As a crash would, but for the process.

@@ -25,13 +25,20 @@ impl Driver {
     pub(super) fn begin(&mut self, ticket: Ticket, now: (Instant, Timestamp)) {
         let Some(work) = self.core.get_mut(&ticket) else { return };
         if let Step::Bury(_) = &work.step {
+            self.looks.stint.others();
             return self.write(ticket);
         }
         let plans = &mut self.plans;
         match run_of(plans, work, now) {
             Some(run) if run.first.is_some() && run.plan.pace().is_quick() => self.look_at(ticket, run, now),
-            Some(run) => self.core.run(ticket, run, |work| run_of(plans, work, now)),
-            None => self.unknown(ticket),
+            Some(run) => {
+                self.looks.stint.others();
+                self.core.run(ticket, run, |work| run_of(plans, work, now));
+            }
+            None => {
+                self.looks.stint.others();
+                self.unknown(ticket);
+            }
         }
     }
 

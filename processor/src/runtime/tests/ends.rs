@@ -134,7 +134,7 @@ async fn at_the_deadline_of_a_shutdown_handlers_are_dropped_and_nothing_is_dead_
     let settings = ProcessorSettings { retry: RetryPolicy::never(), ..settings() };
     let processor = start(&fake, &log, settings, |event, cx| async move {
         if text(&event) == "listens" {
-            let since = tokio::time::Instant::now();
+            let since = Instant::now();
             cx.cancelled().await;
             let told = since.elapsed();
             // Nobody is cancelled before the grace, which is 2 s.
@@ -146,7 +146,7 @@ async fn at_the_deadline_of_a_shutdown_handlers_are_dropped_and_nothing_is_dead_
     fake.assign(0, 1);
     fake.deliver(0, 1, 0, [message("a", "listens"), message("b", "deaf"), message("b", "waits")]);
     pass(ms(10)).await;
-    let since = tokio::time::Instant::now();
+    let since = Instant::now();
     let shutdown = tokio::spawn(async move { (processor.shutdown(s(10)).await, processor) });
     let (report, processor) = shutdown.await.unwrap();
     assert!(since.elapsed() < s(11), "{:?}", since.elapsed());

@@ -31,6 +31,7 @@ struct State {
     refuse: VecDeque<ErrorKind>,
     refuse_for_ever: bool,
     closes: bool,
+    acks_take: Duration,
     /// The task that polls.
     driver: Option<tokio::task::Id>,
 }
@@ -97,6 +98,11 @@ impl Fake {
         self.state().refuse_for_ever = refuse;
     }
 
+    /// Giving acks takes that long, of the thread that gives them.
+    pub(super) fn acks_take(&self, time: Duration) {
+        self.state().acks_take = time;
+    }
+
     /// The consumer ends as soon as it is told to close.
     pub(super) fn closes(self) -> Self {
         self.state().closes = true;
@@ -152,6 +158,10 @@ impl Consumer for Fake {
 
 impl Control for Fake {
     fn ack(&self, of: &Owned, done: &[Position]) -> Result<()> {
+        let takes = self.state().acks_take;
+        if !takes.is_zero() {
+            std::thread::sleep(takes);
+        }
         self.ask(Asked::Ack(of.partition, done.iter().map(|position| position.1).collect()));
         Ok(())
     }

@@ -297,7 +297,7 @@ async fn a_handler_that_blocks_holds_the_driver_up_once() {
     let _processor = start_router(&fake, settings(), router).await;
     fake.assign(0, 1);
     let mut next = 0;
-    let patience = tokio::time::Instant::now();
+    let patience = Instant::now();
     // The driver runs them once they were quick, which takes some time where the machine is busy.
     while log.all().is_empty() {
         assert!(patience.elapsed() < s(60), "never looked at");
@@ -313,4 +313,150 @@ async fn a_handler_that_blocks_holds_the_driver_up_once() {
         tokio::time::sleep(ms(1)).await;
     }
     assert!(log.all().iter().filter(|entry| *entry == "blocks").count() <= 1, "{:?}", log.all());
+}
+
+/// An error that cannot be told.
+#[derive(Debug)]
+struct Untold;
+
+impl std::fmt::Display for Untold {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("panics when it is told")
+    }
+}
+
+impl std::error::Error for Untold {}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_when_it_is_told_is_a_failure_and_the_driver_lives_on() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let settings = ProcessorSettings { retry: RetryPolicy::never(), ..settings() };
+    let _processor = warm(&fake, &log, settings, |event, _| async move {
+        if text(&event) == "untold" { Err(Untold.into()) } else { Ok(Verdict::Done) }
+    })
+    .await;
+    fake.deliver(0, 1, 0, [message("a", "untold"), message("a", "after")]);
+    pass(ms(1)).await;
+    let letters = fake.letters();
+    let records = letters.iter().map(|letter| FailureRecord::parse(letter).unwrap().unwrap());
+    let failures: Vec<_> = records.map(|record| (record.class, record.error)).collect();
+    assert_eq!(failures, [(FailureClass::Panic, "panics when it is told".to_owned())]);
+    assert_eq!(
+        (log.all(), acked(&fake)),
+        (vec!["driver: untold".to_owned(), "driver: after".to_owned()], vec![1])
+    );
+}
+
+/// What a registry shows of the only handler: how many run, how many were handled, how long their attempts took in all.
+fn shown(registry: &prometheus::Registry) -> (f64, f64, f64) {
+    let families = registry.gather();
+    let find = |name: &str| families.iter().find(|family| family.name() == name).unwrap().get_metric();
+    let ok =
+        |metric: &&prometheus::proto::Metric| metric.get_label().iter().any(|label| label.value() == "ok");
+    let handled = find("ropeway_handler_events_total").iter().find(ok).unwrap();
+    (
+        find("ropeway_handler_inflight")[0].get_gauge().get_value(),
+        handled.get_counter().get_value(),
+        find("messaging_process_duration_seconds")[0].get_histogram().get_sample_sum(),
+    )
+}
+
+/// A processor that counts there, and fails what says `fails`.
+async fn counted(fake: &Fake, registry: &prometheus::Registry) -> Processor {
+    let handle = |event: Event, _| async move {
+        Ok::<_, BoxError>(if text(&event) == "fails" { Verdict::reject("fails") } else { Verdict::Done })
+    };
+    let router = Router::new().on("e", raw(handle));
+    let metrics = crate::Metrics::register(registry).unwrap();
+    let processor = start_counted(fake, settings(), router, Some(&metrics)).await;
+    fake.assign(0, 1);
+    processor
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_run_is_counted_and_acked_before_others_have_their_turn() {
+    let (fake, registry) = (Fake::default(), prometheus::Registry::new());
+    let processor = counted(&fake, &registry).await;
+    let batch = |first: u64| (first..first + 300).map(|n| message(&n.to_string(), "m"));
+    fake.deliver(0, 1, 0, batch(0));
+    pass(ms(1)).await;
+    fake.deliver(0, 1, 300, batch(300));
+    // The driver has one turn, and leaves the next to others.
+    tokio::task::yield_now().await;
+    processor.abort();
+    pass(ms(1)).await;
+    let (running, handled, _) = shown(&registry);
+    assert_eq!((running, handled, fake.acked(0).len()), (0.0, 600.0, 600));
+}
+
+#[tokio::test]
+async fn what_the_driver_does_between_two_looks_does_not_count_for_the_second() {
+    let (fake, registry) = (Fake::default(), prometheus::Registry::new());
+    let _processor = counted(&fake, &registry).await;
+    let patience = Instant::now();
+    let mut next = 0;
+    // The driver runs them once they were quick, which takes some time where the machine is busy: then letters are written in its turn.
+    let before = loop {
+        assert!(patience.elapsed() < s(60), "never looked at");
+        fake.deliver(0, 1, next, (0..64).map(|n| message(&n.to_string(), "m")));
+        next += 64;
+        while (fake.acked(0).len() as u64) < next {
+            tokio::time::sleep(ms(1)).await;
+        }
+        let (_, handled, took) = shown(&registry);
+        if handled >= 128.0 {
+            break took;
+        }
+    };
+    fake.acks_take(ms(200));
+    fake.deliver(0, 1, next, [message("a", "m"), message("b", "fails"), message("c", "m")]);
+    while (fake.acked(0).len() as u64) < next + 2 {
+        assert!(patience.elapsed() < s(90), "not all were handled");
+        tokio::time::sleep(ms(1)).await;
+    }
+    let (_, _, took) = shown(&registry);
+    assert!(took - before < 0.1, "{} s for two that do nothing", took - before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_the_driver_does_not_hold_a_shutdown_up_for_ever() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(Mutex::new(blocked));
+    let (of, noted) = (fake.clone(), log.clone());
+    let handle = move |event: Event, _| {
+        let (blocked, fake, log) = (blocked.clone(), of.clone(), noted.clone());
+        async move {
+            if fake.driver() == tokio::task::try_id() {
+                log.note(text(&event));
+                if text(&event) == "blocks" {
+                    let _ = blocked.lock().unwrap().recv();
+                }
+            }
+            Ok::<_, BoxError>(Verdict::Done)
+        }
+    };
+    let processor = start_router(&fake, settings(), Router::new().on("e", raw(handle))).await;
+    fake.assign(0, 1);
+    let patience = Instant::now();
+    let mut next = 0;
+    while !log.all().contains(&"blocks".to_owned()) {
+        assert!(patience.elapsed() < s(60), "never looked at");
+        fake.deliver(
+            0,
+            1,
+            next,
+            (0..64).map(|n| message(&n.to_string(), if n == 63 { "blocks" } else { "quick" })),
+        );
+        next += 64;
+        tokio::time::sleep(ms(5)).await;
+    }
+    let since = Instant::now();
+    let report = tokio::time::timeout(s(20), processor.shutdown(ms(100))).await;
+    let took = since.elapsed();
+    // The runtime waits for its threads.
+    release.send(()).unwrap();
+    let report = report.unwrap();
+    assert!(took < s(10) && !report.is_clean() && report.dropped_handlers > 0, "{took:?}: {report:?}");
+    assert_eq!(processor.finished().await.unwrap_err().kind(), ErrorKind::Closed);
 }

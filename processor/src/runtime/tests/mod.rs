@@ -68,14 +68,25 @@ where
 }
 
 async fn start_router(fake: &Fake, settings: ProcessorSettings, router: Router) -> Processor {
+    start_counted(fake, settings, router, None).await
+}
+
+async fn start_counted(
+    fake: &Fake,
+    settings: ProcessorSettings,
+    router: Router,
+    metrics: Option<&crate::Metrics>,
+) -> Processor {
     let subscription = Subscription::new(Group::new("g").unwrap(), [Topic::new("t").unwrap()]);
-    Processor::builder(Arc::new(fake.clone()), subscription)
+    let builder = Processor::builder(Arc::new(fake.clone()), subscription)
         .router(router)
         .settings(settings)
-        .clock(Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_000_000))))
-        .start()
-        .await
-        .unwrap()
+        .clock(Arc::new(TokioClock::starting_at(Timestamp::from_millis(1_000_000))));
+    let builder = match metrics {
+        Some(metrics) => builder.metrics(metrics),
+        None => builder,
+    };
+    builder.start().await.unwrap()
 }
 
 /// Lets everything happen that happens without time passing, and then that much time pass.
