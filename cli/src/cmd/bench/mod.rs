@@ -68,9 +68,9 @@ JSON: [{figure, base, new, percent}]; null where a run does not have it; ends wi
 pub(crate) async fn run(verb: Verb, session: &mut Session) -> Result<(), Failure> {
     match verb {
         Verb::Pub(args) => load::publish(args, session).await,
-        Verb::Sub(args) => load::subscribe(args, session).await,
-        Verb::E2e(args) => load::end_to_end(args, session).await,
-        Verb::Handler(args) => load::handler(args, session).await,
+        Verb::Sub(args) => Box::pin(load::subscribe(args, session)).await,
+        Verb::E2e(args) => Box::pin(load::end_to_end(args, session)).await,
+        Verb::Handler(args) => Box::pin(load::handler(args, session)).await,
         Verb::Embedded(args) => disk::run(args, session).await,
         Verb::Compare(args) => compare::run(&args, session),
     }
