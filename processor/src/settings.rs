@@ -8,6 +8,9 @@ use ropeway_broker::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// The latest deadline of a shutdown or a drain: a time that no clock can show would be none at all.
+pub(crate) const LONGEST_DRAIN: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How a [`Processor`](crate::Processor) works. Unknown fields are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

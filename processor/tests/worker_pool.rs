@@ -282,3 +282,15 @@ async fn on_several_threads_no_job_is_lost_and_keys_keep_their_order() {
     assert_eq!(pool.snapshot().finished, JOBS as u64);
     assert_eq!(pool.snapshot().retried, 0, "no job failed on the way");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_no_clock_can_show_is_a_late_one() {
+    let pool = pool(settings());
+    pool.submit(1, |_| async {
+        tokio::time::sleep(SECOND * 60).await;
+        Ok::<_, BoxError>(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(pool.drain(Duration::MAX).await, DrainReport { finished: 1, ..DrainReport::default() });
+}

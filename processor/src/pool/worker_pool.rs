@@ -11,6 +11,7 @@ use crate::{
     BoxError, Metrics,
     layer::{Reins, Stop},
     retry::Backoff,
+    settings::LONGEST_DRAIN,
 };
 use ropeway_broker::Result;
 use std::{fmt, future::Future, hash::Hash, sync::Arc, time::Duration};
@@ -160,13 +161,15 @@ impl<K: Hash + Eq + Clone + Send + 'static> WorkerPool<K> {
     }
 
     /// Takes nothing more in, finishes what is there, retries included, and ends within the deadline. Jobs are cancelled `cancel_grace`
-    /// before it, and those that are not over at it are dropped and counted. Twice is once, with the nearer deadline.
+    /// before it, and those that are not over at it are dropped and counted. Twice is once, with the nearer deadline. A deadline is a year
+    /// at most.
     ///
     /// # Cancel safety
     /// Dropping the future takes nothing back.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         self.room.close();
         let (reply, report) = oneshot::channel();
+        let deadline = deadline.min(LONGEST_DRAIN);
         if self.drains.send(Drain { deadline, reply }).await.is_err() {
             return DrainReport::default();
         }

@@ -23,6 +23,7 @@ pub use builder::ProcessorBuilder;
 pub use drain::ShutdownReport;
 pub use snapshot::Snapshot;
 
+use crate::settings::LONGEST_DRAIN;
 use drain::{LINGER, Shutdown};
 use ropeway_broker::{Error, ErrorKind, MessageBroker, Result, Subscription};
 use snapshot::Counters;
@@ -71,7 +72,8 @@ impl Processor {
 
     /// Fetches nothing more, finishes what was delivered, and ends within the deadline, give or take 5 s for a handler or backend that
     /// hangs. Handlers are cancelled `cancel_grace` before the deadline and dropped at it. What is then left is given up: it burns no attempt, is
-    /// not dead-lettered, and its next owner has it. Twice is once, with the nearer deadline; after the end the report is empty.
+    /// not dead-lettered, and its next owner has it. Twice is once, with the nearer deadline; after the end the report is empty. A deadline
+    /// is a year at most.
     ///
     /// A handler that blocks its thread while the processor's own task runs it cannot be told anything: then that task is aborted 7 s after
     /// the deadline, as by [`Self::abort`], and the report counts what was known last.
@@ -79,7 +81,7 @@ impl Processor {
     /// # Cancel safety
     /// Dropping the future takes nothing back.
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
-        let since = Instant::now();
+        let (since, deadline) = (Instant::now(), deadline.min(LONGEST_DRAIN));
         let (reply, report) = oneshot::channel();
         let told = async {
             match self.commands.send(Shutdown { deadline, reply }).await {

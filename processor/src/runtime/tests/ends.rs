@@ -198,6 +198,26 @@ async fn a_consumer_that_never_ends_does_not_hold_a_shutdown_up_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deadline_that_no_clock_can_show_is_a_late_one() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let processor = start(&fake, &log, settings(), |_, _| async {
+        tokio::time::sleep(s(60)).await;
+        Ok(Verdict::Done)
+    })
+    .await;
+    fake.assign(0, 1);
+    fake.deliver(0, 1, 0, [message("k", "m")]);
+    pass(ms(10)).await;
+    let reply = tokio::spawn(async move { processor.shutdown(Duration::MAX).await });
+    pass(s(61)).await;
+    assert_eq!(fake.acked(0), [0]);
+    fake.gone(0, 1, GoneReason::Closed);
+    fake.tell(Err(Error::new(ErrorKind::Closed, "closed")));
+    let report = reply.await.unwrap();
+    assert!(report.is_clean() && report.finished == 1, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn abort_drops_handlers_and_acks_nothing_more() {
     let (fake, log) = (Fake::default(), Log::default());
     let processor = start(&fake, &log, settings(), |_, cx| async move {
