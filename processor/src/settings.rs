@@ -11,6 +11,9 @@ use std::time::Duration;
 /// The latest deadline of a shutdown or a drain: a time that no clock can show would be none at all.
 pub(crate) const LONGEST_DRAIN: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// The longest that handlers may have to end.
+const LONGEST_GRACE: Duration = Duration::from_secs(24 * 3600);
+
 /// How a [`Processor`](crate::Processor) works. Unknown fields are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,7 +24,7 @@ pub struct ProcessorSettings {
     /// How long one attempt of one handler may take: more than 0. `None`: for ever, which lets one that hangs block its key for ever. Default 60 s.
     pub attempt_timeout: Option<Duration>,
     /// How long handlers have from being told that they are cancelled to being dropped; never more than half of the time there is to
-    /// drain. Default 2 s.
+    /// drain, and at most 1 day. Default 2 s.
     pub cancel_grace: Duration,
     /// How often and how soon a failed attempt is repeated, where a handler has no policy of its own.
     pub retry: RetryPolicy,
@@ -61,6 +64,12 @@ impl ProcessorSettings {
         if self.attempt_timeout.is_some_and(|timeout| timeout.is_zero()) {
             return wrong("processor: attempt_timeout is 0 and takes more; leave it out for none".into());
         }
+        if self.cancel_grace > LONGEST_GRACE {
+            return wrong(format!(
+                "processor: cancel_grace is {:?} and takes at most 1 day",
+                self.cancel_grace
+            ));
+        }
         if self.node.len() > 256 {
             return wrong(format!("processor: node has {} bytes and takes at most 256", self.node.len()));
         }
@@ -82,6 +91,7 @@ mod tests {
                 ProcessorSettings { attempt_timeout: Some(Duration::ZERO), ..Default::default() },
                 "attempt_timeout",
             ),
+            (ProcessorSettings { cancel_grace: Duration::MAX, ..Default::default() }, "cancel_grace"),
             (ProcessorSettings { retry: RetryPolicy::attempts(0), ..Default::default() }, "max_attempts"),
             (ProcessorSettings { node: "x".repeat(257), ..Default::default() }, "node"),
         ] {
