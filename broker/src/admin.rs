@@ -118,7 +118,7 @@ impl TopicSpec {
 ///
 /// Who had not seen what was removed (a reader, a group that is alive no more) is told by one gap (`Trimmed`) from where it was to what there is.
 ///
-/// Where that keeps more than the bytes that stand here and a piece, `memory:` and `embedded:` take no more: a publish is answered *not written*
+/// Where that keeps more than the bytes that stand here and a piece, the topic (on `redis:` the partition) takes no more: a publish is answered *not written*
 /// (`Throttled`), and names the group that lags. It goes on when that has finished the oldest piece, or is alive no more. What that very group
 /// forwards back to the topic is taken, since it acks what it forwards.
 ///
@@ -126,6 +126,11 @@ impl TopicSpec {
 /// segment, which has messages of all partitions: at most an eighth of the age, at least 1 s; and at most an eighth of the bytes of the
 /// topic (or 1 MiB, where that is more) or what the setting `segment` says, and what was published at once. A topic has at most 256 of them;
 /// of so many the last one grows.
+///
+/// On `redis:` age goes to the millisecond, once a second, as long as a process publishes to the topic, reads or consumes it; bytes are those of the
+/// entries, names and values, of each partition, in pieces of an eighth (or 1 MiB, where that is more) or what `segment` says. What was published
+/// since the last look is on top. A consumer group that is not made by Ropeway holds back what lies behind the last entry it was given, and what it
+/// has pending, until it has neither moved nor asked for as long as a group without members is alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// No longer than that, and a piece's time, once every group that is alive has finished it.

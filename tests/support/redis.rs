@@ -27,12 +27,16 @@ impl Backend for Redis {
     }
 
     fn provides(&self) -> Provides {
-        Provides { reopen: true, crash: true, unreadable: true, ..Provides::default() }
+        Provides { reopen: true, crash: true, unreadable: true, retention: true, ..Provides::default() }
     }
 
-    fn store(&self, _: Setup) -> Result<Box<dyn Store>> {
+    fn store(&self, setup: Setup) -> Result<Box<dyn Store>> {
         let url = Server::Redis.url().map_err(|why| Error::new(ErrorKind::Unavailable, why))?;
-        let url = format!("{}?prefix={}&lease=3s", url.split('?').next().unwrap_or_default(), unique("c"));
+        let mut url =
+            format!("{}?prefix={}&lease=3s", url.split('?').next().unwrap_or_default(), unique("c"));
+        if let Some(piece) = setup.piece {
+            url.push_str(&format!("&segment={piece}"));
+        }
         Ok(Box::new(Place { url, opened: Arc::default() }))
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     commands::{self, Commands},
     failure::{BACKEND, closed, failed, late},
+    keeper::Keeper,
     keys::Keys,
     members::{self, Members},
     mover::Mover,
@@ -46,13 +47,38 @@ pub(super) struct Shared {
     settings: RedisStreamsSettings,
     intake: Intake,
     facts: Arc<Facts>,
-    pub(super) mover: Arc<Mover>,
+    pub(super) tasks: Arc<Tasks>,
     #[cfg(any(test, feature = "conformance"))]
     writer: tokio::task::AbortHandle,
     pub(super) counted: Arc<Counted>,
     pub(super) readers: Readers,
     pub(super) members: Members,
     closed: AtomicBool,
+}
+
+/// The tasks that look after topics.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    pub(super) mover: Mover,
+    pub(super) keeper: Keeper,
+}
+
+impl Tasks {
+    fn start(topics: &Arc<Topics>, settings: &RedisStreamsSettings) -> Self {
+        let keeper = Keeper::start(Arc::clone(topics), settings);
+        Self { mover: Mover::start(Arc::clone(topics)), keeper }
+    }
+
+    /// Looks after a topic from now on.
+    pub(super) fn watch(&self, topic: &crate::Topic) {
+        self.mover.watch(topic);
+        self.keeper.watch(topic);
+    }
+
+    fn stop(&self) {
+        self.mover.stop();
+        self.keeper.stop();
+    }
 }
 
 /// The readers that are open.
@@ -138,14 +164,14 @@ impl RedisStreams {
         let counted = Arc::<Counted>::default();
         let (intake, jobs) = Intake::new(&settings, Arc::clone(&counted));
         let connection = commands::open(&redis).await.map_err(failed)?;
-        let mover = Arc::new(Mover::start(Arc::clone(&topics)));
+        let tasks = Arc::new(Tasks::start(&topics, &settings));
         let writer = Writer::new(
             redis.clone(),
             connection,
             Arc::clone(&topics),
             settings.clone(),
             Arc::clone(&counted),
-            Arc::clone(&mover),
+            Arc::clone(&tasks),
             Arc::clone(&facts),
         );
         let writing = tokio::spawn(writer.run(jobs));
@@ -158,7 +184,7 @@ impl RedisStreams {
             settings,
             intake,
             facts,
-            mover,
+            tasks,
             #[cfg(any(test, feature = "conformance"))]
             writer,
             counted,
@@ -204,7 +230,7 @@ impl RedisStreams {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.intake.close();
         self.shared.writer.abort();
-        self.shared.mover.stop();
+        self.shared.tasks.stop();
         self.shared.readers.end();
         self.shared.members.kill();
     }
@@ -281,7 +307,7 @@ impl MessageBroker for RedisStreams {
     fn close(&self, deadline: Duration) -> Answer<()> {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.intake.close();
-        self.shared.mover.stop();
+        self.shared.tasks.stop();
         self.shared.readers.end();
         let members = self.shared.members.close(deadline);
         let shared = Arc::clone(&self.shared);

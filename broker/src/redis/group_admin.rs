@@ -23,6 +23,7 @@ use std::{
 };
 
 /// Where a group starts in a topic, as it is stored: the life of the topic, then a position for each partition that there was.
+#[derive(Debug)]
 pub(super) struct Starts {
     /// Empty for a stream that somebody else made.
     pub(super) life: String,
@@ -72,7 +73,7 @@ fn living(asked: &BTreeMap<String, Bytes>, leases: &BTreeMap<String, Bytes>, now
 }
 
 /// The answer to `TIME`, in milliseconds.
-fn millis(time: &Reply) -> u64 {
+pub(super) fn millis(time: &Reply) -> u64 {
     let part =
         |at: usize| time.items().get(at).and_then(Reply::int).and_then(|part| u64::try_from(part).ok());
     part(0).unwrap_or(0).saturating_mul(1000).saturating_add(part(1).unwrap_or(0) / 1000)

@@ -9,6 +9,7 @@
 //! | `wait` | `1s` | how long an ack that is to survive the machine waits for a replica |
 //! | `lease` | `9s` | for how long a member that is not heard of keeps what it owns, by the server's clock |
 //! | `group_expiry` | `7d` | for how long a group without members holds retention back |
+//! | `segment` | `64MiB` | the most bytes that retention by bytes removes together: an eighth of what a partition may hold (or 1 MiB, where that is more), if that is less |
 //!
 //! Host, user, password, database and TLS are those of `ropeway_store::redis`.
 //!
@@ -21,14 +22,14 @@
 //! | `ropeway:topic:{orders}` | hash | `version` 1, `state` (making, ready, deleting, deleted), `life`, `partitions`, `age`, `bytes`, `token` and `at` of who makes it, `last` id of the life before | `topic_*.lua` |
 //! | `ropeway:topic:{orders}:groups` | set | groups with a position in it or a member on it | members, seek |
 //! | `ropeway:{orders/0}:log` | stream | the messages, as `layout.rs` says | publishers; anybody who keeps to the layout |
-//! | `ropeway:{orders/0}:part` | hash | `life`; `removed`: the last id that was purged or trimmed | `partition_*.lua` |
+//! | `ropeway:{orders/0}:part` | hash | `life`; `removed`: the last id that was purged or trimmed; of a topic with a limit of bytes `counted` (up to which entry), `bytes` (counted ever), `pieces` (where each begins); `stock:<name>` since when a consumer group of others holds retention back, and where it stands | `partition_*.lua` |
 //! | `ropeway:{orders/0}:delayed`, `:held` | sorted set, hash | ids of delayed messages by the time they are due (another one of the same id with `#1` behind it); by id the words of their entries, each behind its length in 4 bytes | `hold.lua`, `release_due.lua`, `cancel.lua` |
 //! | `ropeway:{orders/0}:group:billing` | hash | `epoch`, `owner`, `life`, `position` (all before it is done), `read` (entries ever added before it, or empty), `map` of what is done beyond, `beyond` (how many those are), `at` (last commit), `before` (position in an earlier life, until something of this one is done) | `take_over.lua`, `commit.lua`, `seek.lua` |
 //! | `ropeway:groups` | set | names of groups | members, seek |
 //! | `ropeway:{group/billing}:members` | sorted set | members by the end of their lease | `lease.lua`, `release.lua` |
 //! | `ropeway:{group/billing}:asked` | hash | member: token of its membership, a space, its topics joined by commas | `lease.lua`, `release.lua` |
 //! | `ropeway:{group/billing}:owners` | hash | `orders/0`: member | `claim.lua`, `release.lua`, `lease.lua` |
-//! | `ropeway:{group/billing}:had` | hash | `orders/0`: the static name that had it when it left; `@orders/0`: since when it is owned under one | `claim.lua`, `release.lua`, `lease.lua` |
+//! | `ropeway:{group/billing}:had` | hash | `orders/0`: the static name that had it when it left; `@orders/0`: since when it is owned under one; `@seen`: when a member was heard of last | `claim.lua`, `release.lua`, `lease.lua` |
 //! | `ropeway:{group/billing}:starts` | hash | topic: where the group starts in each partition, stored by its first member | members |
 //! | `ropeway:{group/billing}:news` | stream of one entry | grows when somebody joins, leaves, takes or gives back | `lease.lua`, `claim.lua`, `release.lua` |
 //!
@@ -38,6 +39,8 @@
 //! * **Publishing** is plain `XADD NOMKSTREAM`, in order, over one connection. Nothing keeps count beside it: Redis does (`entries-added`).
 //! * **Delay**: a message that is not due is held beside the log, and moved to it by a script, by the server's clock. Every process does that for the topics
 //!   that it follows, consumes or publishes for later to.
+//! * **Retention**: a script counts the bytes of topics that have such a limit, and another removes what is too old or too much, but nothing that a live
+//!   group has not finished, of ours or of others. Every process does that for the topics that it publishes to, reads or consumes.
 //! * **Reading** is plain `XREAD`, of readers and of members alike, and has no effect on the server: who lost a partition can do no harm by it. What
 //!   was removed is known by `removed`, and by counting where somebody else trimmed (`follow.rs`).
 //! * **Groups**: members agree on who owns what by a table with leases. What fences is the epoch in the partition's slot: a take-over raises it to the larger
@@ -46,8 +49,8 @@
 //! * **Streams of somebody else** are topics of one partition whose name is that of the key. They can be read and published to, and are not made, grown or deleted here.
 //!
 //! # Where things are
-//! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `delay.rs` (when to look for what is due), `request.rs` (commands as bytes). In the
-//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs` and `writer.rs` (publishing), `feed.rs` (reading), `mover.rs` (delayed messages), `wake.rs`.
+//! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `delay.rs` (when to look for what is due), `retention.rs` (what goes), `request.rs` (commands as bytes). In the
+//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs` and `writer.rs` (publishing), `feed.rs` (reading), `mover.rs` (delayed messages), `keeper.rs` (retention), `wake.rs`.
 //! The contract on top: `broker.rs`, `admin.rs`, `group_admin.rs`, `reader.rs`; `topics.rs` is what they know of topics; `members/` are members of groups.
 //! Not here: sockets, TLS, passwords (`ropeway_store::redis`), what all backends share.
 
@@ -60,6 +63,7 @@ mod failure;
 mod feed;
 mod follow;
 mod group_admin;
+mod keeper;
 mod keys;
 mod layout;
 mod members;
@@ -67,6 +71,7 @@ mod mover;
 mod publish;
 mod reader;
 mod request;
+mod retention;
 mod scripts;
 mod settings;
 mod start;

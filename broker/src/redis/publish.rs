@@ -4,7 +4,7 @@
 //! (`../publisher/`).
 
 use super::{failure::closed, settings::RedisStreamsSettings};
-use crate::{Answer, Error, ErrorKind, Message, Outcomes, Statistics, Target};
+use crate::{Answer, Error, ErrorKind, Group, Message, Outcomes, Statistics, Target};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -19,6 +19,8 @@ use tokio::{
 pub(super) struct Job {
     pub(super) to: Target,
     pub(super) batch: Vec<Message>,
+    /// The group that forwards it.
+    pub(super) from: Option<Group>,
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Outcomes>,
     /// Given back when the job is answered, or dropped.
@@ -109,6 +111,16 @@ impl Intake {
 
     /// Takes a batch over.
     pub(super) fn take(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+        self.take_from(None, to, batch)
+    }
+
+    /// Takes a batch over that a group forwards, if it is one.
+    pub(super) fn take_from(
+        &self,
+        from: Option<&Group>,
+        to: &Target,
+        batch: Vec<Message>,
+    ) -> Answer<Outcomes> {
         if batch.is_empty() {
             return Box::pin(std::future::ready(Outcomes(Vec::new())));
         }
@@ -131,7 +143,7 @@ impl Intake {
         };
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + self.deadline;
-        let job = Job { to: to.clone(), batch, deadline, answer, _held: held };
+        let job = Job { to: to.clone(), batch, from: from.cloned(), deadline, answer, _held: held };
         if let Err(mpsc::error::SendError(job)) = self.sender.send(job) {
             return refuse(closed(), job.batch);
         }

@@ -292,7 +292,7 @@ impl Reader for LogReader {
             let resolved = shared.call(resolve(&shared, &topic, partition, from)).await;
             let (count, followed) =
                 resolved.map_err(|error| error.during(format!("follow topic {topic:?}")))?;
-            shared.mover.watch(&topic);
+            shared.tasks.watch(&topic);
             {
                 let mut state = following.state();
                 if partition.is_none() {

@@ -7,7 +7,7 @@ use crate::{BrokerUrl, Result};
 use std::time::Duration;
 
 /// The parameters of a URL.
-const PARAMETERS: [&str; 8] = [
+const PARAMETERS: [&str; 9] = [
     "group_expiry",
     "lease",
     "max_message",
@@ -15,6 +15,7 @@ const PARAMETERS: [&str; 8] = [
     "publish_deadline",
     "queue_bytes",
     "queue_messages",
+    "segment",
     "wait",
 ];
 
@@ -36,8 +37,10 @@ pub struct RedisStreamsSettings {
     pub queue_bytes: usize,
     /// For how long a member that is not heard of keeps what it owns, by the server's clock; 1 s to 5 min. Default: 9 s.
     pub lease: Duration,
-    /// How long a group without members holds retention back. Default: 7 days.
+    /// How long a group without members holds retention back; a consumer group of Redis that is none of ours does as long as that without moving. Default: 7 days.
     pub group_expiry: Duration,
+    /// The most bytes of a piece that retention by bytes removes, unless what a partition may hold would make more than 256 of them. Default: 64 MiB.
+    pub segment: u64,
     /// How long an ack of a publisher that asks for `Replicated` waits for a replica. Default: 1 s.
     pub wait: Duration,
 }
@@ -52,6 +55,7 @@ impl Default for RedisStreamsSettings {
             queue_bytes: 64 * 1024 * 1024,
             lease: Duration::from_secs(9),
             group_expiry: Duration::from_secs(7 * 24 * 3600),
+            segment: 64 * 1024 * 1024,
             wait: Duration::from_secs(1),
         }
     }
@@ -76,6 +80,9 @@ impl RedisStreamsSettings {
             );
         }
         url.bytes("queue_bytes", &mut settings.queue_bytes)?;
+        let mut segment = usize::try_from(settings.segment).unwrap_or(usize::MAX);
+        url.bytes("segment", &mut segment)?;
+        settings.segment = segment as u64;
         url.number("queue_messages", &mut settings.queue_messages)?;
         url.duration("publish_deadline", &mut settings.publish_deadline)?;
         url.duration("group_expiry", &mut settings.group_expiry)?;
@@ -97,12 +104,15 @@ mod tests {
         let of = |query: &str| {
             RedisStreamsSettings::of_url(&BrokerUrl::parse(&format!("redis://h:1?{query}")).unwrap())
         };
-        let settings = of("prefix=a:b&max_message=2MiB&lease=3s&wait=5s&queue_messages=7").unwrap();
+        let settings =
+            of("prefix=a:b&max_message=2MiB&lease=3s&wait=5s&queue_messages=7&segment=1kB").unwrap();
         assert_eq!((settings.prefix.as_str(), settings.max_message), ("a:b", 2 << 20));
         assert_eq!((settings.lease, settings.queue_messages), (Duration::from_secs(3), 7));
+        assert_eq!(settings.segment, 1000);
         for bad in [
             "prefix=a{b",
             "max_message=65MiB",
+            "segment=0",
             "lease=0s",
             "lease=6m",
             "wait=x",

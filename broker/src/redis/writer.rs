@@ -5,13 +5,13 @@
 //! queue before it (`publish.rs`).
 
 use super::{
+    broker::Tasks,
     commands::{self, converse},
     description::Description,
     failure::{BACKEND, failed, late, refused, strange},
     follow::ZERO,
     keys::PartitionKeys,
     layout,
-    mover::Mover,
     publish::{Counted, Job},
     request::Request,
     scripts,
@@ -84,7 +84,7 @@ pub(super) struct Writer {
     pub(super) topics: Arc<Topics>,
     pub(super) settings: RedisStreamsSettings,
     pub(super) counted: Arc<Counted>,
-    pub(super) mover: Arc<Mover>,
+    pub(super) tasks: Arc<Tasks>,
     pub(super) facts: Arc<Facts>,
     connection: Option<Dedicated>,
     /// The last position that was acked, by log.
@@ -126,7 +126,7 @@ impl Writer {
         topics: Arc<Topics>,
         settings: RedisStreamsSettings,
         counted: Arc<Counted>,
-        mover: Arc<Mover>,
+        tasks: Arc<Tasks>,
         facts: Arc<Facts>,
     ) -> Self {
         Self {
@@ -134,7 +134,7 @@ impl Writer {
             topics,
             settings,
             counted,
-            mover,
+            tasks,
             facts,
             connection: Some(connection),
             last: HashMap::new(),
@@ -208,6 +208,7 @@ impl Writer {
                 self.spread % count
             }
         };
+        self.tasks.keeper.publishes(job.from.as_ref(), &to.topic, &description, partition, message.size())?;
         let due = message.deliver_at.filter(|at| *at > clock::wall());
         let life = || description.life.map(|life| life.to_string()).unwrap_or_default();
         let later = due.map(|due| Later { due, life: life() });
@@ -345,7 +346,7 @@ impl Writer {
                     self.remember(entry.keys.log(), position);
                 }
                 if let Some(later) = &entry.later {
-                    self.mover.expect(&to.topic, later.due.since(clock::wall()));
+                    self.tasks.mover.expect(&to.topic, later.due.since(clock::wall()));
                 }
                 if entry.replicated && durability < Durability::Replicated {
                     let context = "it is written, but no replica said in time that it has it; wait longer (`wait`), or see the replicas";

@@ -82,7 +82,8 @@ impl Control for GroupControl {
             return Box::pin(ready(Outcomes::all_not_written(&error, batch)));
         }
         let intake = self.member.shared.intake();
-        let runs = runs(out).into_iter().map(|(target, batch)| intake.take(&target, batch)).collect();
+        let take = |(target, batch)| intake.take_from(Some(&self.member.group), &target, batch);
+        let runs = runs(out).into_iter().map(take).collect();
         let published = self.clone().published(of.clone(), done.to_vec(), runs);
         // It is acked also where nobody waits for the answer.
         let published = self.member.runtime.spawn(published);

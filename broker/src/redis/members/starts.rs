@@ -53,7 +53,7 @@ pub(super) async fn ensure(shared: &Shared, group: &Group, names: &[Topic], star
             }
         }
     }
-    names.iter().for_each(|topic| shared.mover.watch(topic));
+    names.iter().for_each(|topic| shared.tasks.watch(topic));
     let starts = topics.keys.group(group).starts();
     let mut fresh = Vec::new();
     for (topic, description) in described {

@@ -37,6 +37,8 @@ end
 local changed = verb ~= 'renew'
 if changed then redis.call('HSET', KEYS[2], me, token .. ' ' .. ARGV[5]) end
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[3])), me)
+-- Retention asks when the group had a member last.
+redis.call('HSET', KEYS[5], '@seen', string.format('%.0f', now))
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))) do
   local static = string.match(redis.call('HGET', KEYS[2], member) or '', '^s%-')
   redis.call('ZREM', KEYS[1], member)

@@ -46,6 +46,8 @@ scripts! {
     PARTITION_MAKE "partition_make";
     PARTITION_DROP "partition_drop";
     PARTITION_PURGE "partition_purge";
+    PARTITION_MEASURE "partition_measure";
+    PARTITION_TRIM "partition_trim";
     ADD_ONCE "add_once";
     TAKE_OVER "take_over";
     COMMIT "commit";

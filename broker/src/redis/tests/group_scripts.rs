@@ -160,7 +160,8 @@ fn a_partition_is_claimed_by_one_member_and_given_back() {
     let table = Table::of(&server);
     assert_eq!(table.claim(&mut server, ANNA, &["t/0"]), ["fenced"]);
     let held = table.lease(&mut server, ANNA, "9000", "join");
-    assert_eq!((held[0].as_str(), &held[2..]), ("held", &["anna".to_owned(), "s-1 t,u".into()][..]));
+    assert_eq!((held[0].as_str(), &held[2..4]), ("held", &["anna".to_owned(), "s-1 t,u".into()][..]));
+    assert_eq!(held[4..], ["@seen".to_owned(), held[1].clone()], "when a member was heard of last");
     table.lease(&mut server, BERT, "9000", "join");
     assert_eq!(table.claim(&mut server, ANNA, &["t/0", "t/1"]), ["claimed", "t/0", "t/1"]);
     assert_eq!(table.claim(&mut server, BERT, &["t/1", "t/2"]), ["claimed", "t/2"]);

@@ -126,6 +126,117 @@ fn a_purge_keeps_the_last_id_it_removed_and_sets_groups_right() {
     assert_eq!(server.run(&scripts::PARTITION_PURGE, &keys, &["5000", "5000-4"]), ["none"]);
 }
 
+/// A partition with entries 5000-1 to 5000-6, of 8 bytes each.
+fn six(server: &mut Server) -> [String; 2] {
+    let [_, log, part, ..] = names(server);
+    make(server, "5000");
+    for seq in 1..=6 {
+        server.ask::<String>(&format!("XADD {log} 5000-{seq} payload {seq}"));
+    }
+    [log, part]
+}
+
+#[test]
+fn bytes_are_counted_once_and_pieces_begin_where_one_is_full() {
+    let mut server = Server::get();
+    let [log, part] = six(&mut server);
+    let keys = [&log[..], &part];
+    let measure = |server: &mut Server, piece: &str, most: &str| {
+        let mut told = server.run(&scripts::PARTITION_MEASURE, &keys, &["5000", piece, most]);
+        told.remove(1).parse::<u64>().unwrap();
+        told
+    };
+    assert_eq!(measure(&mut server, "", "100"), ["measured", "5000-1", "0", "", "all"], "nothing is counted");
+    assert_eq!(measure(&mut server, "16", "3"), ["measured", "5000-1", "24", "5000-1 0 5000-3 16", "more"]);
+    let all = ["measured", "5000-1", "48", "5000-1 0 5000-3 16 5000-5 32", "all"];
+    assert_eq!(measure(&mut server, "16", "100"), all);
+    assert_eq!(measure(&mut server, "16", "100"), all, "nothing is counted twice");
+    // Half of a piece is gone, then all.
+    server.run(&scripts::PARTITION_PURGE, &keys, &["5000", "5000-4"]);
+    assert_eq!(measure(&mut server, "16", "100"), ["measured", "5000-4", "48", "5000-3 16 5000-5 32", "all"]);
+    server.run(&scripts::PARTITION_PURGE, &keys, &["5000", "5000-7"]);
+    assert_eq!(measure(&mut server, "16", "100"), ["measured", "", "48", "", "all"]);
+    server.ask::<String>(&format!("XADD {log} 5000-8 payload x"));
+    assert_eq!(measure(&mut server, "16", "100"), ["measured", "5000-8", "56", "5000-8 48", "all"]);
+    assert_eq!(server.run(&scripts::PARTITION_MEASURE, &keys, &["4000", "16", "100"]), ["life", "5000"]);
+}
+
+#[test]
+fn a_trim_spares_what_a_live_group_of_ours_has_not_finished() {
+    let mut server = Server::get();
+    let [log, part] = six(&mut server);
+    let group = format!("{{{}}}:group:g", server.prefix);
+    server.ask::<i64>(&format!("HSET {group} life 5000 position 5000-3"));
+    // What tools of Redis show of our groups holds nothing back.
+    for name in ["g", "dead"] {
+        server.ask::<String>(&format!("XGROUP CREATE {log} {name} 0"));
+    }
+    let keys = [&log[..], &part, &group];
+    let args = |life, upto| [life, upto, "1000", "g", "dead"];
+    assert_eq!(server.run(&scripts::PARTITION_TRIM, &keys, &args("4000", "5000-5")), ["life", "5000"]);
+    assert_eq!(
+        server.run(&scripts::PARTITION_TRIM, &keys, &args("5000", "5000-5")),
+        ["trimmed", "2", "5000-3", "g"]
+    );
+    assert_eq!(server.hash(&part, "removed").as_deref(), Some("5000-2"));
+    let groups = format!("XINFO GROUPS {log}");
+    assert_eq!(
+        (server.told(&groups, "last-delivered-id"), server.told(&groups, "lag")),
+        ("5000-2".into(), "4".into())
+    );
+    server.ask::<i64>(&format!("HSET {group} position 5000-6"));
+    assert_eq!(
+        server.run(&scripts::PARTITION_TRIM, &keys, &args("5000", "5000-5")),
+        ["trimmed", "2", "5000-5", ""]
+    );
+    // A position of an earlier life says nothing here: who asks knows what that means.
+    server.ask::<i64>(&format!("HSET {group} life 4000 position 4000-1"));
+    assert_eq!(
+        server.run(&scripts::PARTITION_TRIM, &keys, &args("5000", "5000-9")),
+        ["trimmed", "2", "5000-9", ""]
+    );
+    assert_eq!(server.ask::<i64>(&format!("XLEN {log}")), 0);
+}
+
+#[test]
+fn a_trim_spares_what_a_consumer_group_of_others_has_pending_until_it_is_dead() {
+    let mut server = Server::get();
+    let [log, part] = six(&mut server);
+    let keys = [&log[..], &part];
+    let trim = |server: &mut Server, expiry: &str| {
+        server.run(&scripts::PARTITION_TRIM, &keys, &["5000", "5000-6", expiry])
+    };
+    server.ask::<String>(&format!("XGROUP CREATE {log} other 0"));
+    server.ask::<redis::Value>(&format!("XREADGROUP GROUP other c COUNT 4 STREAMS {log} >"));
+    server.ask::<i64>(&format!("XACK {log} other 5000-1 5000-2"));
+    assert_eq!(trim(&mut server, "60000"), ["trimmed", "2", "5000-3", "other"], "its oldest pending entry");
+    server.ask::<i64>(&format!("XACK {log} other 5000-3 5000-4"));
+    assert_eq!(trim(&mut server, "60000"), ["trimmed", "1", "5000-4", "other"], "the last it was given");
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    assert_eq!(trim(&mut server, "60000"), ["trimmed", "0", "5000-4", "other"]);
+    // A consumer that asks keeps it alive, though nothing moves.
+    server.ask::<redis::Value>(&format!("XREADGROUP GROUP other d COUNT 1 STREAMS {log} 0"));
+    assert_eq!(trim(&mut server, "20"), ["trimmed", "0", "5000-4", "other"]);
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    assert_eq!(trim(&mut server, "20"), ["trimmed", "2", "5000-6", ""], "it is dead");
+    assert_eq!(server.ask::<i64>(&format!("XLEN {log}")), 1);
+}
+
+#[test]
+fn what_may_go_goes_from_a_server_without_memory() {
+    // One of its own, since the limit is that of the whole server.
+    let mut server = Server::own();
+    let [log, part] = six(&mut server);
+    server.ask::<String>(&format!("XGROUP CREATE {log} other 5000-4"));
+    server.ask::<String>("CONFIG SET maxmemory 1");
+    let keys = [&log[..], &part];
+    let told = server.run(&scripts::PARTITION_MEASURE, &keys, &["5000", "16", "100"]);
+    assert_eq!(told[2..], ["5000-1", "48", "5000-1 0 5000-3 16 5000-5 32", "all"]);
+    let told = server.run(&scripts::PARTITION_TRIM, &keys, &["5000", "5000-6", "60000"]);
+    assert_eq!(told, ["trimmed", "3", "5000-4", "other"]);
+    assert_eq!(server.hash(&part, "removed").as_deref(), Some("5000-3"));
+}
+
 #[test]
 fn a_message_that_is_sent_again_is_added_once() {
     let mut server = Server::get();
