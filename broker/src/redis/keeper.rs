@@ -178,7 +178,10 @@ async fn run(watched: Arc<Watched>) {
                 Ok(None) => kept.forget(&topic),
                 Err(error) if error.kind() == ErrorKind::NotFound => kept.forget(&topic),
                 // It is looked at again in a while.
-                Err(error) => tracing::debug!(%error, "what a topic may keep is looked at again"),
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(%error, %topic, "what a topic may keep is looked at again");
+                }
+                Err(error) => tracing::warn!(%error, %topic, "the limits of a topic are not applied"),
             });
         }
     }
