@@ -75,7 +75,7 @@ fn start(cli: Cli, notes: &Notes) -> Result<Exit, Failure> {
         let demo = matches!(command, OnBus::Demo(_));
         let failures = if demo { Failures::Expected } else { Failures::Told };
         let mut session = Session::start(&cli.globals, sources.load(), failures)?;
-        let done = run(command, &mut session).await;
+        let done = Box::pin(run(command, &mut session)).await;
         let end = session.end().await;
         done.and(end).map(|()| session.stop.exit())
     });
@@ -94,6 +94,6 @@ async fn run(command: OnBus, session: &mut Session) -> Result<(), Failure> {
         #[cfg(feature = "embedded")]
         OnBus::Data { verb } => cmd::directory::run(verb, session).await,
         OnBus::Dlq { verb } => cmd::dlq::run(verb, session).await,
-        OnBus::Bench { verb } => cmd::bench::run(*verb, session).await,
+        OnBus::Bench { verb } => Box::pin(cmd::bench::run(*verb, session)).await,
     }
 }
