@@ -116,11 +116,14 @@ fn run_with(arguments: &[String], kept: &Kept) -> ExitCode {
         Err(error) => return failed(&format!("could not wait for cargo: {error}")),
     };
     print!("\n{}", tally.report());
+    for (name, why) in &kept.broken {
+        eprintln!("error: the server {name} did not come up: {why}");
+    }
     if !status.success() {
         return failed("tests failed; the lines above say which");
     }
-    if let Some((name, why)) = kept.broken.first() {
-        return failed(&format!("the server {name} did not come up: {why}"));
+    if !kept.broken.is_empty() {
+        return failed("not all servers came up");
     }
     if tally.ran() == 0 {
         return failed("no test ran");

@@ -80,7 +80,8 @@ impl Engine {
 }
 
 fn talk(mut stream: impl Read + Write, verb: &str, path: &str) -> io::Result<u16> {
-    write!(stream, "{verb} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    // In one piece: who answers before all of it was read may cut the connection.
+    stream.write_all(format!("{verb} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(LONGEST).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

@@ -108,9 +108,10 @@ fn settings(port: u16, controller: u16, log: &Path) -> String {
 fn new_cluster() -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let letters = (0..20u32).map(|at| {
-        // Never the first letter: names that begin with that are kept for Kafka itself.
+        // Never the first letter: names that begin with that are kept for Kafka itself. Never the last two: one that begins with `-` is
+        // taken for an option.
         let random = RandomState::new().hash_one(at);
-        char::from(LETTERS[1 + (random % 62) as usize])
+        char::from(LETTERS[1 + (random % 61) as usize])
     });
     letters.chain(['A', 'A']).collect()
 }
@@ -138,6 +139,8 @@ mod tests {
     fn names_of_clusters_differ() {
         let (one, other) = (new_cluster(), new_cluster());
         assert_ne!(one, other);
-        assert!(one.len() == 22 && !one.starts_with(['A', '-']), "{one}");
+        for name in (0..1000).map(|_| new_cluster()) {
+            assert!(name.len() == 22 && !name.starts_with(['A', '-']), "{name}");
+        }
     }
 }
