@@ -1,7 +1,8 @@
 //! The scripts that run in Redis: each one role, told in its first lines. They are sent by their hash.
 //!
 //! What a script answers is a list that begins with a word: what it did, or why it did nothing. An error reply means that Redis refused
-//! it. Not here: what their keys hold (`../mod.rs`), who runs them (`../link.rs`).
+//! it. `entries.lua` is no script of its own: what several share stands before each of them. Not here: what their keys hold (`../mod.rs`), who
+//! runs them (`../commands.rs`).
 
 use super::request::Request;
 use std::sync::LazyLock;
@@ -29,10 +30,10 @@ pub(super) fn load() -> Request {
 }
 
 macro_rules! scripts {
-    ($($constant:ident $name:literal;)*) => {
+    ($($constant:ident $name:literal $(behind $shared:literal)?;)*) => {
         $(pub(super) static $constant: Script = Script {
             name: $name,
-            text: include_str!(concat!($name, ".lua")),
+            text: concat!($(include_str!(concat!($shared, ".lua")),)? include_str!(concat!($name, ".lua"))),
             hash: LazyLock::new(|| ropeway_store::redis::Script::new($constant.text).hash().to_owned()),
         };)*
         pub(super) static ALL: &[&Script] = &[$(&$constant),*];
@@ -45,9 +46,9 @@ scripts! {
     TOPIC_GROW "topic_grow";
     PARTITION_MAKE "partition_make";
     PARTITION_DROP "partition_drop";
-    PARTITION_PURGE "partition_purge";
-    PARTITION_MEASURE "partition_measure";
-    PARTITION_TRIM "partition_trim";
+    PARTITION_PURGE "partition_purge" behind "entries";
+    PARTITION_MEASURE "partition_measure" behind "entries";
+    PARTITION_TRIM "partition_trim" behind "entries";
     ADD_ONCE "add_once";
     TAKE_OVER "take_over";
     COMMIT "commit";
@@ -68,7 +69,8 @@ mod tests {
     #[test]
     fn each_script_says_what_it_does_and_what_it_takes_and_answers() {
         for script in ALL {
-            let head: Vec<&str> = script.text.lines().take_while(|line| line.starts_with("--")).collect();
+            let own = script.text.strip_prefix(include_str!("entries.lua")).unwrap_or(script.text);
+            let head: Vec<&str> = own.lines().take_while(|line| line.starts_with("--")).collect();
             let head = head.join("\n");
             for word in ["KEYS", "ARGV", "Answers"] {
                 assert!(head.contains(word), "{}: no {word} in its first lines", script.name);

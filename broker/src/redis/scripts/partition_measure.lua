@@ -13,14 +13,6 @@ local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
 first = #first > 0 and first[1][1] or ''
 if ARGV[2] == '' then return {'measured', now, first, '0', '', 'all'} end
 
-local function before(a, b)
-  local function less(x, y) return #x < #y or (#x == #y and x < y) end
-  local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
-  local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
-  if ams ~= bms then return less(ams, bms) end
-  return less(aseq, bseq)
-end
-
 local was = redis.call('HMGET', KEYS[2], 'counted', 'bytes', 'pieces')
 local counted, bytes, packed = was[1], tonumber(was[2] or '0'), was[3] or ''
 local ids, sums = {}, {}

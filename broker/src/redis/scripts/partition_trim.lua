@@ -12,19 +12,6 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local function before(a, b)
-  local function less(x, y) return #x < #y or (#x == #y and x < y) end
-  local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
-  local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
-  if ams ~= bms then return less(ams, bms) end
-  return less(aseq, bseq)
-end
-local function told(list)
-  local map = {}
-  for i = 1, #list, 2 do map[list[i]] = list[i + 1] end
-  return map
-end
-
 local upto, holder, ours = ARGV[2], '', {}
 for i = 4, #ARGV do ours[ARGV[i]] = true end
 for i = 3, #KEYS do
@@ -63,18 +50,4 @@ for _, group in ipairs(groups) do
   end
 end
 
-local last = redis.call('XREVRANGE', KEYS[1], '(' .. upto, '-', 'COUNT', 1)
-if #last == 0 then return {'trimmed', '0', upto, holder} end
-last = last[1][1]
--- First, since a server without memory lets a script write only what comes behind a removal.
-local count = redis.call('XTRIM', KEYS[1], 'MINID', '=', upto)
-redis.call('HSET', KEYS[2], 'removed', last)
-local stream = told(redis.call('XINFO', 'STREAM', KEYS[1]))
-local gone = stream['entries-added'] - stream['length']
-for _, group in ipairs(groups) do
-  group = told(group)
-  if before(group['last-delivered-id'], last) then
-    redis.call('XGROUP', 'SETID', KEYS[1], group['name'], last, 'ENTRIESREAD', gone)
-  end
-end
-return {'trimmed', tostring(count), upto, holder}
+return {'trimmed', tostring(remove(KEYS[1], KEYS[2], upto)), upto, holder}
