@@ -51,7 +51,6 @@ fn kill_and_check(parameters: &str, retention: Option<u64>, kills: usize) -> Res
 }
 
 /// The trial on a real Redis, which lives on: each life takes over from the one before by its static names, without waiting for its leases.
-#[cfg(feature = "redis")]
 pub(crate) fn survives_kills_on_redis(server: &str) -> Result<(), Failed> {
     let seed: u64 = number("ROPEWAY_TEST_SEED").unwrap_or_else(rand::random);
     let root = tempfile::tempdir()?;

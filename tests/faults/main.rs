@@ -61,7 +61,6 @@ fn main() -> ExitCode {
             twice::a_directory_without_rights_is_refused,
         ),
     ]);
-    #[cfg(feature = "redis")]
     trials.push(ropeway_tests::server::trial(
         "redis::survives_kills_at_any_moment",
         ropeway_tests::server::Server::Redis,

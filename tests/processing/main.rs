@@ -17,6 +17,7 @@ fn main() {
     let memory: Arc<dyn Backend> = Arc::new(backends::Memory);
     let mut all = trials(memory.clone());
     all.extend(trials(Arc::new(backends::Directory)));
+    all.extend(trials(Arc::new(ropeway_tests::redis::Redis)));
     all.extend(doubles::trials(&memory));
     libtest_mimic::run(&arguments, all).exit();
 }

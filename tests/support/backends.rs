@@ -24,13 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 /// All backends of this build.
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Backend>> {
-    vec![
-        Arc::new(Memory),
-        Arc::new(Outlived),
-        Arc::new(Directory),
-        #[cfg(feature = "redis")]
-        Arc::new(crate::redis::Redis),
-    ]
+    vec![Arc::new(Memory), Arc::new(Outlived), Arc::new(Directory), Arc::new(crate::redis::Redis)]
 }
 
 /// The wrappers of this build around a correct broker: each is to keep the whole contract.

@@ -5,6 +5,5 @@
 
 pub mod backends;
 pub mod disk;
-#[cfg(feature = "redis")]
 pub mod redis;
 pub mod server;

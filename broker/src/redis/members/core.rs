@@ -269,18 +269,14 @@ impl Core {
         None
     }
 
-    /// Partitions that waited for room are looked at again.
-    pub(super) fn make_room(&mut self) -> Option<Waker> {
-        if self.waiting.is_empty() {
-            return None;
-        }
+    /// Partitions that waited for room are looked at again. Who polls is to be called then ([`Core::wake_if_told`]).
+    pub(super) fn room_was_made(&mut self) {
         for key in std::mem::take(&mut self.waiting) {
             if let Some(share) = self.shares.get_mut(&key) {
                 share.waiting = false;
                 queue(&mut self.ready, &key, share);
             }
         }
-        self.waker.take()
     }
 
     /// # Errors
@@ -301,7 +297,8 @@ impl Core {
             self.end_share(&key_of(of), GoneReason::Closed, None, now);
             stirred.keeper = true;
         }
-        stirred.waker = self.make_room();
+        self.room_was_made();
+        stirred.waker = self.wake_if_told();
         Ok((freed.messages, stirred))
     }
 
@@ -331,7 +328,7 @@ impl Core {
             self.unacked.push((of.clone(), unacked));
         }
         self.end_share(&key, GoneReason::GivenUp, to, now);
-        Stirred { waker: self.make_room(), keeper: true, feed: false }
+        Stirred { waker: self.wake_if_told(), keeper: true, feed: false }
     }
 
     /// `answer` is sent when it is known whether the epoch holds.

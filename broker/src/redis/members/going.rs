@@ -28,6 +28,7 @@ impl Core {
         let (ahead, flight) =
             (share.clear(), std::mem::replace(&mut share.flight, Bound { messages: 0, bytes: 0 }));
         self.forget(ahead, flight);
+        self.room_was_made();
         self.tell_ended(now);
     }
 
@@ -86,7 +87,7 @@ impl Core {
         if share.ending.is_none_or(|ending| !ending.told) {
             self.tell_gone(share.of, GoneReason::Lost);
         }
-        _ = self.make_room();
+        self.room_was_made();
     }
 
     pub(super) fn lose_all(&mut self) {
@@ -117,7 +118,6 @@ impl Core {
             }
         }
         self.tell_ended(now);
-        _ = self.make_room();
         self.wake_if_told()
     }
 

@@ -187,8 +187,8 @@ impl Play {
         all.join(", ")
     }
 
-    /// A read that brings these of one partition, and nothing of the others.
-    fn read(&mut self, number: u32, seqs: std::ops::RangeInclusive<u64>, life: Option<u64>) {
+    /// A read that brings these of one partition, and nothing of the others. Whether who polls is called then.
+    fn read(&mut self, number: u32, seqs: std::ops::RangeInclusive<u64>, life: Option<u64>) -> bool {
         let plan = self.core.plan(Duration::from_secs(1));
         let field = (Bytes::from_static(b"payload"), Bytes::from_static(b"x"));
         let brought = plan.asks.iter().map(|ask| {
@@ -199,7 +199,7 @@ impl Play {
             Brought { entries, marks: Marks { life, removed: None } }
         });
         let brought = brought.collect();
-        _ = self.core.take(&plan, brought);
+        self.core.take(&plan, brought).0.is_some()
     }
 
     fn ack(&mut self, of: &Owned, seqs: &[u64]) -> Result<()> {
@@ -435,6 +435,21 @@ fn no_more_is_in_flight_than_the_bound_and_an_ack_makes_room() {
     play.ack(&of(0, 1), &[3]).unwrap();
     assert_eq!(play.told(), "0@1: 9 10");
     assert_eq!(play.ack(&of(0, 1), &[1, 11]).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn who_polls_is_called_for_what_comes_while_a_partition_waits_for_room() {
+    let mut play = Play::of(2);
+    play.act();
+    play.told();
+    play.read(0, 1..=20, Some(LIFE));
+    assert!(play.told().starts_with("0@1: 1 2"));
+    // The task that acts looks at the clock meanwhile.
+    assert_eq!(play.act(), "");
+    assert!(play.read(1, 1..=1, Some(LIFE)), "the other partition has something");
+    assert_eq!(play.told(), "1@2: 1");
+    play.core.lose(&key(0));
+    assert!(play.core.tick(play.now).is_some(), "it is told that one is lost");
 }
 
 #[test]
