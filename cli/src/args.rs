@@ -104,6 +104,8 @@ pub(crate) enum OnBus {
         #[command(subcommand)]
         verb: cmd::dlq::Verb,
     },
+    /// Tell what a broker can, guarantees and lacks, how it is misconfigured, and how to mend that
+    Doctor(cmd::doctor::Args),
     /// Measure: pub, sub, e2e, handler, embedded, compare
     Bench {
         /// What to do

@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     NotFound = 4,
     /// It ran out of time, or did a part of what was asked.
     Partial = 5,
+    /// `doctor` found nothing worse than a warning.
+    Warned = 6,
     /// The broker cannot be reached.
     Unreachable = 69,
     /// A setting is wrong.
@@ -32,7 +34,8 @@ pub(crate) enum Exit {
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "\
 Exit codes: 0 done, 1 error, 2 usage, 3 a check does not hold, 4 not found, 5 out of time
-  or done in part, 69 broker unreachable, 78 a setting is wrong, 130 interrupted, 143 terminated
+  or done in part, 6 warnings (doctor), 69 broker unreachable, 78 a setting is wrong,
+  130 interrupted, 143 terminated
 Data goes to stdout, everything else to stderr. The format never depends on where stdout goes.";
 
 impl Exit {
@@ -75,6 +78,7 @@ mod tests {
             (Exit::Assertion, 3),
             (Exit::NotFound, 4),
             (Exit::Partial, 5),
+            (Exit::Warned, 6),
             (Exit::Unreachable, 69),
             (Exit::Config, 78),
             (Exit::Interrupted, 130),

@@ -94,6 +94,7 @@ async fn run(command: OnBus, session: &mut Session) -> Result<(), Failure> {
         #[cfg(feature = "embedded")]
         OnBus::Data { verb } => cmd::directory::run(verb, session).await,
         OnBus::Dlq { verb } => cmd::dlq::run(verb, session).await,
+        OnBus::Doctor(args) => cmd::doctor::run(args, session).await,
         OnBus::Bench { verb } => Box::pin(cmd::bench::run(*verb, session)).await,
     }
 }

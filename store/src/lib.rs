@@ -22,7 +22,9 @@ pub mod redis;
 
 pub use error::{Error, Result};
 #[cfg(feature = "fjall")]
-pub use fjall::{Damage, FjallSettings, FjallStore, KeyspaceReport, Report, SalvagedStore, check, salvage};
+pub use fjall::{
+    Damage, FjallSettings, FjallStore, KeyspaceReport, Look, Report, SalvagedStore, check, look, salvage,
+};
 pub use key_value::{
     Direction, Durability, KeyValue, Keyspace, Limit, Page, Purpose, Usage, WriteBatch, prefix_end,
 };

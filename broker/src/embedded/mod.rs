@@ -55,7 +55,7 @@ pub(crate) fn open_memory(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
 
 /// The settings of a `memory:`.
 pub(crate) fn check_memory(url: &BrokerUrl) -> Result<EmbeddedSettings> {
-    let settings = EmbeddedSettings::of_url(url, false)?;
+    let settings = EmbeddedSettings::of_url(url)?;
     if !url.path.is_empty() {
         return Err(Error::new(
             ErrorKind::Invalid,
@@ -82,7 +82,7 @@ pub(crate) async fn open_directory(url: &BrokerUrl) -> Result<Arc<dyn MessageBro
 /// The settings of an `embedded:DIR`.
 #[cfg(feature = "embedded")]
 pub(crate) fn check_directory(url: &BrokerUrl) -> Result<EmbeddedSettings> {
-    let settings = EmbeddedSettings::of_url(url, true)?;
+    let settings = EmbeddedSettings::of_url(url)?;
     if url.path.is_empty() {
         return Err(Error::new(
             ErrorKind::Invalid,

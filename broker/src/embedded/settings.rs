@@ -78,8 +78,12 @@ impl Default for EmbeddedSettings {
 }
 
 impl EmbeddedSettings {
-    /// The settings that a URL gives; `durable` for `embedded:`.
-    pub(super) fn of_url(url: &BrokerUrl, durable: bool) -> Result<Self> {
+    /// The settings that a URL gives, of `embedded:` or of `memory:`.
+    ///
+    /// # Errors
+    /// `Invalid` that names the parameter and what it takes.
+    pub fn of_url(url: &BrokerUrl) -> Result<Self> {
+        let durable = url.scheme == "embedded";
         let mut known = COMMON.to_vec();
         if durable {
             known.extend(["durability", "max_disk", "min_free"]);
@@ -133,10 +137,9 @@ mod tests {
     #[test]
     fn parameters_of_a_url_are_taken_or_refused_by_name() {
         let url = |text: &str| BrokerUrl::parse(text).unwrap();
-        let settings = EmbeddedSettings::of_url(
-            &url("embedded:./x?durability=process_crash&max_message=1MiB&publish_deadline=500ms&dedup_window=10m"),
-            true,
-        )
+        let settings = EmbeddedSettings::of_url(&url(
+            "embedded:./x?durability=process_crash&max_message=1MiB&publish_deadline=500ms&dedup_window=10m",
+        ))
         .unwrap();
         assert_eq!(settings.durability, Durability::ProcessCrash);
         assert_eq!(settings.max_message, 1 << 20);
@@ -153,19 +156,19 @@ mod tests {
             "embedded:./x?dedup_count=1kB",
             "embedded:./x?durabilty=power_loss",
         ] {
-            let error = EmbeddedSettings::of_url(&url(bad), true).unwrap_err();
+            let error = EmbeddedSettings::of_url(&url(bad)).unwrap_err();
             let name = bad.split(['?', '=']).nth(1).unwrap();
             assert!(error.to_string().contains(name), "{error}");
         }
         for wrong in ["durability=power_loss", "max_disk=1GiB", "min_free=1GiB"] {
-            assert!(EmbeddedSettings::of_url(&url(&format!("memory:?{wrong}")), false).is_err());
+            assert!(EmbeddedSettings::of_url(&url(&format!("memory:?{wrong}"))).is_err());
         }
-        assert!(EmbeddedSettings::of_url(&url("embedded:./x?max_memory=1GiB"), true).is_err());
+        assert!(EmbeddedSettings::of_url(&url("embedded:./x?max_memory=1GiB")).is_err());
         let text = "embedded:./x?segment=1MiB&max_disk=2GiB&min_free=1kB&group_expiry=1h";
-        let settings = EmbeddedSettings::of_url(&url(text), true).unwrap();
+        let settings = EmbeddedSettings::of_url(&url(text)).unwrap();
         assert_eq!((settings.segment, settings.max_disk, settings.min_free), (1 << 20, 2 << 30, 1000));
         assert_eq!(settings.group_expiry, Duration::from_secs(3600));
-        let settings = EmbeddedSettings::of_url(&url("memory:?max_memory=5MiB"), false).unwrap();
+        let settings = EmbeddedSettings::of_url(&url("memory:?max_memory=5MiB")).unwrap();
         assert_eq!(settings.max_memory, 5 << 20);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod config;
 #[cfg(feature = "embedded")]
 pub(crate) mod directory;
 pub(crate) mod dlq;
+pub(crate) mod doctor;
 pub(crate) mod group;
 pub(crate) mod publish;
 pub(crate) mod scan;

@@ -6,7 +6,7 @@ mod out;
 mod progress;
 pub(crate) mod table;
 
-pub(crate) use notes::{Notes, visible};
+pub(crate) use notes::{Notes, colored, visible};
 pub(crate) use out::Out;
 pub(crate) use progress::Progress;
 pub(crate) use table::{Row, or_dash};

@@ -74,12 +74,19 @@ fn arguments_that_make_no_sense_are_refused_with_2() {
 fn help_names_every_exit_code_and_costs_nothing() {
     let place = Place::new();
     let help = place.run(&["--help"]).ok().text();
-    for code in
-        ["2 usage", "4 not found", "69 broker unreachable", "78 a setting is wrong", "130 interrupted"]
-    {
+    for code in [
+        "2 usage",
+        "4 not found",
+        "6 warnings",
+        "69 broker unreachable",
+        "78 a setting is wrong",
+        "130 interrupted",
+    ] {
         assert!(help.contains(code), "{code}");
     }
-    for verb in ["demo", "topic", "pub", "sub", "group", "data", "dlq", "bench", "config", "completions"] {
+    for verb in
+        ["demo", "topic", "pub", "sub", "group", "data", "dlq", "doctor", "bench", "config", "completions"]
+    {
         place.run(&[verb, "--help"]).ok();
     }
     assert!(place.run(&["--version"]).ok().text().starts_with("ropeway "));

@@ -10,6 +10,7 @@ mod config;
 
 mod directory;
 mod dlq;
+mod doctor;
 mod group;
 mod listen;
 mod publish;

@@ -25,14 +25,17 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// What the format file says.
-    pub(super) fn line(self) -> String {
-        let number = match self {
+    pub(super) const fn number(self) -> u32 {
+        match self {
             Self::WithoutMark => 1,
             Self::WithoutSpaces => 2,
             Self::Current => FORMAT,
-        };
-        format!("{FORMAT_PREFIX}{number}\n")
+        }
+    }
+
+    /// What the format file says.
+    pub(super) fn line(self) -> String {
+        format!("{FORMAT_PREFIX}{}\n", self.number())
     }
 }
 
@@ -156,8 +159,16 @@ impl Directory {
     /// # Errors
     /// `Version` where this build does not know the format; `Corrupt` where it names none, or the database is missing.
     pub(super) fn content(&self) -> Result<Content> {
-        let file = self.format();
-        let is_there = self.database().exists();
+        Self::content_of(&self.path)
+    }
+
+    /// What is in a directory, owned or not. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Self::content`].
+    pub(super) fn content_of(path: &Path) -> Result<Content> {
+        let (file, database) = (path.join("format"), path.join("db"));
+        let is_there = database.exists();
         let missing = |what: &Path| Error::Corrupt { what: format!("{}: missing", what.display()) };
         let format = match fs::read_to_string(&file) {
             Ok(text) => match text.trim().strip_prefix(FORMAT_PREFIX) {
@@ -166,7 +177,7 @@ impl Directory {
                 Some(found) if found == FORMAT.to_string() => Format::Current,
                 Some(found) => {
                     return Err(Error::Version {
-                        path: self.path.clone(),
+                        path: path.to_owned(),
                         found: found.chars().take(20).collect(),
                         known: FORMAT,
                     });
@@ -179,16 +190,16 @@ impl Directory {
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 // The mark is written just before the format, about a store with one commit.
-                let was_there = matches!(Mark::read(&self.path)?, Ok(mark) if mark.commit > 1);
+                let was_there = matches!(Mark::read(path)?, Ok(mark) if mark.commit > 1);
                 return if is_there || was_there { Err(missing(&file)) } else { Ok(Content::Nothing) };
             }
-            Err(error) => return Err(of_io(error, "read the format file", &self.path)),
+            Err(error) => return Err(of_io(error, "read the format file", path)),
         };
-        match (is_there, self.aside().exists()) {
+        match (is_there, path.join("db.new").exists()) {
             (true, _) => Ok(Content::Database(format)),
             // The format is written just before the database is put in its place.
             (false, true) => Ok(Content::Nothing),
-            (false, false) => Err(missing(&self.database())),
+            (false, false) => Err(missing(&database)),
         }
     }
 

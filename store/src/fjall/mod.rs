@@ -15,6 +15,7 @@ mod failure;
 mod inspect;
 mod journal;
 mod keeper;
+mod look;
 mod mark;
 mod opening;
 mod reserve;
@@ -27,6 +28,7 @@ mod spaces;
 mod tree;
 
 pub use damage::Damage;
+pub use look::{Look, look};
 pub use salvage::{KeyspaceReport, Report, SalvagedStore, check, salvage};
 
 pub use settings::FjallSettings;
