@@ -223,6 +223,13 @@ impl RedisStreams {
         Self::connect(server, settings).await
     }
 
+    /// The scripts that run in Redis: name and text.
+    #[cfg(feature = "conformance")]
+    #[doc(hidden)]
+    pub fn scripts() -> impl Iterator<Item = (&'static str, &'static str)> {
+        super::scripts::ALL.iter().map(|script| (script.name, script.text))
+    }
+
     /// Ends it as the end of the process would: nothing is flushed or told.
     #[cfg(any(test, feature = "conformance"))]
     #[doc(hidden)]

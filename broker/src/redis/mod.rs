@@ -79,9 +79,6 @@ mod topics;
 mod wake;
 mod writer;
 
-#[cfg(test)]
-mod tests;
-
 pub use broker::RedisStreams;
 pub use settings::RedisStreamsSettings;
 

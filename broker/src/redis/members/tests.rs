@@ -1,6 +1,6 @@
 //! What a member decides, without a server: each test is told what the server answered, and looks at what is to be done and told.
 //!
-//! Not here: the scripts (`../tests/group_scripts.rs`), the contract on a real server (the conformance suite).
+//! Not here: the scripts (`group_scripts.rs`), the contract on a real server (the conformance suite).
 
 use super::{
     core::{Core, Rules, Unacked},

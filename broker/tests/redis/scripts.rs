@@ -1,6 +1,6 @@
 //! The scripts of topics and messages, one by one, on a real server.
 
-use super::{super::scripts, server::Server};
+use super::server::Server;
 
 /// Description, log and part of a topic of one partition, by the tag of the server.
 fn names(server: &Server) -> [String; 5] {
@@ -10,15 +10,14 @@ fn names(server: &Server) -> [String; 5] {
 
 fn claim(server: &mut Server, token: &str, hold: &str) -> Vec<String> {
     let [topic, ..] = names(server);
-    server.run(&scripts::TOPIC_CLAIM, &[&topic], &[token, "1", "2", "", "70", hold])
+    server.run("topic_claim", &[&topic], &[token, "1", "2", "", "70", hold])
 }
 
 fn make(server: &mut Server, life: &str) -> Vec<String> {
     let [_, log, part, ..] = names(server);
-    server.run(&scripts::PARTITION_MAKE, &[&log, &part], &[life])
+    server.run("partition_make", &[&log, &part], &[life])
 }
 
-#[test]
 fn a_name_is_claimed_by_one_and_again_when_the_claim_is_over() {
     let mut server = Server::get();
     let [topic, ..] = names(&server);
@@ -28,45 +27,36 @@ fn a_name_is_claimed_by_one_and_again_when_the_claim_is_over() {
     assert_eq!(claim(&mut server, "a", "60000")[0], "claimed", "who claimed may claim again");
     assert_eq!(claim(&mut server, "b", "-1")[0], "claimed", "a claim ends");
     let life = server.hash(&topic, "life").unwrap();
-    assert_eq!(
-        server.run(&scripts::TOPIC_MOVE, &[&topic], &["making", "7", "ready"]),
-        ["is", "making", &life]
-    );
-    assert_eq!(
-        server.run(&scripts::TOPIC_MOVE, &[&topic], &["making", &life, "ready", "token", ""]),
-        ["moved"]
-    );
+    assert_eq!(server.run("topic_move", &[&topic], &["making", "7", "ready"]), ["is", "making", &life]);
+    assert_eq!(server.run("topic_move", &[&topic], &["making", &life, "ready", "token", ""]), ["moved"]);
     assert_eq!(claim(&mut server, "b", "-1"), ["exists"]);
-    assert_eq!(server.run(&scripts::TOPIC_MOVE, &[&topic], &["ready", &life, "deleting"]), ["moved"]);
+    assert_eq!(server.run("topic_move", &[&topic], &["ready", &life, "deleting"]), ["moved"]);
     assert_eq!(claim(&mut server, "b", "-1"), ["deleting"]);
 }
 
-#[test]
 fn a_life_begins_behind_the_last_id_of_the_one_before_whatever_the_clock_shows() {
     let mut server = Server::get();
     let [topic, ..] = names(&server);
     let life = claim(&mut server, "a", "60000").remove(1);
     // A server whose clock was set back since.
     let far = "99999999999999-7";
-    server.run(&scripts::TOPIC_MOVE, &[&topic], &["making", &life, "deleted", "last", far]);
+    server.run("topic_move", &[&topic], &["making", &life, "deleted", "last", far]);
     assert_eq!(claim(&mut server, "b", "60000"), ["claimed", "100000000000000"]);
     server.ask::<i64>(&format!("HSET {topic} version 9"));
     assert_eq!(claim(&mut server, "b", "60000"), ["version", "9"]);
 }
 
-#[test]
 fn a_topic_grows_and_never_shrinks() {
     let mut server = Server::get();
     let [topic, ..] = names(&server);
     let life = claim(&mut server, "a", "60000").remove(1);
-    assert_eq!(server.run(&scripts::TOPIC_GROW, &[&topic], &[&life, "4"])[0], "is");
-    server.run(&scripts::TOPIC_MOVE, &[&topic], &["making", &life, "ready"]);
-    assert_eq!(server.run(&scripts::TOPIC_GROW, &[&topic], &["1", "4"]), ["is", "ready", &life]);
-    assert_eq!(server.run(&scripts::TOPIC_GROW, &[&topic], &[&life, "4"]), ["grown", "4"]);
-    assert_eq!(server.run(&scripts::TOPIC_GROW, &[&topic], &[&life, "3"]), ["grown", "4"]);
+    assert_eq!(server.run("topic_grow", &[&topic], &[&life, "4"])[0], "is");
+    server.run("topic_move", &[&topic], &["making", &life, "ready"]);
+    assert_eq!(server.run("topic_grow", &[&topic], &["1", "4"]), ["is", "ready", &life]);
+    assert_eq!(server.run("topic_grow", &[&topic], &[&life, "4"]), ["grown", "4"]);
+    assert_eq!(server.run("topic_grow", &[&topic], &[&life, "3"]), ["grown", "4"]);
 }
 
-#[test]
 fn a_partition_is_made_once_and_what_lies_there_already_is_not_touched() {
     let mut server = Server::get();
     let [_, log, part, ..] = names(&server);
@@ -82,7 +72,6 @@ fn a_partition_is_made_once_and_what_lies_there_already_is_not_touched() {
     assert_eq!(make(&mut server, "6000"), ["kind", "string"]);
 }
 
-#[test]
 fn a_dropped_partition_tells_where_its_ids_ended_and_another_life_is_spared() {
     let mut server = Server::get();
     let [_, log, part, delayed, held] = names(&server);
@@ -91,13 +80,12 @@ fn a_dropped_partition_tells_where_its_ids_ended_and_another_life_is_spared() {
     server.ask::<i64>(&format!("ZADD {delayed} 1 x"));
     server.ask::<i64>(&format!("HSET {held} x y"));
     let keys = [&log[..], &part, &delayed, &held];
-    assert_eq!(server.run(&scripts::PARTITION_DROP, &keys, &["4000"]), ["life", "5000"]);
-    assert_eq!(server.run(&scripts::PARTITION_DROP, &keys, &["5000"]), ["dropped", &last]);
-    assert_eq!(server.run(&scripts::PARTITION_DROP, &keys, &["5000"]), ["dropped", ""]);
+    assert_eq!(server.run("partition_drop", &keys, &["4000"]), ["life", "5000"]);
+    assert_eq!(server.run("partition_drop", &keys, &["5000"]), ["dropped", &last]);
+    assert_eq!(server.run("partition_drop", &keys, &["5000"]), ["dropped", ""]);
     assert_eq!(server.ask::<i64>(&format!("EXISTS {log} {part} {delayed} {held}")), 0);
 }
 
-#[test]
 fn a_purge_keeps_the_last_id_it_removed_and_sets_groups_right() {
     let mut server = Server::get();
     let [_, log, part, ..] = names(&server);
@@ -109,10 +97,10 @@ fn a_purge_keeps_the_last_id_it_removed_and_sets_groups_right() {
         server.ask::<String>(&format!("XGROUP CREATE {log} {group} {at}"));
     }
     let keys = [&log[..], &part];
-    assert_eq!(server.run(&scripts::PARTITION_PURGE, &keys, &["4000", "5000-4"]), ["life", "5000"]);
-    assert_eq!(server.run(&scripts::PARTITION_PURGE, &keys, &["5000", "5000-4"]), ["purged", "3"]);
+    assert_eq!(server.run("partition_purge", &keys, &["4000", "5000-4"]), ["life", "5000"]);
+    assert_eq!(server.run("partition_purge", &keys, &["5000", "5000-4"]), ["purged", "3"]);
     assert_eq!(server.hash(&part, "removed").as_deref(), Some("5000-3"));
-    assert_eq!(server.run(&scripts::PARTITION_PURGE, &keys, &["5000", "5000-2"]), ["purged", "0"]);
+    assert_eq!(server.run("partition_purge", &keys, &["5000", "5000-2"]), ["purged", "0"]);
     assert_eq!(server.hash(&part, "removed").as_deref(), Some("5000-3"));
     let groups = format!("XINFO GROUPS {log}");
     let all = server.ask::<Vec<redis::Value>>(&groups).len();
@@ -123,7 +111,7 @@ fn a_purge_keeps_the_last_id_it_removed_and_sets_groups_right() {
     assert_eq!(server.told(&groups, "last-delivered-id"), "5000-3");
     assert_eq!((server.told(&groups, "entries-read"), server.told(&groups, "lag")), ("3".into(), "3".into()));
     server.ask::<i64>(&format!("DEL {log}"));
-    assert_eq!(server.run(&scripts::PARTITION_PURGE, &keys, &["5000", "5000-4"]), ["none"]);
+    assert_eq!(server.run("partition_purge", &keys, &["5000", "5000-4"]), ["none"]);
 }
 
 /// A partition with entries 5000-1 to 5000-6, of 8 bytes each.
@@ -136,13 +124,12 @@ fn six(server: &mut Server) -> [String; 2] {
     [log, part]
 }
 
-#[test]
 fn bytes_are_counted_once_and_pieces_begin_where_one_is_full() {
     let mut server = Server::get();
     let [log, part] = six(&mut server);
     let keys = [&log[..], &part];
     let measure = |server: &mut Server, piece: &str, most: &str| {
-        let mut told = server.run(&scripts::PARTITION_MEASURE, &keys, &["5000", piece, most]);
+        let mut told = server.run("partition_measure", &keys, &["5000", piece, most]);
         told.remove(1).parse::<u64>().unwrap();
         told
     };
@@ -152,16 +139,15 @@ fn bytes_are_counted_once_and_pieces_begin_where_one_is_full() {
     assert_eq!(measure(&mut server, "16", "100"), all);
     assert_eq!(measure(&mut server, "16", "100"), all, "nothing is counted twice");
     // Half of a piece is gone, then all.
-    server.run(&scripts::PARTITION_PURGE, &keys, &["5000", "5000-4"]);
+    server.run("partition_purge", &keys, &["5000", "5000-4"]);
     assert_eq!(measure(&mut server, "16", "100"), ["measured", "5000-4", "48", "5000-3 16 5000-5 32", "all"]);
-    server.run(&scripts::PARTITION_PURGE, &keys, &["5000", "5000-7"]);
+    server.run("partition_purge", &keys, &["5000", "5000-7"]);
     assert_eq!(measure(&mut server, "16", "100"), ["measured", "", "48", "", "all"]);
     server.ask::<String>(&format!("XADD {log} 5000-8 payload x"));
     assert_eq!(measure(&mut server, "16", "100"), ["measured", "5000-8", "56", "5000-8 48", "all"]);
-    assert_eq!(server.run(&scripts::PARTITION_MEASURE, &keys, &["4000", "16", "100"]), ["life", "5000"]);
+    assert_eq!(server.run("partition_measure", &keys, &["4000", "16", "100"]), ["life", "5000"]);
 }
 
-#[test]
 fn a_trim_spares_what_a_live_group_of_ours_has_not_finished() {
     let mut server = Server::get();
     let [log, part] = six(&mut server);
@@ -173,11 +159,8 @@ fn a_trim_spares_what_a_live_group_of_ours_has_not_finished() {
     }
     let keys = [&log[..], &part, &group];
     let args = |life, upto| [life, upto, "1000", "g", "dead"];
-    assert_eq!(server.run(&scripts::PARTITION_TRIM, &keys, &args("4000", "5000-5")), ["life", "5000"]);
-    assert_eq!(
-        server.run(&scripts::PARTITION_TRIM, &keys, &args("5000", "5000-5")),
-        ["trimmed", "2", "5000-3", "g"]
-    );
+    assert_eq!(server.run("partition_trim", &keys, &args("4000", "5000-5")), ["life", "5000"]);
+    assert_eq!(server.run("partition_trim", &keys, &args("5000", "5000-5")), ["trimmed", "2", "5000-3", "g"]);
     assert_eq!(server.hash(&part, "removed").as_deref(), Some("5000-2"));
     let groups = format!("XINFO GROUPS {log}");
     assert_eq!(
@@ -185,27 +168,19 @@ fn a_trim_spares_what_a_live_group_of_ours_has_not_finished() {
         ("5000-2".into(), "4".into())
     );
     server.ask::<i64>(&format!("HSET {group} position 5000-6"));
-    assert_eq!(
-        server.run(&scripts::PARTITION_TRIM, &keys, &args("5000", "5000-5")),
-        ["trimmed", "2", "5000-5", ""]
-    );
+    assert_eq!(server.run("partition_trim", &keys, &args("5000", "5000-5")), ["trimmed", "2", "5000-5", ""]);
     // A position of an earlier life says nothing here: who asks knows what that means.
     server.ask::<i64>(&format!("HSET {group} life 4000 position 4000-1"));
-    assert_eq!(
-        server.run(&scripts::PARTITION_TRIM, &keys, &args("5000", "5000-9")),
-        ["trimmed", "2", "5000-9", ""]
-    );
+    assert_eq!(server.run("partition_trim", &keys, &args("5000", "5000-9")), ["trimmed", "2", "5000-9", ""]);
     assert_eq!(server.ask::<i64>(&format!("XLEN {log}")), 0);
 }
 
-#[test]
 fn a_trim_spares_what_a_consumer_group_of_others_has_pending_until_it_is_dead() {
     let mut server = Server::get();
     let [log, part] = six(&mut server);
     let keys = [&log[..], &part];
-    let trim = |server: &mut Server, expiry: &str| {
-        server.run(&scripts::PARTITION_TRIM, &keys, &["5000", "5000-6", expiry])
-    };
+    let trim =
+        |server: &mut Server, expiry: &str| server.run("partition_trim", &keys, &["5000", "5000-6", expiry]);
     server.ask::<String>(&format!("XGROUP CREATE {log} other 0"));
     server.ask::<redis::Value>(&format!("XREADGROUP GROUP other c COUNT 4 STREAMS {log} >"));
     server.ask::<i64>(&format!("XACK {log} other 5000-1 5000-2"));
@@ -222,7 +197,6 @@ fn a_trim_spares_what_a_consumer_group_of_others_has_pending_until_it_is_dead() 
     assert_eq!(server.ask::<i64>(&format!("XLEN {log}")), 1);
 }
 
-#[test]
 fn what_may_go_goes_from_a_server_without_memory() {
     // One of its own, since the limit is that of the whole server.
     let mut server = Server::own();
@@ -230,20 +204,19 @@ fn what_may_go_goes_from_a_server_without_memory() {
     server.ask::<String>(&format!("XGROUP CREATE {log} other 5000-4"));
     server.ask::<String>("CONFIG SET maxmemory 1");
     let keys = [&log[..], &part];
-    let told = server.run(&scripts::PARTITION_MEASURE, &keys, &["5000", "16", "100"]);
+    let told = server.run("partition_measure", &keys, &["5000", "16", "100"]);
     assert_eq!(told[2..], ["5000-1", "48", "5000-1 0 5000-3 16 5000-5 32", "all"]);
-    let told = server.run(&scripts::PARTITION_TRIM, &keys, &["5000", "5000-6", "60000"]);
+    let told = server.run("partition_trim", &keys, &["5000", "5000-6", "60000"]);
     assert_eq!(told, ["trimmed", "3", "5000-4", "other"]);
     assert_eq!(server.hash(&part, "removed").as_deref(), Some("5000-3"));
 }
 
-#[test]
 fn a_message_that_is_sent_again_is_added_once() {
     let mut server = Server::get();
     let [_, log, ..] = names(&server);
     let id = "0123456789abcdef";
     let add = |server: &mut Server, id: &str, after: &str, most: &str| {
-        server.run(&scripts::ADD_ONCE, &[&log], &[id, after, most, "id", id, "ts", "1", "payload", "x"])
+        server.run("add_once", &[&log], &[id, after, most, "id", id, "ts", "1", "payload", "x"])
     };
     assert_eq!(add(&mut server, id, "0-0", "1000"), ["none"]);
     make(&mut server, "5000");
@@ -265,14 +238,13 @@ fn packed(words: &[&str]) -> String {
     words.iter().map(word).collect()
 }
 
-#[test]
 fn what_is_held_is_moved_when_it_is_due_and_not_before_and_once() {
     let mut server = Server::get();
     let [_, log, part, delayed, held] = names(&server);
     let keys = [&log[..], &part, &delayed, &held];
     let id = "0123456789abcdef";
     let hold = |server: &mut Server, due: &str, payload: &str| {
-        server.run(&scripts::HOLD, &keys, &["5000", id, due, &packed(&["id", id, "payload", payload])])
+        server.run("hold", &keys, &["5000", id, due, &packed(&["id", id, "payload", payload])])
     };
     assert_eq!(hold(&mut server, "1", "x"), ["life", ""]);
     make(&mut server, "5000");
@@ -282,30 +254,44 @@ fn what_is_held_is_moved_when_it_is_due_and_not_before_and_once() {
         assert_eq!(hold(&mut server, if payload == "late" { far } else { "1" }, payload), ["held"]);
     }
     assert_eq!(server.ask::<i64>(&format!("ZCARD {delayed}")), 3);
-    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["4000", "9"]), ["life", "5000"]);
-    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["5000", "1"])[..3], ["moved", "1", "1"]);
-    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["5000", "9"])[..3], ["moved", "1", far]);
-    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["5000", "9"])[..3], ["moved", "0", far]);
+    assert_eq!(server.run("release_due", &keys, &["4000", "9"]), ["life", "5000"]);
+    assert_eq!(server.run("release_due", &keys, &["5000", "1"])[..3], ["moved", "1", "1"]);
+    assert_eq!(server.run("release_due", &keys, &["5000", "9"])[..3], ["moved", "1", far]);
+    assert_eq!(server.run("release_due", &keys, &["5000", "9"])[..3], ["moved", "0", far]);
     let entries: Vec<(String, Vec<String>)> = server.ask(&format!("XRANGE {log} - +"));
     let fields: Vec<_> = entries.into_iter().map(|(_, fields)| fields.join(" ")).collect();
     assert_eq!(fields, [format!("id {id} payload early"), format!("id {id} payload other")]);
     server.ask::<i64>(&format!("DEL {log}"));
-    assert_eq!(server.run(&scripts::RELEASE_DUE, &keys, &["5000", "9"]), ["none"]);
+    assert_eq!(server.run("release_due", &keys, &["5000", "9"]), ["none"]);
     assert_eq!(hold(&mut server, "1", "x"), ["none"]);
 }
 
-#[test]
 fn all_that_is_held_under_an_id_is_cancelled() {
     let mut server = Server::get();
     let [_, log, part, delayed, held] = names(&server);
     make(&mut server, "5000");
     for payload in ["a", "b"] {
         let args = ["5000", "0123456789abcdef", "9000000000000", &packed(&["payload", payload])];
-        server.run(&scripts::HOLD, &[&log, &part, &delayed, &held], &args);
+        server.run("hold", &[&log, &part, &delayed, &held], &args);
     }
-    let cancel =
-        |server: &mut Server| server.run(&scripts::CANCEL, &[&delayed, &held], &["0123456789abcdef"]);
+    let cancel = |server: &mut Server| server.run("cancel", &[&delayed, &held], &["0123456789abcdef"]);
     assert_eq!(cancel(&mut server), ["cancelled", "2"]);
     assert_eq!(cancel(&mut server), ["cancelled", "0"]);
     assert_eq!(server.ask::<i64>(&format!("EXISTS {delayed} {held}")), 0);
+}
+
+super::tests! {
+    a_name_is_claimed_by_one_and_again_when_the_claim_is_over,
+    a_life_begins_behind_the_last_id_of_the_one_before_whatever_the_clock_shows,
+    a_topic_grows_and_never_shrinks,
+    a_partition_is_made_once_and_what_lies_there_already_is_not_touched,
+    a_dropped_partition_tells_where_its_ids_ended_and_another_life_is_spared,
+    a_purge_keeps_the_last_id_it_removed_and_sets_groups_right,
+    bytes_are_counted_once_and_pieces_begin_where_one_is_full,
+    a_trim_spares_what_a_live_group_of_ours_has_not_finished,
+    a_trim_spares_what_a_consumer_group_of_others_has_pending_until_it_is_dead,
+    what_may_go_goes_from_a_server_without_memory,
+    a_message_that_is_sent_again_is_added_once,
+    what_is_held_is_moved_when_it_is_due_and_not_before_and_once,
+    all_that_is_held_under_an_id_is_cancelled,
 }

@@ -1,12 +1,9 @@
 //! What clients that are not ours do to streams: they trim them, write to them, and make streams of their own.
 
-use super::{
-    super::{RedisStreams, RedisStreamsSettings},
-    server::Server,
-};
-use crate::{
-    Admin, ErrorKind, Event, GapReason, Message, MessageBroker, MessageBrokerExt, Reader, ReaderExt, Start,
-    Topic, TopicSpec,
+use super::server::Server;
+use ropeway_broker::{
+    Admin, ErrorKind, Event, GapReason, Message, MessageBroker, MessageBrokerExt, Reader, ReaderExt,
+    RedisStreams, RedisStreamsSettings, Start, Topic, TopicSpec,
 };
 use ropeway_store::redis::RedisSettings;
 use std::{sync::Arc, time::Duration};
@@ -35,7 +32,6 @@ async fn told(reader: &mut Box<dyn Reader>) -> Vec<String> {
     told
 }
 
-#[tokio::test]
 async fn what_somebody_else_trims_before_it_was_seen_is_a_gap_and_what_was_seen_is_none() {
     let mut server = Server::own();
     let broker = open(&server).await;
@@ -65,7 +61,6 @@ async fn what_somebody_else_trims_before_it_was_seen_is_a_gap_and_what_was_seen_
     assert_eq!(broker.statistics().gaps, 1);
 }
 
-#[tokio::test]
 async fn a_stream_that_somebody_else_made_is_a_topic_of_one_partition_that_is_left_to_them() {
     let mut server = Server::own();
     let broker = open(&server).await;
@@ -90,4 +85,9 @@ async fn a_stream_that_somebody_else_made_is_a_topic_of_one_partition_that_is_le
     let again = broker.create_topic(&topic, TopicSpec::partitions(1)).await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Exists);
     assert_eq!(server.ask::<i64>("XLEN clicks"), 3);
+}
+
+super::async_tests! {
+    what_somebody_else_trims_before_it_was_seen_is_a_gap_and_what_was_seen_is_none,
+    a_stream_that_somebody_else_made_is_a_topic_of_one_partition_that_is_left_to_them,
 }

@@ -2,13 +2,10 @@
 //!
 //! Not here: what goes (`../retention.rs`), the scripts (`scripts.rs`).
 
-use super::{
-    super::{RedisStreams, RedisStreamsSettings},
-    server::Server,
-};
-use crate::{
-    Admin, ConsumerExt, ErrorKind, Event, Group, Message, MessageBroker, Published, Retention, Subscription,
-    Target, Topic, TopicSpec,
+use super::server::Server;
+use ropeway_broker::{
+    Admin, ConsumerExt, ErrorKind, Event, Group, Message, MessageBroker, Published, RedisStreams,
+    RedisStreamsSettings, Retention, Subscription, Target, Topic, TopicSpec,
 };
 use ropeway_store::redis::RedisSettings;
 use std::{sync::Arc, time::Duration};
@@ -51,7 +48,6 @@ async fn fill(broker: &RedisStreams, topic: &Topic) -> String {
     panic!("a topic takes without end");
 }
 
-#[tokio::test]
 async fn a_consumer_group_of_others_that_lags_is_named_and_when_it_moves_publishing_goes_on() {
     let mut server = Server::own();
     let (broker, topic) = open(&server).await;
@@ -66,7 +62,6 @@ async fn a_consumer_group_of_others_that_lags_is_named_and_when_it_moves_publish
     }
 }
 
-#[tokio::test]
 async fn what_the_group_that_lags_forwards_back_is_taken() {
     let server = Server::own();
     let (broker, topic) = open(&server).await;
@@ -86,4 +81,9 @@ async fn what_the_group_that_lags_forwards_back_is_taken() {
     let forwarded = consumer.control().forward(&batch.of, &done, out).await;
     assert!(matches!(forwarded.0[..], [Published::Acked { .. }]), "{forwarded:?}");
     assert!(matches!(put(&broker, &topic).await, Published::NotWritten(_)));
+}
+
+super::async_tests! {
+    a_consumer_group_of_others_that_lags_is_named_and_when_it_moves_publishing_goes_on,
+    what_the_group_that_lags_forwards_back_is_taken,
 }

@@ -1,14 +1,14 @@
 //! What becomes of publishes whose connection ends: each is acked once and lies once, in order, or is told truthfully.
 
 use super::{
-    super::{RedisStreams, RedisStreamsSettings},
     proxy::{LOSE_ANSWERS, PASS, Proxy, REFUSE},
     server::Server,
 };
-use crate::{
-    Admin, Durability, ErrorKind, Message, MessageBroker, Outcomes, Published, Target, Topic, TopicSpec,
-};
 use futures::future::join_all;
+use ropeway_broker::{
+    Admin, Durability, ErrorKind, Message, MessageBroker, Outcomes, Published, RedisStreams,
+    RedisStreamsSettings, Target, Topic, TopicSpec,
+};
 use ropeway_store::redis::RedisSettings;
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
@@ -55,7 +55,6 @@ impl Stage {
     }
 }
 
-#[tokio::test]
 async fn what_is_sent_again_after_a_cut_lies_there_once_and_in_order() {
     for (mode, pause) in [(LOSE_ANSWERS, 100), (REFUSE, 100), (LOSE_ANSWERS, 0)] {
         let mut stage = Stage::set(Duration::from_secs(20)).await;
@@ -73,7 +72,6 @@ async fn what_is_sent_again_after_a_cut_lies_there_once_and_in_order() {
     }
 }
 
-#[tokio::test]
 async fn what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written() {
     let mut stage = Stage::set(Duration::from_millis(400)).await;
     assert!(stage.publish(0..3).await.iter().all(Outcomes::all_acked));
@@ -99,7 +97,6 @@ async fn what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent
     assert_eq!((statistics.published, statistics.unknown, statistics.not_written), (4, 3, 3));
 }
 
-#[tokio::test]
 async fn what_an_ack_is_worth_is_asked_again_with_each_connection() {
     let mut stage = Stage::set(Duration::from_secs(20)).await;
     for (configuration, expected) in [
@@ -116,7 +113,6 @@ async fn what_an_ack_is_worth_is_asked_again_with_each_connection() {
     }
 }
 
-#[tokio::test]
 async fn scripts_that_the_server_forgot_are_made_known_again() {
     let mut stage = Stage::set(Duration::from_secs(20)).await;
     let _: String = stage.server.ask("SCRIPT FLUSH");
@@ -131,7 +127,6 @@ async fn scripts_that_the_server_forgot_are_made_known_again() {
     assert_eq!(stage.numbers(), [0, 1, 2, 3, 4]);
 }
 
-#[tokio::test]
 async fn a_key_of_another_kind_under_our_name_and_a_newer_description_are_told_by_name() {
     let mut stage = Stage::set(Duration::from_secs(20)).await;
     let prefix = stage.server.prefix.clone();
@@ -152,4 +147,12 @@ async fn a_key_of_another_kind_under_our_name_and_a_newer_description_are_told_b
     ] {
         assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("format 2"), "{error}");
     }
+}
+
+super::async_tests! {
+    what_is_sent_again_after_a_cut_lies_there_once_and_in_order,
+    what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written,
+    what_an_ack_is_worth_is_asked_again_with_each_connection,
+    scripts_that_the_server_forgot_are_made_known_again,
+    a_key_of_another_kind_under_our_name_and_a_newer_description_are_told_by_name,
 }

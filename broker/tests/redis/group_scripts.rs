@@ -1,13 +1,13 @@
 //! The scripts of groups, one by one, on a real server.
 
-use super::{super::scripts, server::Server};
+use super::server::{Server, script};
 
 const LIFE: &str = "5000";
 
 /// Log, part, and what the group `g` has of the partition.
 fn partition(server: &mut Server) -> [String; 3] {
     let keys = ["log", "part", "group:g"].map(|name| format!("{{{}}}:{name}", server.prefix));
-    server.run(&scripts::PARTITION_MAKE, &[&keys[0], &keys[1]], &[LIFE]);
+    server.run("partition_make", &[&keys[0], &keys[1]], &[LIFE]);
     for seq in 1..=5 {
         server.ask::<String>(&format!("XADD {} 5000-{seq} payload x", keys[0]));
     }
@@ -16,7 +16,7 @@ fn partition(server: &mut Server) -> [String; 3] {
 
 fn take_over(server: &mut Server, keys: &[String; 3], life: &str, start: [&str; 2]) -> Vec<String> {
     let keys = keys.each_ref().map(String::as_str);
-    server.run(&scripts::TAKE_OVER, &keys, &[life, "g", "anna", start[0], start[1]])
+    server.run("take_over", &keys, &[life, "g", "anna", start[0], start[1]])
 }
 
 fn commit(
@@ -28,10 +28,9 @@ fn commit(
     done: &str,
 ) -> Vec<String> {
     let keys = keys.each_ref().map(String::as_str);
-    server.run(&scripts::COMMIT, &keys, &[LIFE, "g", epoch, position, read, "map", "1", done])
+    server.run("commit", &keys, &[LIFE, "g", epoch, position, read, "map", "1", done])
 }
 
-#[test]
 fn a_start_is_stored_with_the_first_take_over_and_the_epoch_grows_with_each() {
     let mut server = Server::get();
     let keys = partition(&mut server);
@@ -52,7 +51,6 @@ fn a_start_is_stored_with_the_first_take_over_and_the_epoch_grows_with_each() {
     assert_eq!(take_over(&mut server, &keys, LIFE, ["", ""]), ["none"]);
 }
 
-#[test]
 fn a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused() {
     let mut server = Server::get();
     let keys = partition(&mut server);
@@ -74,13 +72,12 @@ fn a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused() {
     assert_eq!(commit(&mut server, &keys, &owner[1], "5000-4", "3", "5000-3"), ["stored"]);
 }
 
-#[test]
 fn a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one() {
     let mut server = Server::get();
     let keys = partition(&mut server);
     take_over(&mut server, &keys, LIFE, ["5000-4", "3"]);
     server.ask::<i64>(&format!("DEL {} {}", keys[0], keys[1]));
-    server.run(&scripts::PARTITION_MAKE, &[&keys[0], &keys[1]], &["7000"]);
+    server.run("partition_make", &[&keys[0], &keys[1]], &["7000"]);
     let taken = take_over(&mut server, &keys, "7000", ["7000-9", "8"]);
     assert_eq!(taken[2..6], ["7000-0", "0", "", "recreated"]);
     assert_eq!(taken[10], "5000-4", "where it was before");
@@ -90,19 +87,18 @@ fn a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one() {
     let all = keys.each_ref().map(String::as_str);
     for (position, how) in [("", "recreated"), ("7000-1", "stored")] {
         let epoch = server.hash(&keys[2], "epoch").unwrap();
-        server.run(&scripts::COMMIT, &all, &["7000", "g", &epoch, position, "", "", "", ""]);
+        server.run("commit", &all, &["7000", "g", &epoch, position, "", "", "", ""]);
         assert_eq!(take_over(&mut server, &keys, "7000", ["", ""])[5], how, "after a commit of {position:?}");
     }
 }
 
-#[test]
 fn a_seek_moves_a_group_and_fences_who_owned_before() {
     let mut server = Server::get();
     let keys = partition(&mut server);
     let owner = take_over(&mut server, &keys, LIFE, ["5000-1", "0"]).remove(1);
     let names = keys.each_ref().map(String::as_str);
-    assert_eq!(server.run(&scripts::SEEK, &names, &["4000", "g", "5000-4", "3", "5000-3"]), ["life", LIFE]);
-    let sought = server.run(&scripts::SEEK, &names, &[LIFE, "g", "5000-4", "3", "5000-3"]);
+    assert_eq!(server.run("seek", &names, &["4000", "g", "5000-4", "3", "5000-3"]), ["life", LIFE]);
+    let sought = server.run("seek", &names, &[LIFE, "g", "5000-4", "3", "5000-3"]);
     assert!(sought[0] == "sought" && sought[1] > owner, "{sought:?} after {owner}");
     assert_eq!(commit(&mut server, &keys, &owner, "5000-2", "1", "5000-1"), ["fenced", &sought[1]]);
     let groups = format!("XINFO GROUPS {}", keys[0]);
@@ -111,12 +107,12 @@ fn a_seek_moves_a_group_and_fences_who_owned_before() {
     let other = [&keys[0][..], &keys[1], "{x}:other"];
     let other = other.map(|key| key.replace("{x}", &format!("{{{}}}", server.prefix)));
     let other = other.each_ref().map(String::as_str);
-    server.run(&scripts::SEEK, &other, &[LIFE, "other", "5000-3", "", "5000-2"]);
+    server.run("seek", &other, &[LIFE, "other", "5000-3", "", "5000-2"]);
     assert_eq!(server.hash(other[2], "position").as_deref(), Some("5000-3"));
-    assert_eq!(server.run(&scripts::FORGET, &[names[0], names[2]], &["g"]), ["forgotten"]);
+    assert_eq!(server.run("forget", &[names[0], names[2]], &["g"]), ["forgotten"]);
     assert_eq!(server.hash(names[2], "position"), None);
     assert_eq!(server.told(&groups, "name"), "other");
-    assert_eq!(server.run(&scripts::FORGET, &[names[0], names[2]], &["g"]), ["forgotten"]);
+    assert_eq!(server.run("forget", &[names[0], names[2]], &["g"]), ["forgotten"]);
 }
 
 struct Table([String; 5]);
@@ -130,20 +126,20 @@ impl Table {
 
     fn lease(&self, server: &mut Server, who: [&str; 2], ms: &str, verb: &str) -> Vec<String> {
         let [members, asked, owners, had, news] = self.0.each_ref().map(String::as_str);
-        server.run(&scripts::LEASE, &[members, asked, owners, news, had], &[who[0], who[1], ms, verb, "t,u"])
+        server.run("lease", &[members, asked, owners, news, had], &[who[0], who[1], ms, verb, "t,u"])
     }
 
     fn claim(&self, server: &mut Server, who: [&str; 2], partitions: &[&str]) -> Vec<String> {
         let [_, asked, owners, had, news] = self.0.each_ref().map(String::as_str);
         let args = [&who[..], partitions].concat();
-        server.run(&scripts::CLAIM, &[asked, owners, had, news], &args)
+        server.run("claim", &[asked, owners, had, news], &args)
     }
 
     fn release(&self, server: &mut Server, who: [&str; 2], verb: &str, partitions: &[&str]) -> Vec<String> {
         let [members, asked, owners, had, news] = self.0.each_ref().map(String::as_str);
         let (verb, whom) = verb.split_once(' ').unwrap_or((verb, ""));
         let args = [&[who[0], who[1], verb, whom], partitions].concat();
-        server.run(&scripts::RELEASE, &[members, asked, owners, news, had], &args)
+        server.run("release", &[members, asked, owners, news, had], &args)
     }
 
     fn owner(&self, server: &mut Server, partition: &str) -> Option<String> {
@@ -154,7 +150,6 @@ impl Table {
 const ANNA: [&str; 2] = ["anna", "s-1"];
 const BERT: [&str; 2] = ["bert", "s-2"];
 
-#[test]
 fn a_partition_is_claimed_by_one_member_and_given_back() {
     let mut server = Server::get();
     let table = Table::of(&server);
@@ -183,7 +178,6 @@ fn a_partition_is_claimed_by_one_member_and_given_back() {
     assert_eq!(server.hash(&table.0[3], "t/0").as_deref(), Some("anna"), "a static name is remembered");
 }
 
-#[test]
 fn who_lets_its_lease_end_loses_what_it_owned() {
     let mut server = Server::get();
     let table = Table::of(&server);
@@ -197,7 +191,6 @@ fn who_lets_its_lease_end_loses_what_it_owned() {
     assert_eq!(table.lease(&mut server, ANNA, "9000", "renew"), ["lost"]);
 }
 
-#[test]
 fn a_second_membership_under_a_name_ends_the_first() {
     let mut server = Server::get();
     let table = Table::of(&server);
@@ -216,7 +209,6 @@ fn a_second_membership_under_a_name_ends_the_first() {
     );
 }
 
-#[test]
 fn what_one_had_in_passing_stays_that_of_who_left_it() {
     let mut server = Server::get();
     let table = Table::of(&server);
@@ -234,9 +226,9 @@ fn what_one_had_in_passing_stays_that_of_who_left_it() {
 }
 
 /// A script with something of it replaced, to show that a check sees it.
-fn broken(script: &scripts::Script, good: &str, bad: &str) -> String {
-    assert!(script.text.contains(good), "{}: {good:?} is not in it", script.name);
-    script.text.replace(good, bad)
+fn broken(name: &str, good: &str, bad: &str) -> String {
+    assert!(script(name).contains(good), "{name}: {good:?} is not in it");
+    script(name).replace(good, bad)
 }
 
 /// Whether a commit of a former owner is refused, and changes nothing.
@@ -269,16 +261,27 @@ fn repeats_no_epoch(take_over: &str) -> bool {
     next.parse::<u64>().unwrap() > lost.parse::<u64>().unwrap()
 }
 
-#[test]
 fn a_double_that_takes_commits_of_former_owners_is_seen() {
-    assert!(refuses_former_owners(scripts::COMMIT.text));
-    let double = broken(&scripts::COMMIT, "if epoch ~= ARGV[3]", "if epoch == ''");
+    assert!(refuses_former_owners(script("commit")));
+    let double = broken("commit", "if epoch ~= ARGV[3]", "if epoch == ''");
     assert!(!refuses_former_owners(&double));
 }
 
-#[test]
 fn a_double_that_gives_an_epoch_again_after_a_failover_is_seen() {
-    assert!(repeats_no_epoch(scripts::TAKE_OVER.text));
-    let double = broken(&scripts::TAKE_OVER, "math.max(epoch, tonumber(was[1]) + 1)", "tonumber(was[1]) + 1");
+    assert!(repeats_no_epoch(script("take_over")));
+    let double = broken("take_over", "math.max(epoch, tonumber(was[1]) + 1)", "tonumber(was[1]) + 1");
     assert!(!repeats_no_epoch(&double));
+}
+
+super::tests! {
+    a_start_is_stored_with_the_first_take_over_and_the_epoch_grows_with_each,
+    a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused,
+    a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one,
+    a_seek_moves_a_group_and_fences_who_owned_before,
+    a_partition_is_claimed_by_one_member_and_given_back,
+    who_lets_its_lease_end_loses_what_it_owned,
+    a_second_membership_under_a_name_ends_the_first,
+    what_one_had_in_passing_stays_that_of_who_left_it,
+    a_double_that_takes_commits_of_former_owners_is_seen,
+    a_double_that_gives_an_epoch_again_after_a_failover_is_seen,
 }

@@ -3,13 +3,30 @@
 //! Not here: servers for the suites (`cargo xtask servers`).
 
 use redis::{Commands, Connection, FromRedisValue, Value};
+use ropeway_broker::RedisStreams;
 use std::{
+    io::ErrorKind,
+    panic::resume_unwind,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 use uuid::Uuid;
+
+/// What a test ends with where no server can be had: it is ignored then.
+pub(super) struct Absent;
+
+impl Absent {
+    pub(super) const WHY: &str =
+        "no redis-server: set ROPEWAY_TEST_REDIS_URL, or install it (apt-get install redis-server)";
+}
+
+/// The text of a script of ours.
+pub(super) fn script(name: &str) -> &'static str {
+    let mut all = RedisStreams::scripts();
+    all.find(|(known, _)| *known == name).unwrap_or_else(|| panic!("there is no script {name}")).1
+}
 
 /// A connection, and a prefix of names that nobody else uses.
 pub(super) struct Server {
@@ -34,12 +51,12 @@ impl Drop for Started {
 impl Server {
     /// The one that the variable names, or one of its own.
     pub(super) fn get() -> Self {
-        match std::env::var("ROPEWAY_TEST_REDIS_URL") {
-            Ok(url) => {
+        match std::env::var("ROPEWAY_TEST_REDIS_URL").ok().filter(|url| !url.is_empty()) {
+            Some(url) => {
                 let redis = redis::Client::open(url).unwrap().get_connection().unwrap();
                 Self { redis, prefix: Self::prefix(), started: None }
             }
-            Err(_) => Self::own(),
+            None => Self::own(),
         }
     }
 
@@ -59,8 +76,11 @@ impl Server {
             .arg("--unixsocket")
             .arg(&socket)
             .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is needed: set ROPEWAY_TEST_REDIS_URL, or install it (apt-get install redis-server)");
+            .spawn();
+        let child = match child {
+            Err(error) if error.kind() == ErrorKind::NotFound => resume_unwind(Box::new(Absent)),
+            child => child.unwrap(),
+        };
         let started = Started { child, dir };
         let client = redis::Client::open(format!("unix://{}", socket.display())).unwrap();
         for _ in 0..250 {
@@ -77,9 +97,9 @@ impl Server {
         self.started.as_ref().unwrap().dir.path().join("socket")
     }
 
-    /// Runs a script.
-    pub(super) fn run(&mut self, script: &super::Script, keys: &[&str], args: &[&str]) -> Vec<String> {
-        self.run_text(script.text, keys, args)
+    /// Runs a script of ours.
+    pub(super) fn run(&mut self, name: &str, keys: &[&str], args: &[&str]) -> Vec<String> {
+        self.run_text(script(name), keys, args)
     }
 
     /// Runs a script that is none of ours.
