@@ -385,8 +385,8 @@ impl Core {
         let keys: Vec<_> =
             self.shares.iter().filter(|(_, share)| idle(share)).map(|(key, _)| key.clone()).collect();
         keys.iter().for_each(|key| self.end_share(key, GoneReason::Closed, None, now));
-        self.tick(now);
-        Stirred { waker: self.waker.take(), keeper: true, feed: true }
+        let waker = self.tick(now).or_else(|| self.waker.take());
+        Stirred { waker, keeper: true, feed: true }
     }
 
     /// Nobody polls any more: all is given up now.

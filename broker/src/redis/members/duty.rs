@@ -247,7 +247,7 @@ impl Core {
         self.tell(Told::Assigned(list));
         if let Some(until) = self.closing {
             // It was closed meanwhile.
-            self.close(until.saturating_duration_since(now), None, now);
+            return self.close(until.saturating_duration_since(now), None, now);
         }
         Stirred { waker: self.waker.take(), keeper: false, feed: true }
     }

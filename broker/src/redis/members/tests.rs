@@ -460,7 +460,8 @@ fn who_closes_gives_up_what_is_idle_and_tells_what_was_not_acked() {
     play.read(0, 1..=2, Some(LIFE));
     play.told();
     let (answer, mut answered) = oneshot::channel::<Unacked>();
-    _ = play.core.close(Duration::from_secs(5), Some(answer), play.now);
+    let stirred = play.core.close(Duration::from_secs(5), Some(answer), play.now);
+    assert!(stirred.waker.is_some(), "it is told at once that the idle one is gone");
     assert_eq!(play.act(), "leaving t/1");
     play.ack(&of(0, 1), &[1]).unwrap();
     assert_eq!(play.told(), "gone 1@2 Closed");
@@ -469,6 +470,17 @@ fn who_closes_gives_up_what_is_idle_and_tells_what_was_not_acked() {
     assert_eq!(play.act(), "commit, leaving t/0, leave, end");
     assert_eq!(play.told(), "gone 0@1 Closed, ended closed");
     assert_eq!(answered.try_recv().unwrap(), vec![(of(0, 1), vec![p(2)])]);
+}
+
+#[test]
+fn who_polls_is_called_where_something_is_taken_over_after_closing() {
+    let mut play = Play::of(1);
+    play.told();
+    _ = play.core.close(Duration::from_secs(5), None, play.now);
+    play.told();
+    let taken = play.taken(&key(0));
+    assert!(play.core.taken(&[key(0)], vec![taken], play.now).waker.is_some());
+    assert_eq!(play.told(), "assigned 0@1, gone 0@1 Closed");
 }
 
 #[test]
