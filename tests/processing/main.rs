@@ -4,20 +4,37 @@
 
 mod doubles;
 
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
 use ropeway_broker::conformance::Backend;
-use ropeway_processor::conformance::trials;
-use ropeway_tests::backends;
+use ropeway_processor::conformance::{Outcome, checks, trials_that_tell};
+use ropeway_tests::{
+    backends,
+    matrix::{Cell, Matrix, PROCESSING},
+};
 use std::sync::Arc;
+
+/// The trials of a backend, which note on the page what they come to.
+fn noted(matrix: &Matrix, backend: &Arc<dyn Backend>) -> Vec<Trial> {
+    let (matrix, name) = (matrix.clone(), backend.name().to_owned());
+    trials_that_tell(Arc::clone(backend), move |check, outcome| {
+        let cell = match outcome {
+            Outcome::Kept => Cell::Kept,
+            Outcome::Ignored(why) => Cell::Ignored(why.clone()),
+            Outcome::Broken(_) => return,
+        };
+        matrix.note(&name, (check.group, check.name), cell);
+    })
+}
 
 fn main() {
     let mut arguments = Arguments::from_args();
     // Trials in real time wait most of the time.
     arguments.test_threads = arguments.test_threads.or(Some(8));
     let memory: Arc<dyn Backend> = Arc::new(backends::Memory);
-    let mut all = trials(memory.clone());
-    all.extend(trials(Arc::new(backends::Directory)));
-    all.extend(trials(Arc::new(ropeway_tests::redis::Redis)));
-    all.extend(doubles::trials(&memory));
-    libtest_mimic::run(&arguments, all).exit();
+    let all: Vec<Arc<dyn Backend>> =
+        vec![memory.clone(), Arc::new(backends::Directory), Arc::new(ropeway_tests::redis::Redis)];
+    let matrix = Matrix::new(PROCESSING, &all, checks().map(|check| (check.group, check.name)).collect());
+    let mut every: Vec<Trial> = all.iter().flat_map(|backend| noted(&matrix, backend)).collect();
+    every.extend(doubles::trials(&memory));
+    matrix.run(&arguments, every).exit();
 }

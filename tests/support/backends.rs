@@ -96,6 +96,10 @@ impl Backend for Outlived {
         "outlived"
     }
 
+    fn runs_on(&self) -> String {
+        "this process, over a store in memory that outlives each broker".into()
+    }
+
     fn provides(&self) -> Provides {
         Provides { reopen: true, crash: true, unreadable: true, dedup: true, retention: true }
     }
@@ -260,6 +264,10 @@ pub struct Directory;
 impl Backend for Directory {
     fn name(&self) -> &str {
         "embedded"
+    }
+
+    fn runs_on(&self) -> String {
+        "this process, in a directory".into()
     }
 
     fn provides(&self) -> Provides {

@@ -11,7 +11,9 @@ use ropeway_broker::{
     Answer, Error, ErrorKind, MessageBroker, Position, RedisStreams, Result, Topic,
     conformance::{Backend, Provides, Setup, Store},
 };
+use ropeway_store::redis::{Redis as Connection, RedisSettings};
 use std::sync::{Arc, Mutex};
+use tokio::runtime::Builder;
 
 /// `redis:` on a real server.
 #[derive(Debug)]
@@ -24,6 +26,21 @@ impl Backend for Redis {
 
     fn absent(&self) -> Option<String> {
         Server::Redis.url().err()
+    }
+
+    fn runs_on(&self) -> String {
+        let version = || {
+            let settings =
+                RedisSettings::from_url(&Server::Redis.url()?).map_err(|error| error.to_string())?;
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| error.to_string())?;
+            runtime.block_on(async {
+                let redis = Connection::connect(settings).await.map_err(|error| error.to_string())?;
+                let connection = redis.dedicated(None).await.map_err(|error| error.to_string())?;
+                Ok(format!("Redis {}", connection.server().version))
+            })
+        };
+        version().unwrap_or_else(|why: String| format!("Redis of an unknown version ({why})"))
     }
 
     fn provides(&self) -> Provides {

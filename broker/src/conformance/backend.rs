@@ -19,6 +19,11 @@ pub trait Backend: Debug + Send + Sync + 'static {
         None
     }
 
+    /// What it runs on, for people: `Redis 7.0.15`.
+    fn runs_on(&self) -> String {
+        "this process".into()
+    }
+
     /// What can be done to it from outside.
     fn provides(&self) -> Provides {
         Provides::default()

@@ -44,7 +44,7 @@ mod suite;
 mod watch;
 
 pub use backend::{Backend, Outcome, Provides, Publishing, Setup, Store};
-pub use suite::{Check, Need, Verdict, checks, trials};
+pub use suite::{Check, Need, Verdict, checks, trials, trials_that_tell};
 
 /// The checks, group by group.
 const GROUPS: &[&[Check]] = &[

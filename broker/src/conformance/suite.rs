@@ -108,14 +108,26 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
 /// The checks as trials of one backend.
 #[must_use]
 pub fn trials(backend: Arc<dyn Backend>) -> Vec<Trial> {
+    trials_that_tell(backend, |_, _| {})
+}
+
+/// The same, which tell what each came to that did not fail.
+#[must_use]
+pub fn trials_that_tell(
+    backend: Arc<dyn Backend>,
+    tell: impl Fn(&'static Check, &Verdict) + Clone + Send + 'static,
+) -> Vec<Trial> {
     let trial = |check: &'static Check| {
         let name = format!("{}::{}::{}", backend.name(), check.group, check.name);
         let kind = if check.anchor.is_empty() { check.group } else { check.anchor };
-        let backend = Arc::clone(&backend);
-        let run = move || match check.run(&backend) {
-            Ok(Verdict::Kept) => Ok(Completion::Completed),
-            Ok(Verdict::Ignored(why)) => Ok(Completion::ignored_with(why)),
-            Err(why) => Err(Failed::from(why)),
+        let (backend, tell) = (Arc::clone(&backend), tell.clone());
+        let run = move || {
+            let verdict = check.run(&backend).map_err(Failed::from)?;
+            tell(check, &verdict);
+            Ok(match verdict {
+                Verdict::Kept => Completion::Completed,
+                Verdict::Ignored(why) => Completion::ignored_with(why),
+            })
         };
         // Without the flag that says so before it runs: with that, the reason would not be printed.
         Trial::ignorable_test(name, run).with_kind(kind)

@@ -28,7 +28,7 @@ mod subject;
 mod suite;
 
 pub use subject::{Job, Jobs, OnError, Original, Pool, Processing, Route, Subject, Task};
-pub use suite::{Check, Need, Outcome, checks, trials};
+pub use suite::{Check, Need, Outcome, checks, trials, trials_that_tell};
 
 /// The checks, group by group.
 const GROUPS: &[&[Check]] = &[

@@ -94,14 +94,27 @@ pub fn checks() -> impl Iterator<Item = &'static Check> {
 /// The checks of the processor and the worker pool as trials over one backend.
 #[must_use]
 pub fn trials(backend: Arc<dyn Backend>) -> Vec<Trial> {
+    trials_that_tell(backend, |_, _| {})
+}
+
+/// The same, which tell what each came to.
+#[must_use]
+pub fn trials_that_tell(
+    backend: Arc<dyn Backend>,
+    tell: impl Fn(&'static Check, &Outcome) + Clone + Send + 'static,
+) -> Vec<Trial> {
     let trial = |check: &'static Check| {
         let name = format!("{}::{}::{}", backend.name(), check.group, check.name);
         let kind = if check.anchor.is_empty() { check.group } else { check.anchor };
-        let backend = Arc::clone(&backend);
-        let run = move || match check.run(&*backend, Arc::new(Original)) {
-            Ok(Outcome::Kept) => Ok(Completion::Completed),
-            Ok(Outcome::Ignored(why)) => Ok(Completion::ignored_with(why)),
-            Ok(Outcome::Broken(why)) | Err(why) => Err(Failed::from(why)),
+        let (backend, tell) = (Arc::clone(&backend), tell.clone());
+        let run = move || {
+            let outcome = check.run(&*backend, Arc::new(Original)).map_err(Failed::from)?;
+            tell(check, &outcome);
+            match outcome {
+                Outcome::Kept => Ok(Completion::Completed),
+                Outcome::Ignored(why) => Ok(Completion::ignored_with(why)),
+                Outcome::Broken(why) => Err(Failed::from(why)),
+            }
         };
         // Without the flag that says so before it runs: with that, the reason would not be printed.
         Trial::ignorable_test(name, run).with_kind(kind)
