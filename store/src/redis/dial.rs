@@ -16,9 +16,16 @@ use futures::{SinkExt, StreamExt};
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
 use tokio_util::codec::{Decoder, Encoder, Framed};
+
+/// How long a server may take to show that it speaks TLS: one of Redis that does not waits for more, and so who connects would wait with it.
+const TLS_PROBE: Duration = Duration::from_millis(500);
 
 /// A connection on which commands go out as bytes and replies come back.
 pub(super) type Line = Framed<Watched, Resp>;
@@ -111,10 +118,13 @@ pub(super) async fn open(settings: &RedisSettings, address: &Address) -> Result<
 /// Why a server ended a plain connection without a word.
 async fn speaks_tls(settings: &RedisSettings, address: &Address, name: &Arc<str>) -> bool {
     let (None, Address::Tcp { host, port }) = (&settings.tls, address) else { return false };
-    match TcpStream::connect((host.as_str(), *port)).await {
-        Ok(socket) => tls::is_spoken(socket, host, name).await,
-        Err(_) => false,
-    }
+    let probe = async {
+        match TcpStream::connect((host.as_str(), *port)).await {
+            Ok(socket) => tls::is_spoken(socket, host, name).await,
+            Err(_) => false,
+        }
+    };
+    timeout(TLS_PROBE, probe).await.unwrap_or(false)
 }
 
 /// Opens a connection to a sentinel and asks it one thing.
@@ -210,7 +220,7 @@ async fn within<T>(
     open: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let limit = settings.connect_timeout;
-    tokio::time::timeout(limit, open).await.unwrap_or_else(|_| {
+    timeout(limit, open).await.unwrap_or_else(|_| {
         let doing = *phase.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kind = if doing.contains("TLS") { ErrorKind::Tls } else { ErrorKind::Unavailable };
         Err(Error::new(kind, name, format!("it was not ready within {limit:?} ({doing})")))

@@ -13,6 +13,7 @@ crate::tests!(
     a_missing_client_certificate_is_told,
     certificates_are_read_again_for_new_connections,
     what_is_no_redis_is_told,
+    a_connection_that_is_cut_at_once_is_told_at_once,
     a_server_that_says_nothing_is_told_in_time,
     an_old_server_is_told,
     a_server_that_loads_is_told,
@@ -131,6 +132,22 @@ async fn what_is_no_redis_is_told() {
     is(&refused(&format!("redis://127.0.0.1:{talker}")).await, ErrorKind::NotRedis, talker);
     let closing = fake(|stream, _| drop(stream.shutdown(std::net::Shutdown::Both)));
     is(&refused(&format!("redis://127.0.0.1:{closing}")).await, ErrorKind::Cut, closing);
+}
+
+/// Whether it speaks TLS is asked of a server that ends a connection without a word: Redis takes that for a command that is not complete, and
+/// waits.
+async fn a_connection_that_is_cut_at_once_is_told_at_once() {
+    let cuts = fake(|stream, read| {
+        if read.starts_with(b"*") {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+    });
+    let mut settings = quick(&format!("redis://127.0.0.1:{cuts}"));
+    settings.connect_timeout = Duration::from_secs(30);
+    let begun = tokio::time::Instant::now();
+    let error = Redis::connect(settings).await.unwrap_err();
+    is(&error, ErrorKind::Cut, cuts);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 async fn a_server_that_says_nothing_is_told_in_time() {
