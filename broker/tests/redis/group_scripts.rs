@@ -72,6 +72,27 @@ fn a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused() {
     assert_eq!(commit(&mut server, &keys, &owner[1], "5000-4", "3", "5000-3"), ["stored"]);
 }
 
+/// Who could not renew, commit or take over while the memory limit is reached would stop just those who make room.
+fn members_go_on_where_the_server_has_no_memory_left() {
+    let mut server = Server::own();
+    let keys = partition(&mut server);
+    let key = |name: &str| format!("{}:{name}", server.prefix);
+    let [members, asked, owners, news, had, groups] =
+        ["members", "asked", "owners", "news", "had", "groups"].map(key);
+    server.ask::<String>("CONFIG SET maxmemory 1");
+    let all: [&str; 5] = [&members, &asked, &owners, &news, &had];
+    assert_eq!(server.run("know", &[&groups], &["g"]), ["known"]);
+    for verb in ["join", "renew"] {
+        assert_eq!(server.run("lease", &all, &["a", "m-1", "9000", verb, "t"])[0], "held");
+    }
+    let claim = server.run("claim", &[&asked, &owners, &had, &news], &["a", "m-1", "t/0"]);
+    assert_eq!(claim, ["claimed", "t/0"]);
+    let taken = take_over(&mut server, &keys, LIFE, ["5000-1", "0"]);
+    assert_eq!(taken[0], "taken");
+    assert_eq!(commit(&mut server, &keys, &taken[1], "5000-3", "2", "5000-2"), ["stored"]);
+    assert_eq!(server.run("release", &all, &["a", "m-1", "leave", "", "t/0"]), ["released"]);
+}
+
 fn a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one() {
     let mut server = Server::get();
     let keys = partition(&mut server);
@@ -276,6 +297,7 @@ fn a_double_that_gives_an_epoch_again_after_a_failover_is_seen() {
 super::tests! {
     a_start_is_stored_with_the_first_take_over_and_the_epoch_grows_with_each,
     a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused,
+    members_go_on_where_the_server_has_no_memory_left,
     a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one,
     a_seek_moves_a_group_and_fences_who_owned_before,
     a_partition_is_claimed_by_one_member_and_given_back,

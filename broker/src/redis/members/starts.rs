@@ -9,6 +9,7 @@ use crate::redis::{
     description::Description,
     group_admin::Starts,
     request::Request,
+    scripts,
     topics::{Topics, chosen},
 };
 use crate::{Error, ErrorKind, Group, Position, Result, Start, Topic};
@@ -36,11 +37,9 @@ pub(super) async fn ensure(shared: &Shared, group: &Group, names: &[Topic], star
     let topics = shared.topics();
     let commands = &topics.commands;
     // Before it is seen whether they are there: who deletes one looks in the other order.
-    let mut known = Request::default();
-    names
-        .iter()
-        .for_each(|topic| _ = known.command(&["SADD", &topics.keys.groups_of(topic), group.as_str()]));
-    all(commands.ask(known).await?)?;
+    for topic in names {
+        commands.script(&scripts::KNOW, &[topics.keys.groups_of(topic)], &[group.as_str()]).await?;
+    }
     let mut described = Vec::with_capacity(names.len());
     for topic in names {
         match topics.ask(topic).await {
@@ -72,8 +71,9 @@ pub(super) async fn ensure(shared: &Shared, group: &Group, names: &[Topic], star
         let text = text(description.life, &positions);
         request.command(&["HSETNX", &starts, topic.as_str(), &text]);
     }
-    request.command(&["SADD", &topics.keys.groups(), group.as_str()]);
-    all(commands.ask(request).await?)
+    all(commands.ask(request).await?)?;
+    commands.script(&scripts::KNOW, &[topics.keys.groups()], &[group.as_str()]).await?;
+    Ok(())
 }
 
 async fn resolve(

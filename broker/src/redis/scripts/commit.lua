@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Stores the position of a group and the map of what is done beyond it, if the epoch still holds, and mirrors them for tools of Redis.
 --
 -- KEYS: log, part, what the group has of the partition.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Joins a group, or renews the lease of a member, and tells who is there and who owns what. Who let its lease end is removed on the way, and what
 -- it owned is free.
 --

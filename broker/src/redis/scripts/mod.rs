@@ -1,7 +1,9 @@
 //! The scripts that run in Redis: each one role, told in its first lines. They are sent by their hash.
 //!
 //! What a script answers is a list that begins with a word: what it did, or why it did nothing. An error reply means that Redis refused
-//! it. `entries.lua` is no script of its own: what several share stands before each of them. Not here: what their keys hold (`../mod.rs`), who
+//! it. `entries.lua` is no script of its own: what several share stands before each of them. Those by which members of groups join, own and
+//! commit run also where the server has no memory left (`allow-oom`): what they write is small and takes the place of what was there, and without
+//! them nobody could finish what makes room. Not here: what their keys hold (`../mod.rs`), who
 //! runs them (`../commands.rs`).
 
 use super::request::Request;
@@ -55,6 +57,7 @@ scripts! {
     LEASE "lease";
     CLAIM "claim";
     RELEASE "release";
+    KNOW "know";
     SEEK "seek";
     FORGET "forget";
     HOLD "hold";
@@ -70,7 +73,9 @@ mod tests {
     fn each_script_says_what_it_does_and_what_it_takes_and_answers() {
         for script in ALL {
             let own = script.text.strip_prefix(include_str!("entries.lua")).unwrap_or(script.text);
-            let head: Vec<&str> = own.lines().take_while(|line| line.starts_with("--")).collect();
+            let flags = |line: &&str| line.starts_with("#!");
+            let head: Vec<&str> =
+                own.lines().skip_while(flags).take_while(|line| line.starts_with("--")).collect();
             let head = head.join("\n");
             for word in ["KEYS", "ARGV", "Answers"] {
                 assert!(head.contains(word), "{}: no {word} in its first lines", script.name);

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives partitions back to the group, hands them to another member, or leaves the group. What is another's by now stays as it is.
 --
 -- KEYS: members, asked, owners, news, had. ARGV: member, token of its membership, 'stay' | 'leaving' | 'leave' | 'to', whom ('to': where that is no

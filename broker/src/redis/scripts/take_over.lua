@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Makes a member the owner of a partition: raises the epoch, and answers what the group has there. From then on every commit of the owner
 -- before is refused. Where the group has no position, that of ARGV is stored, before anything is delivered. Where its position is of an
 -- earlier life of the topic, it begins at the beginning of this one.
