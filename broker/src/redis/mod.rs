@@ -36,7 +36,7 @@
 //! # How it works
 //! * **Positions** are ids of entries. The ids of a topic begin at its *life*, the server's time when it was made, which is always later than the last id of
 //!   the life before: so a position of another life is recognised. A description is seen as a topic while its state is `ready`.
-//! * **Publishing** is plain `XADD NOMKSTREAM`, in order, over one connection. Nothing keeps count beside it: Redis does (`entries-added`).
+//! * **Publishing** is plain `XADD NOMKSTREAM`, in order, over one connection, with more than one write on its way. Nothing keeps count beside it: Redis does (`entries-added`).
 //! * **Delay**: a message that is not due is held beside the log, and moved to it by a script, by the server's clock. Every process does that for the topics
 //!   that it follows, consumes or publishes for later to.
 //! * **Retention**: a script counts the bytes of topics that have such a limit, and another removes what is too old or too much, but nothing that a live
@@ -50,7 +50,7 @@
 //!
 //! # Where things are
 //! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `delay.rs` (when to look for what is due), `retention.rs` (what goes), `request.rs` (commands as bytes). In the
-//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs` and `writer.rs` (publishing), `feed.rs` (reading), `mover.rs` (delayed messages), `keeper.rs` (retention), `wake.rs`.
+//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs`, `placing.rs`, `write.rs` and `writer.rs` (publishing), `feed.rs` (reading), `mover.rs` (delayed messages), `keeper.rs` (retention), `wake.rs`.
 //! The contract on top: `broker.rs`, `admin.rs`, `group_admin.rs`, `reader.rs`; `topics.rs` is what they know of topics; `members/` are members of groups.
 //! Not here: sockets, TLS, passwords (`ropeway_store::redis`), what all backends share.
 
@@ -68,6 +68,7 @@ mod keys;
 mod layout;
 mod members;
 mod mover;
+mod placing;
 mod publish;
 mod reader;
 mod request;
@@ -77,6 +78,7 @@ mod settings;
 mod start;
 mod topics;
 mod wake;
+mod write;
 mod writer;
 
 pub use broker::RedisStreams;

@@ -4,7 +4,6 @@
 
 use super::{layout, scripts::Script};
 use crate::Message;
-use std::io::Write;
 
 /// Commands that are sent together. Each has one answer.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +13,11 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// One that will have about so many bytes.
+    pub(super) fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), commands: 0 }
+    }
+
     /// Begins a command of that many words; exactly so many must follow by [`Self::word`].
     pub(super) fn begin(&mut self, words: usize) -> &mut Self {
         self.commands += 1;
@@ -51,7 +55,21 @@ impl Request {
 
     /// Begins a call of a script; exactly so many arguments must follow by [`Self::word`].
     pub(super) fn call<K: AsRef<[u8]>>(&mut self, script: &Script, keys: &[K], args: usize) -> &mut Self {
-        self.begin(3 + keys.len() + args).word("EVALSHA").word(script.hash()).word(keys.len().to_string());
+        self.evaluate("EVALSHA", script.hash(), keys, args)
+    }
+
+    /// The same by its text, for a server that may have forgotten it.
+    pub(super) fn call_in_full<K: AsRef<[u8]>>(
+        &mut self,
+        script: &Script,
+        keys: &[K],
+        args: usize,
+    ) -> &mut Self {
+        self.evaluate("EVAL", script.text, keys, args)
+    }
+
+    fn evaluate<K: AsRef<[u8]>>(&mut self, verb: &str, script: &str, keys: &[K], args: usize) -> &mut Self {
+        self.begin(3 + keys.len() + args).word(verb).word(script).word(keys.len().to_string());
         keys.iter().for_each(|key| _ = self.word(key));
         self
     }
@@ -71,10 +89,21 @@ impl Request {
         self.commands += other.commands;
     }
 
+    /// A sign, a number and the end of the line.
     fn head(&mut self, sign: u8, number: usize) {
-        self.bytes.push(sign);
-        // Writing to a vector does not fail.
-        _ = write!(self.bytes, "{number}\r\n");
+        let mut line = [b'\n'; 24];
+        line[22] = b'\r';
+        let (mut at, mut left) = (22, number);
+        loop {
+            at -= 1;
+            line[at] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        line[at - 1] = sign;
+        self.bytes.extend_from_slice(&line[at - 1..]);
     }
 }
 
@@ -95,5 +124,14 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("$7\r\npayload\r\n$5\r\nhello\r\n"), "{text}");
+    }
+
+    #[test]
+    fn lengths_are_written_with_all_their_digits() {
+        for number in [0, 9, 10, 123, usize::MAX] {
+            let mut request = Request::default();
+            request.head(b'$', number);
+            assert_eq!(request.into_bytes(), format!("${number}\r\n").into_bytes());
+        }
     }
 }

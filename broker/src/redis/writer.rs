@@ -1,30 +1,31 @@
-//! Writing what was published: one connection, one order, as many messages at once as came while the last ones were answered.
+//! Writing what was published: one connection, one order, and more on its way while the answers to what was written before are awaited.
 //!
-//! A message is appended by a plain `XADD`. Where the connection ends before the answer, nobody knows whether it is in the log: it is sent again
-//! before all that came after it, by the script that looks for its id first (`scripts/add_once.lua`), until its deadline. Not here: the
-//! queue before it (`publish.rs`).
+//! A message is appended by a plain `XADD`. Redis does what comes over one connection in order, so that a few writes may be open at once. Where
+//! the connection ends before the answers, nobody knows what of them is in the log, and nothing else is sent until that is settled: the old
+//! connection is ended at the server first, so that it can do nothing any more; then all that was open is sent again, in its order, by the script
+//! that looks for the id first (`scripts/add_once.lua`), until its deadline. So nothing overtakes what came before it. Not here: the queue
+//! before it (`publish.rs`), where messages go (`placing.rs`), what a write consists of (`write.rs`).
 
 use super::{
     broker::Tasks,
     commands::{self, converse},
     description::Description,
-    failure::{BACKEND, failed, late, refused, strange},
+    failure::{failed, late, refused, strange},
     follow::ZERO,
-    keys::PartitionKeys,
-    layout,
+    placing::Placing,
     publish::{Counted, Job},
     request::Request,
-    scripts,
     settings::RedisStreamsSettings,
-    topics::{Topics, no_partition, not_found},
+    topics::{Topics, not_found},
+    write::{Batch, Entry, Write, told},
 };
 use crate::{
-    Durability, Error, ErrorKind, Message, Outcomes, Position, Published, Result, Target, Timestamp, Topic,
-    clock, partition_for_key,
+    Durability, Error, ErrorKind, Message, Position, Published, Result, Target, Timestamp, Topic, clock,
 };
-use ropeway_store::redis::{self, Dedicated, Durable, Outcome, Redis, Reply, Server};
+use futures::future::BoxFuture;
+use ropeway_store::redis::{Dedicated, Durable, Redis, Reply, Server};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -33,6 +34,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+/// How many writes may be open. What is open is all looked for again after a cut.
+const WINDOW: usize = 2;
 /// How much is written at once, unless one batch is larger.
 const MOST_MESSAGES: usize = 512;
 /// The same in bytes.
@@ -41,12 +44,8 @@ const MOST_BYTES: usize = 1 << 20;
 const ANSWER: Duration = Duration::from_secs(10);
 /// The longest pause between attempts to connect; it begins at a fortieth.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many entries are looked at for a message that is sent again.
-const LOOKED_AT: u32 = 20_000;
 /// How far back a message is looked for where its partition was not written to before.
 const LOOKED_BACK: Duration = Duration::from_secs(300);
-/// How far the clocks of this machine and the server may be apart.
-const CLOCKS: Duration = Duration::from_secs(5);
 /// Of how many partitions the last position is remembered.
 const REMEMBERED: usize = 16_384;
 
@@ -87,36 +86,35 @@ pub(super) struct Writer {
     pub(super) tasks: Arc<Tasks>,
     pub(super) facts: Arc<Facts>,
     connection: Option<Dedicated>,
+    /// The number of a connection that ended with something open, and the start of the server that gave it.
+    ended: Option<(i64, Option<String>)>,
+    /// What is written and not answered, in order; nothing, where there is no connection.
+    open: VecDeque<Write>,
+    /// Nothing more goes over the connection; what is open is still answered.
+    retiring: bool,
+    /// What is to be written next, as soon as its topic is known.
+    asking: Option<Asking>,
     /// The last position that was acked, by log.
     last: HashMap<String, Position>,
-    spread: u32,
+    placing: Placing,
 }
 
-/// A batch under way.
-struct Batch {
+/// A batch whose topic is being asked for.
+struct Asking {
     job: Job,
-    outcomes: Vec<Option<Published>>,
+    answer: BoxFuture<'static, Result<Arc<Description>>>,
 }
 
-/// A message that is to be written.
-struct Entry {
-    batch: usize,
-    at: usize,
-    message: Message,
-    partition: u32,
-    keys: PartitionKeys,
-    /// Not to be in the log yet.
-    later: Option<Later>,
-    /// Asked to survive the loss of the machine.
-    replicated: bool,
-    /// Since when nobody knows whether it is in the log, and behind which position it would lie.
-    unknown: Option<Position>,
-}
-
-/// When a message is due, and in which life of its topic it is held.
-struct Later {
-    due: Timestamp,
-    life: String,
+/// What happened.
+enum Turn {
+    /// A batch was taken over.
+    Taken(Job),
+    /// The topic of the next batch is known, or is not to be had.
+    Described(Result<Arc<Description>>),
+    /// Answers came, or will not come any more.
+    Answered(Result<()>),
+    /// Nobody can publish any more.
+    Closed,
 }
 
 impl Writer {
@@ -130,6 +128,7 @@ impl Writer {
         facts: Arc<Facts>,
     ) -> Self {
         Self {
+            placing: Placing::new(Arc::clone(&topics), settings.max_message, Arc::clone(&tasks)),
             redis,
             topics,
             settings,
@@ -137,178 +136,241 @@ impl Writer {
             tasks,
             facts,
             connection: Some(connection),
+            ended: None,
+            open: VecDeque::new(),
+            retiring: false,
+            asking: None,
             last: HashMap::new(),
-            spread: 0,
         }
     }
 
     pub(super) async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
-        while let Some(first) = jobs.recv().await {
-            let (mut messages, mut bytes) = (first.batch.len(), size(&first));
-            let mut batches = vec![first];
-            while messages < MOST_MESSAGES && bytes < MOST_BYTES {
-                let Ok(next) = jobs.try_recv() else { break };
-                messages += next.batch.len();
-                bytes += size(&next);
-                batches.push(next);
-            }
-            self.write(batches).await;
-        }
-    }
-
-    async fn write(&mut self, jobs: Vec<Job>) {
-        let mut batches = Vec::with_capacity(jobs.len());
-        let mut entries = Vec::new();
-        for mut job in jobs {
-            let batch = std::mem::take(&mut job.batch);
-            let mut outcomes = Vec::with_capacity(batch.len());
-            let number = batches.len();
-            for (at, message) in batch.into_iter().enumerate() {
-                outcomes.push(match self.place(&job, &message).await {
-                    Ok((partition, keys, later)) => {
-                        let replicated = job.to.at_least == Some(Durability::Replicated);
-                        entries.push(Entry {
-                            batch: number,
-                            at,
-                            message,
-                            partition,
-                            keys,
-                            later,
-                            replicated,
-                            unknown: None,
-                        });
-                        None
-                    }
-                    Err(error) => Some(Published::not_written(told(&job.to, error), message)),
-                });
-            }
-            batches.push(Batch { job, outcomes });
-        }
-        self.deliver(&mut batches, entries).await;
-        for Batch { job, outcomes } in batches {
-            let outcomes = Outcomes(outcomes.into_iter().flatten().collect());
-            self.counted.count(&outcomes);
-            _ = job.answer.send(outcomes);
-        }
-    }
-
-    /// Where a message goes.
-    async fn place(&mut self, job: &Job, message: &Message) -> Result<(u32, PartitionKeys, Option<Later>)> {
-        let to = &job.to;
-        let description = description(&self.topics, &to.topic, job.deadline).await?;
-        message.check(self.settings.max_message)?;
-        self.can_give(to.at_least)?;
-        let count = description.spec.partitions;
-        let partition = match (to.partition, &message.key) {
-            (Some(chosen), _) if chosen >= count => return Err(no_partition(&to.topic, chosen, count)),
-            (Some(chosen), _) => chosen,
-            (None, Some(key)) => partition_for_key(key, count),
-            (None, None) => {
-                self.spread = self.spread.wrapping_add(1);
-                self.spread % count
-            }
-        };
-        self.tasks.keeper.publishes(job.from.as_ref(), &to.topic, &description, partition, message.size())?;
-        let due = message.deliver_at.filter(|at| *at > clock::wall());
-        let life = || description.life.map(|life| life.to_string()).unwrap_or_default();
-        let later = due.map(|due| Later { due, life: life() });
-        Ok((partition, self.topics.partition(&to.topic, &description, partition), later))
-    }
-
-    fn can_give(&self, at_least: Option<Durability>) -> Result<()> {
-        let Some(at_least) = at_least else { return Ok(()) };
-        let Some(server) = self.connection.as_ref().map(Dedicated::server) else { return Ok(()) };
-        let gives = durability(server);
-        let replicas = server.replicas.unwrap_or(0);
-        if at_least <= gives || (at_least == Durability::Replicated && replicas > 0) {
-            return Ok(());
-        }
-        let context = format!(
-            "the server gives {} with {replicas} replicas, and {} is asked for; set appendonly and appendfsync, or add a replica",
-            gives.as_str(),
-            at_least.as_str()
-        );
-        Err(Error::new(ErrorKind::Unsupported, context))
-    }
-
-    /// Writes, until each is written, refused, or out of time.
-    async fn deliver(&mut self, batches: &mut [Batch], mut entries: Vec<Entry>) {
-        let mut pause = PAUSE / 40;
-        while !entries.is_empty() {
-            let error = match self.attempt(batches, &mut entries).await {
-                Ok(()) => continue,
-                Err(error) => failed(error),
-            };
-            let now = Instant::now();
-            for entry in std::mem::take(&mut entries) {
-                let Batch { job, outcomes } = &mut batches[entry.batch];
-                let hopeless =
-                    !error.is_retryable() && entry.unknown.is_none() || entry.may_have_moved(clock::wall());
-                if now + pause < job.deadline && !hopeless {
-                    entries.push(entry);
-                    continue;
+        let (mut closed, mut answers) = (false, Vec::new());
+        while !(closed && self.open.is_empty() && self.asking.is_none()) {
+            match self.turn(&mut jobs, closed, &mut answers).await {
+                Turn::Closed => closed = true,
+                Turn::Answered(result) => self.answered(&mut answers, result).await,
+                Turn::Taken(job) => {
+                    let write = self.gather(Some(job), Write::default(), &mut jobs);
+                    self.begin(write).await;
                 }
-                let error = told(&job.to, error.clone());
-                outcomes[entry.at] = Some(match entry.unknown {
-                    None => Published::not_written(error, entry.message),
-                    Some(_) => Published::unknown(error, entry.message),
-                });
-            }
-            if !entries.is_empty() {
-                sleep(pause).await;
-                pause = (pause * 2).min(PAUSE);
+                Turn::Described(description) => {
+                    let Some(Asking { job, .. }) = self.asking.take() else { continue };
+                    let mut write = Write::default();
+                    self.place(job, &description, &mut write);
+                    let write = self.gather(None, write, &mut jobs);
+                    self.begin(write).await;
+                }
             }
         }
+    }
+
+    /// Waits for what happens next.
+    async fn turn(
+        &mut self,
+        jobs: &mut mpsc::UnboundedReceiver<Job>,
+        closed: bool,
+        answers: &mut Vec<Reply>,
+    ) -> Turn {
+        let room = self.open.len() < WINDOW && !self.retiring;
+        let limit = limit(self.open.front(), self.settings.wait);
+        let Self { connection, asking, .. } = self;
+        tokio::select! {
+            biased;
+            result = next_answers(connection, limit, answers), if !self.open.is_empty() => Turn::Answered(result),
+            description = described(asking), if room && asking.is_some() => Turn::Described(description),
+            job = jobs.recv(), if room && !closed && asking.is_none() => job.map_or(Turn::Closed, Turn::Taken),
+            else => Turn::Closed,
+        }
+    }
+
+    /// Adds batches to a write: `job`, and those that wait behind it, up to the first whose topic is not known.
+    fn gather(
+        &mut self,
+        job: Option<Job>,
+        mut write: Write,
+        jobs: &mut mpsc::UnboundedReceiver<Job>,
+    ) -> Write {
+        let mut next = job.or_else(|| jobs.try_recv().ok());
+        while let Some(job) = next {
+            let Some(description) = self.topics.kept(&job.to.topic) else {
+                let topics = Arc::clone(&self.topics);
+                let (topic, deadline) = (job.to.topic.clone(), job.deadline);
+                let answer = Box::pin(async move { description(&topics, &topic, deadline).await });
+                self.asking = Some(Asking { job, answer });
+                break;
+            };
+            self.place(job, &Ok(description), &mut write);
+            let full = write.entries.len() >= MOST_MESSAGES || write.bytes >= MOST_BYTES;
+            next = if full { None } else { jobs.try_recv().ok() };
+        }
+        write
+    }
+
+    /// Adds a batch to a write.
+    fn place(&mut self, job: Job, description: &Result<Arc<Description>>, write: &mut Write) {
+        let server = self.connection.as_ref().map(|connection| &**connection.server());
+        self.placing.put(job, description, server, write);
+    }
+
+    /// Writes behind what is open.
+    async fn begin(&mut self, mut write: Write) {
+        if write.entries.is_empty() {
+            return write.answer(|outcomes| self.counted.count(outcomes));
+        }
+        let Some(connection) = &mut self.connection else { return self.deliver(write, None).await };
+        let request = write.request(self.settings.wait);
+        let (expected, by) = (write.expected, by(&write));
+        self.open.push_back(write);
+        self.counted.commits.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = send(connection, request, expected, by).await {
+            self.recover(error).await;
+        }
+    }
+
+    /// Takes answers to what is open.
+    async fn answered(&mut self, answers: &mut Vec<Reply>, result: Result<()>) {
+        for answer in answers.drain(..) {
+            let Some(write) = self.open.front_mut() else { break };
+            write.answers.push(answer);
+            if !write.is_answered() {
+                continue;
+            }
+            let Some(mut write) = self.open.pop_front() else { break };
+            self.retiring |= !self.settle_all(&mut write);
+            if write.entries.is_empty() {
+                write.answer(|outcomes| self.counted.count(outcomes));
+            } else {
+                // A script that the server forgot: what was written behind it is looked for again as well.
+                self.open.push_front(write);
+                return self.recover(late("the server")).await;
+            }
+        }
+        match result {
+            Err(error) => self.recover(error).await,
+            Ok(()) if self.retiring && self.open.is_empty() => {
+                (self.connection, self.retiring) = (None, false)
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// Gives the connection up, and settles all that is open before anything else is sent.
+    async fn recover(&mut self, error: Error) {
+        self.give_up();
+        let mut all = Write::default();
+        for mut write in std::mem::take(&mut self.open) {
+            self.settle_all(&mut write);
+            all.append(write);
+        }
+        self.deliver(all, Some(error)).await;
+    }
+
+    /// Uses the connection no more. It is ended at the server before anything is sent again.
+    fn give_up(&mut self) {
+        self.retiring = false;
+        if let Some(connection) = self.connection.take() {
+            self.ended = Some((connection.client_id(), connection.server().run_id.clone()));
+        }
+    }
+
+    /// Writes, until each is written, refused, or out of time; nothing else is written meanwhile. `error`: what it failed by before.
+    async fn deliver(&mut self, mut write: Write, mut error: Option<Error>) {
+        let mut pause = PAUSE / 40;
+        while !write.entries.is_empty() {
+            if let Some(error) = error.take() {
+                write.give_back(&error, pause);
+            }
+            if write.entries.is_empty() {
+                break;
+            }
+            if let Err(failed) = self.attempt(&mut write).await {
+                write.give_back(&failed, pause);
+                if !write.entries.is_empty() {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE);
+                }
+            }
+        }
+        write.answer(|outcomes| self.counted.count(outcomes));
     }
 
     /// Writes all of them once. Those that are answered are removed; on an error the others stay, and know whether they were sent.
-    async fn attempt(&mut self, batches: &mut [Batch], entries: &mut Vec<Entry>) -> Result<(), redis::Error> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let connection = commands::open(&self.redis).await?;
-                self.facts.set(connection.server());
-                connection
-            }
-        };
-        let replicated = entries.iter().any(|entry| entry.replicated);
-        let mut request = Request::default();
-        entries.iter().for_each(|entry| entry.put(&mut request));
-        if replicated {
-            let wait = self.settings.wait.as_millis().max(1).to_string();
-            request.command(&["WAIT", "1", &wait]);
+    async fn attempt(&mut self, write: &mut Write) -> Result<()> {
+        let by = by(write);
+        if self.connection.is_none() {
+            let connected = timeout_at(by, self.connect()).await;
+            self.connection = Some(connected.unwrap_or_else(|_| Err(late("the server")))?);
         }
-        let mut answers = Vec::with_capacity(request.commands());
-        let limit = ANSWER + self.settings.wait;
-        let result = converse(&mut connection, request, limit, &mut answers).await;
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let request = write.request(self.settings.wait);
+        let expected = write.expected;
         self.counted.commits.fetch_add(1, Ordering::Relaxed);
-        let copied = replicated
-            && answers.len() > entries.len()
-            && answers.pop().and_then(|n| n.int()).unwrap_or(0) > 0;
-        let gives = durability(connection.server());
-        let mut usable = result.is_ok();
-        let unanswered = entries.split_off(answers.len().min(entries.len()));
-        for (entry, answer) in entries.drain(..).zip(answers) {
-            usable &= !ends_connection(&answer);
-            let outcome = self.settle(
-                &batches[entry.batch].job.to,
-                &entry,
-                answer,
-                if copied { Durability::Replicated } else { gives },
-            );
-            batches[entry.batch].outcomes[entry.at] = Some(outcome.with(entry.message));
+        let mut result = send(connection, request, expected, by).await;
+        while result.is_ok() && !write.is_answered() {
+            let limit = limit(Some(write), self.settings.wait);
+            result = connection.receive_many(limit, &mut write.answers).await.map_err(failed);
         }
-        *entries = unanswered;
-        if let Err(error) = &result
-            && error.outcome() == Outcome::Unknown
+        if !self.settle_all(write) || result.is_err() {
+            self.give_up();
+        }
+        result
+    }
+
+    /// Connects again, and ends what is left of the connection before at the server.
+    async fn connect(&mut self) -> Result<Dedicated> {
+        let mut connection = commands::open(&self.redis).await.map_err(failed)?;
+        self.facts.set(connection.server());
+        if let Some((id, run)) = &self.ended
+            && run.is_some()
+            && *run == connection.server().run_id
         {
-            for entry in &mut *entries {
-                let behind = self.behind(entry.keys.log());
-                entry.unknown.get_or_insert(behind);
+            // What it was sent and did not read yet would come behind what is sent now. Where this user may not, it is looked for all the same.
+            let mut end = Request::default();
+            end.command(&["CLIENT", "KILL", "ID", &id.to_string()]);
+            converse(&mut connection, end, ANSWER, &mut Vec::new()).await.map_err(failed)?;
+        }
+        self.ended = None;
+        Ok(connection)
+    }
+
+    /// Settles what is answered of a write. What is not stays, and is unknown from then on. Whether the connection can be used on.
+    fn settle_all(&mut self, write: &mut Write) -> bool {
+        let replicated = write.is_replicated();
+        let whole = write.is_answered();
+        let mut answers = std::mem::take(&mut write.answers);
+        if replicated && !whole {
+            // Nobody knows what replicas have: it is asked again.
+            answers.clear();
+        }
+        let copied = replicated && whole && answers.pop().and_then(|count| count.int()).unwrap_or(0) > 0;
+        let gives = if copied { Durability::Replicated } else { durability(&self.facts.server()) };
+        let entries = std::mem::take(&mut write.entries);
+        let sent = write.expected;
+        let mut usable = true;
+        let mut answers = answers.into_iter();
+        for (at, mut entry) in entries.into_iter().enumerate() {
+            match answers.next() {
+                Some(answer) if is_unknown_script(&answer) => {
+                    usable = false;
+                    write.entries.push(entry);
+                }
+                Some(answer) => {
+                    usable &= !is_read_only(&answer);
+                    let Batch { job, outcomes } = &mut write.batches[entry.batch];
+                    let settled = self.settle(&job.to, &entry, &answer, gives);
+                    outcomes[entry.at] = Some(settled.with(entry.message));
+                }
+                None => {
+                    if at < sent {
+                        let behind = self.behind(entry.keys.log());
+                        entry.unknown.get_or_insert(behind);
+                    }
+                    write.entries.push(entry);
+                }
             }
         }
-        self.connection = usable.then_some(connection);
-        result
+        usable
     }
 
     /// Behind which position a message would lie that is sent now.
@@ -318,13 +380,12 @@ impl Writer {
         self.last.get(log).copied().unwrap_or(since)
     }
 
-    fn settle(&mut self, to: &Target, entry: &Entry, answer: Reply, durability: Durability) -> Settled {
+    fn settle(&mut self, to: &Target, entry: &Entry, answer: &Reply, durability: Durability) -> Settled {
         let acked = |position: Option<Position>| match position {
             Some(position) => Ok(Some(position)),
             None => Err((true, strange("XADD", &[]))),
         };
-        let position = match &answer {
-            Reply::Error(text) if text.starts_with(b"NOSCRIPT") => Err((true, late("the server"))),
+        let position = match answer {
             // A script that was refused found nothing out.
             Reply::Error(text) => Err((entry.unknown.is_some(), refused(text))),
             Reply::Nil => Err((false, self.gone(&to.topic))),
@@ -393,33 +454,44 @@ impl Settled {
     }
 }
 
-impl Entry {
-    /// Whether it may have been held, and moved to the log since: held again, it would come twice.
-    fn may_have_moved(&self, now: Timestamp) -> bool {
-        self.unknown.is_some() && self.later.as_ref().is_some_and(|later| later.due <= now + CLOCKS)
-    }
+/// When a write is to have reached the server.
+fn by(write: &Write) -> Instant {
+    let latest = Instant::now() + ANSWER;
+    write.deadline().map_or(latest, |deadline| deadline.min(latest))
+}
 
-    fn put(&self, request: &mut Request) {
-        if let Some(later) = &self.later {
-            let keys = [self.keys.log(), &self.keys.part(), &self.keys.delayed(), &self.keys.held()];
-            let mut packed = Vec::with_capacity(self.message.size() + 128);
-            layout::fields(&self.message, |word| {
-                packed.extend_from_slice(&u32::try_from(word.len()).unwrap_or(u32::MAX).to_be_bytes());
-                packed.extend_from_slice(word);
-            });
-            let id = self.message.id.as_u128().to_be_bytes();
-            let due = later.due.as_millis().to_string();
-            request.call(&scripts::HOLD, &keys, 4).word(&later.life).word(id).word(due).word(packed);
-            return;
-        }
-        let Some(behind) = self.unknown else { return request.add(self.keys.log(), &self.message) };
-        let args = 3 + layout::field_count(&self.message);
-        request
-            .call(&scripts::ADD_ONCE, &[self.keys.log()], args)
-            .word(self.message.id.as_u128().to_be_bytes())
-            .word(behind.to_string())
-            .word(LOOKED_AT.to_string());
-        layout::fields(&self.message, |word| _ = request.word(word));
+/// How long the next answer to a write may take. `wait`: how long replicas have.
+fn limit(write: Option<&Write>, wait: Duration) -> Duration {
+    let wait = if write.is_some_and(Write::is_replicated) { wait } else { Duration::ZERO };
+    let left = write.and_then(Write::deadline).map(|at| at.saturating_duration_since(Instant::now()));
+    left.map_or(ANSWER + wait, |left| left.min(ANSWER + wait))
+}
+
+/// Sends commands that will be answered by so many replies.
+async fn send(connection: &mut Dedicated, request: Request, replies: usize, by: Instant) -> Result<()> {
+    match timeout_at(by, connection.send_packed(request.into_bytes(), replies)).await {
+        Ok(sent) => sent.map_err(failed),
+        Err(_) => Err(late("the server")),
+    }
+}
+
+/// The next answers over the connection. Cancel safe.
+async fn next_answers(
+    connection: &mut Option<Dedicated>,
+    limit: Duration,
+    answers: &mut Vec<Reply>,
+) -> Result<()> {
+    match connection {
+        Some(connection) => connection.receive_many(limit, answers).await.map_err(failed),
+        None => std::future::pending().await,
+    }
+}
+
+/// The description that is asked for. Cancel safe.
+async fn described(asking: &mut Option<Asking>) -> Result<Arc<Description>> {
+    match asking {
+        Some(asking) => asking.answer.as_mut().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -436,15 +508,12 @@ async fn description(topics: &Topics, topic: &Topic, deadline: Instant) -> Resul
     }
 }
 
-fn size(job: &Job) -> usize {
-    job.batch.iter().map(Message::size).sum()
+/// Whether the server does not know a script of ours: then nothing was done.
+fn is_unknown_script(answer: &Reply) -> bool {
+    matches!(answer, Reply::Error(text) if text.starts_with(b"NOSCRIPT"))
 }
 
-fn told(to: &Target, error: Error) -> Error {
-    error.during(format!("publish to topic {:?}", to.topic)).on(BACKEND)
-}
-
-/// Whether the connection leads to a server that takes no writes any more, or that forgot our scripts.
-fn ends_connection(answer: &Reply) -> bool {
-    matches!(answer, Reply::Error(text) if text.starts_with(b"READONLY") || text.starts_with(b"NOSCRIPT"))
+/// Whether the connection leads to a server that takes no writes any more.
+fn is_read_only(answer: &Reply) -> bool {
+    matches!(answer, Reply::Error(text) if text.starts_with(b"READONLY"))
 }

@@ -1,7 +1,7 @@
 //! What becomes of publishes whose connection ends: each is acked once and lies once, in order, or is told truthfully.
 
 use super::{
-    proxy::{LOSE_ANSWERS, PASS, Proxy, REFUSE},
+    proxy::{DELAY, LATE, LOSE_ANSWERS, PASS, Proxy, REFUSE, SWALLOW},
     server::Server,
 };
 use futures::future::join_all;
@@ -72,6 +72,62 @@ async fn what_is_sent_again_after_a_cut_lies_there_once_and_in_order() {
     }
 }
 
+#[tokio::test]
+async fn what_is_open_in_several_writes_keeps_its_order_through_many_cuts() {
+    let mut stage = Stage::set(Duration::from_secs(60)).await;
+    let mut publishing = Vec::new();
+    for round in (0..40).filter(|round| round % 4 != 3) {
+        // Several writes' worth, so that the cut meets more than one on its way, in the middle of a command.
+        publishing.push(tokio::spawn(stage.publish(round * 600..(round + 1) * 600)));
+        tokio::task::yield_now().await;
+        if round % 4 == 2 {
+            let before = stage.proxy.connections();
+            stage.proxy.set(if round / 4 % 2 == 0 { LOSE_ANSWERS } else { DELAY });
+            publishing.push(tokio::spawn(stage.publish((round + 1) * 600..(round + 1) * 600 + 300)));
+            while stage.proxy.connections() == before {
+                sleep(Duration::from_millis(1)).await;
+            }
+            stage.proxy.set(PASS);
+            publishing.push(tokio::spawn(stage.publish((round + 1) * 600 + 300..(round + 2) * 600)));
+        }
+        sleep(Duration::from_millis(round as u64 % 4)).await;
+    }
+    for outcomes in join_all(publishing).await {
+        assert!(outcomes.unwrap().iter().all(Outcomes::all_acked));
+    }
+    sleep(2 * LATE).await;
+    assert_eq!(stage.numbers(), (0..24_000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_reaches_the_server_after_it_was_sent_again_does_nothing() {
+    let mut stage = Stage::set(Duration::from_secs(20)).await;
+    assert!(stage.publish(0..5).await.iter().all(Outcomes::all_acked));
+    stage.proxy.set(DELAY);
+    let cut = tokio::spawn(stage.publish(5..10));
+    sleep(LATE / 10).await;
+    stage.proxy.set(PASS);
+    assert!(cut.await.unwrap().iter().all(Outcomes::all_acked));
+    assert!(stage.publish(10..12).await.iter().all(Outcomes::all_acked));
+    sleep(2 * LATE).await;
+    assert_eq!(stage.numbers(), (0..12).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline() {
+    let stage = Stage::set(Duration::from_millis(400)).await;
+    assert!(stage.publish(0..3).await.iter().all(Outcomes::all_acked));
+    stage.proxy.set(SWALLOW);
+    let begun = tokio::time::Instant::now();
+    for outcomes in stage.publish(3..6).await {
+        assert!(matches!(&outcomes.0[..], [Published::Unknown(_)]), "{outcomes:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    stage.proxy.set(PASS);
+    assert!(stage.publish(6..9).await.iter().all(Outcomes::all_acked));
+}
+
+#[tokio::test]
 async fn what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written() {
     let mut stage = Stage::set(Duration::from_millis(400)).await;
     assert!(stage.publish(0..3).await.iter().all(Outcomes::all_acked));

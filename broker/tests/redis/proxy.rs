@@ -6,12 +6,14 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpListener, TcpStream, UnixStream},
+    time::{sleep, timeout},
 };
 
 /// Answers and requests pass.
@@ -20,11 +22,18 @@ pub(super) const PASS: u8 = 0;
 pub(super) const LOSE_ANSWERS: u8 = 1;
 /// Nothing reaches the server: connections end with the first byte.
 pub(super) const REFUSE: u8 = 2;
+/// Connections end with the first request, which reaches the server only [`LATE`] afterwards.
+pub(super) const DELAY: u8 = 3;
+/// Requests vanish, and connections stay.
+pub(super) const SWALLOW: u8 = 4;
+/// How late.
+pub(super) const LATE: Duration = Duration::from_millis(300);
 
 /// Its address, and what it does now.
 pub(super) struct Proxy {
     pub(super) address: String,
     mode: Arc<AtomicU8>,
+    connections: Arc<AtomicU32>,
 }
 
 impl Proxy {
@@ -32,9 +41,11 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mode = Arc::<AtomicU8>::default();
-        let proxy = Self { address, mode: Arc::clone(&mode) };
+        let connections = Arc::<AtomicU32>::default();
+        let proxy = Self { address, mode: Arc::clone(&mode), connections: Arc::clone(&connections) };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (server, mode) = (UnixStream::connect(&socket).await, Arc::clone(&mode));
                 if let Ok(server) = server {
                     tokio::spawn(pass(client, server, mode));
@@ -42,6 +53,11 @@ impl Proxy {
             }
         });
         proxy
+    }
+
+    /// How many connections there were.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::SeqCst)
     }
 
     pub(super) fn set(&self, mode: u8) {
@@ -57,11 +73,18 @@ async fn pass(client: TcpStream, server: UnixStream, mode: Arc<AtomicU8>) {
         let mut bytes = vec![0; 65_536];
         loop {
             let read = from_client.read(&mut bytes).await.unwrap_or(0);
-            if read == 0 || asked.load(Ordering::SeqCst) == REFUSE {
-                return;
+            match asked.load(Ordering::SeqCst) {
+                _ if read == 0 => return None,
+                REFUSE => return None,
+                SWALLOW => continue,
+                DELAY => {
+                    bytes.truncate(read);
+                    return Some((to_server, bytes));
+                }
+                _ => {}
             }
             if to_server.write_all(&bytes[..read]).await.is_err() {
-                return;
+                return None;
             }
         }
     };
@@ -76,7 +99,7 @@ async fn pass(client: TcpStream, server: UnixStream, mode: Arc<AtomicU8>) {
                 // What was asked before is done: the rest of the answers is waited for, so that nothing is cut on its way there.
                 let mut nowhere = tokio::io::sink();
                 let rest = copy(&mut from_server, &mut nowhere);
-                _ = tokio::time::timeout(std::time::Duration::from_millis(50), rest).await;
+                _ = timeout(Duration::from_millis(50), rest).await;
                 return;
             }
             if to_client.write_all(&bytes[..read]).await.is_err() {
@@ -84,8 +107,14 @@ async fn pass(client: TcpStream, server: UnixStream, mode: Arc<AtomicU8>) {
             }
         }
     };
-    tokio::select! {
-        () = requests => {}
-        () = answers => {}
+    let late = tokio::select! {
+        late = requests => late,
+        () = answers => None,
+    };
+    // Its client is gone by now.
+    if let Some((mut to_server, bytes)) = late {
+        sleep(LATE).await;
+        _ = to_server.write_all(&bytes).await;
+        sleep(LATE).await;
     }
 }

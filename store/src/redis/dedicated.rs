@@ -11,7 +11,7 @@ use super::{
     wire::Reply,
 };
 use ::redis::Cmd;
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -80,7 +80,7 @@ impl Dedicated {
     /// # Errors
     /// `Timeout` after `limit`: the reply is still to come. Anything else: the connection has ended.
     pub async fn receive(&mut self, limit: Duration) -> Result<Reply> {
-        self.check()?;
+        self.check().map_err(|error| error.after_writing(self.owed > 0))?;
         let next = async {
             let flushed = self.line.flush().await;
             match flushed {
@@ -102,6 +102,32 @@ impl Dedicated {
                 Err(Error::new(ErrorKind::Timeout, &self.address, what).after_writing(true))
             }
         }
+    }
+
+    /// The next reply, and those behind it that are there already, at the end of `into`; `limit` as for [`Dedicated::receive`].
+    ///
+    /// Dropping the call loses nothing.
+    ///
+    /// # Errors
+    /// As for [`Dedicated::receive`]. What came before a failure is in `into`, and the failure is told by the next call.
+    pub async fn receive_many(&mut self, limit: Duration, into: &mut Vec<Reply>) -> Result<()> {
+        into.push(self.receive(limit).await?);
+        // Nothing is awaited from here on.
+        while self.owed > 0 {
+            match self.line.next().now_or_never() {
+                Some(Some(Ok(reply))) => {
+                    self.owed -= 1;
+                    into.push(reply);
+                }
+                Some(Some(Err(error))) => {
+                    _ = self.fail(dial::broken(&self.address, &error));
+                    break;
+                }
+                // Where the connection has ended, the next call sees it too.
+                Some(None) | None => break,
+            }
+        }
+        Ok(())
     }
 
     /// Asks one thing and waits for its reply, `limit` for each of those that earlier calls left behind (they are thrown away) and for this
