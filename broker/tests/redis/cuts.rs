@@ -72,7 +72,6 @@ async fn what_is_sent_again_after_a_cut_lies_there_once_and_in_order() {
     }
 }
 
-#[tokio::test]
 async fn what_is_open_in_several_writes_keeps_its_order_through_many_cuts() {
     let mut stage = Stage::set(Duration::from_secs(60)).await;
     let mut publishing = Vec::new();
@@ -99,7 +98,6 @@ async fn what_is_open_in_several_writes_keeps_its_order_through_many_cuts() {
     assert_eq!(stage.numbers(), (0..24_000).collect::<Vec<_>>());
 }
 
-#[tokio::test]
 async fn what_reaches_the_server_after_it_was_sent_again_does_nothing() {
     let mut stage = Stage::set(Duration::from_secs(20)).await;
     assert!(stage.publish(0..5).await.iter().all(Outcomes::all_acked));
@@ -113,7 +111,6 @@ async fn what_reaches_the_server_after_it_was_sent_again_does_nothing() {
     assert_eq!(stage.numbers(), (0..12).collect::<Vec<_>>());
 }
 
-#[tokio::test]
 async fn a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline() {
     let stage = Stage::set(Duration::from_millis(400)).await;
     assert!(stage.publish(0..3).await.iter().all(Outcomes::all_acked));
@@ -127,7 +124,6 @@ async fn a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline(
     assert!(stage.publish(6..9).await.iter().all(Outcomes::all_acked));
 }
 
-#[tokio::test]
 async fn what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written() {
     let mut stage = Stage::set(Duration::from_millis(400)).await;
     assert!(stage.publish(0..3).await.iter().all(Outcomes::all_acked));
@@ -207,6 +203,9 @@ async fn a_key_of_another_kind_under_our_name_and_a_newer_description_are_told_b
 
 super::async_tests! {
     what_is_sent_again_after_a_cut_lies_there_once_and_in_order,
+    what_is_open_in_several_writes_keeps_its_order_through_many_cuts,
+    what_reaches_the_server_after_it_was_sent_again_does_nothing,
+    a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline,
     what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written,
     what_an_ack_is_worth_is_asked_again_with_each_connection,
     scripts_that_the_server_forgot_are_made_known_again,

@@ -136,6 +136,7 @@ impl Dedicated {
     /// # Errors
     /// As for [`Dedicated::receive`], and what the server refused.
     pub async fn query(&mut self, command: &Cmd, limit: Duration) -> Result<Reply> {
+        self.check()?;
         while self.owed > 0 {
             self.receive(limit).await?;
         }
