@@ -320,9 +320,8 @@ impl Driver {
             }
             Seen::Failed(at, failure) => {
                 self.looks.stint.others();
-                // Its dead letter may be its ack: those of what was before it in its key are given first.
+                // Where it is dead-lettered, they are given first.
                 self.partitions.done(&turn, &mut self.looks.done);
-                self.settle();
                 let progress = Progress { at, attempt: 1 };
                 self.ran(ticket, Ok(Ran { progress, ended: Ended::Failed(*failure) }), now);
             }

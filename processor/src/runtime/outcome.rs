@@ -174,6 +174,8 @@ impl Driver {
 
     /// Writes a dead letter and acks its source. Takes no worker, so that a dead-letter topic that hangs stops no handler.
     fn write(&mut self, ticket: Ticket) {
+        // The letter acks its source: what was before it in its key is acked first.
+        self.settle();
         let Some(work) = self.core.get_mut(&ticket) else { return };
         let Step::Bury(burial) = &work.step else { return };
         let letter = burial.letter.message();

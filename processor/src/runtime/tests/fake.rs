@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use ropeway_broker::*;
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -34,6 +34,8 @@ struct State {
     acks_take: Duration,
     /// The task that polls.
     driver: Option<tokio::task::Id>,
+    /// Turns that the driver was told are over, and how much it had asked then.
+    ended: HashMap<(u32, u64), usize>,
 }
 
 /// The bus and its only consumer.
@@ -46,6 +48,20 @@ pub(super) fn owned(partition: u32, epoch: u64) -> Owned {
 
 pub(super) fn message(key: &str, text: &str) -> Message {
     Message::builder().key(key.to_owned()).event_type("e").payload(text.to_owned()).build()
+}
+
+impl State {
+    /// The driver is told this now.
+    fn told(&mut self, event: &Result<Event>) {
+        let over = match event {
+            Ok(Event::Revoking { partitions, .. }) => partitions.clone(),
+            Ok(Event::Gone(owned, _)) => vec![owned.clone()],
+            _ => return,
+        };
+        for owned in over {
+            self.ended.insert((owned.partition, owned.epoch.0), self.asked.len());
+        }
+    }
 }
 
 impl Fake {
@@ -114,6 +130,11 @@ impl Fake {
         self.state().driver
     }
 
+    /// How much the driver had asked when it was told that a turn is to end or has ended; `None` where it was not told so.
+    pub(super) fn ended(&self, partition: u32, epoch: u64) -> Option<usize> {
+        self.state().ended.get(&(partition, epoch)).copied()
+    }
+
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.state().asked.clone()
     }
@@ -143,7 +164,10 @@ impl Consumer for Fake {
         let mut state = self.state();
         state.driver = tokio::task::try_id();
         match state.events.pop_front() {
-            Some(event) => Poll::Ready(event),
+            Some(event) => {
+                state.told(&event);
+                Poll::Ready(event)
+            }
             None => {
                 state.waker = Some(cx.waker().clone());
                 Poll::Pending

@@ -3,6 +3,7 @@
 mod ends;
 mod fake;
 mod look;
+mod trial;
 mod work;
 
 use super::*;
