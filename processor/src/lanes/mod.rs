@@ -2,12 +2,14 @@
 //!
 //! [`Lanes`] decides and nothing else: it takes `now`, starts nothing and waits for nothing. A lane is the queue of one key; its head runs,
 //! waits for its next attempt, or is ready to run, and everything behind it waits. Lanes are exact: two keys never share one, so a slow
-//! key never delays another. Work without key has a lane of its own. Ready lanes take turns, first come, first served.
+//! key never delays another. Work without key has a lane of its own. Of ready lanes the one has its turn whose work came first, so that a key
+//! with more to do than others does not stay behind; but after [`TURNS`] turns a lane is behind all that are ready then, so that
+//! nobody waits long for those with much to do.
 //!
 //! Some of what is behind a head may be sent out with it ([`Lanes::follow`]), to be run in that order without asking again; what of it was
 //! not started can be taken back ([`Lanes::take_back`]).
 //!
-//! Costs: a hash to push, all else constant; a retry costs the logarithm of how many wait for one; [`Lanes::forget`]
+//! Costs: a hash to push, the logarithm of how many are ready for a turn, and of how many wait for a retry, all else constant; [`Lanes::forget`]
 //! looks at everything. About 100 bytes for each piece of work and 60 for each live key, beside the work itself.
 //!
 //! Invariants: work of a key goes out in the order it came in, and is given back in that order; what is out of a key lies before all else
@@ -21,10 +23,13 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::BinaryHeap,
     hash::{BuildHasher, Hash},
 };
 use tokio::time::Instant;
+
+/// So many turns a lane has before those whose work came later.
+const TURNS: u8 = 16;
 
 /// Work that is out. Give it back with [`Lanes::finish`] or [`Lanes::retry`].
 #[derive(Debug)]
@@ -40,11 +45,13 @@ pub(crate) struct Lanes<K, T> {
     by_key: HashTable<usize>,
     /// Seeded, and much quicker than the standard one.
     hasher: DefaultHashBuilder,
-    /// Lanes whose head may run.
-    ready: VecDeque<usize>,
+    /// Lanes whose head may run, by when that came.
+    ready: BinaryHeap<Reverse<(u64, usize)>>,
     /// Heads that wait for their next attempt, the earliest first; the number keeps those of the same instant in order.
     waiting: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     retries: u64,
+    /// The number of what came last, or had to stand behind it.
+    came: u64,
     out: usize,
 }
 
@@ -52,6 +59,8 @@ pub(crate) struct Lanes<K, T> {
 struct Work<T> {
     value: T,
     lane: usize,
+    /// Its number in the order of coming.
+    came: u64,
     behind: Option<usize>,
     /// It is out, and was forgotten meanwhile.
     forgotten: bool,
@@ -67,6 +76,8 @@ struct Lane<K> {
     out: usize,
     /// The last of them; the head where none is.
     last_out: usize,
+    /// Turns that it had since it was behind all others.
+    turns: u8,
 }
 
 impl<K> Lane<K> {
@@ -95,9 +106,10 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
             lanes: Slab::new(),
             by_key: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
-            ready: VecDeque::new(),
+            ready: BinaryHeap::new(),
             waiting: BinaryHeap::new(),
             retries: 0,
+            came: 0,
             out: 0,
         }
     }
@@ -106,7 +118,7 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
     pub(crate) fn push(&mut self, key: Option<K>, value: T) {
         let (_, lane, is_new) = self.insert(key, value);
         if is_new {
-            self.ready.push_back(lane);
+            self.is_ready(lane);
         }
     }
 
@@ -151,7 +163,8 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
             }
             None => {
                 let hash = key.as_ref().map(|(_, hash)| *hash);
-                let index = self.lanes.insert(Lane { key, head: at, tail: at, out: 0, last_out: at });
+                let index =
+                    self.lanes.insert(Lane { key, head: at, tail: at, out: 0, last_out: at, turns: 0 });
                 if let Some(hash) = hash {
                     let lanes = &self.lanes;
                     let hash_of = |index: &usize| lanes.get(*index).map_or(0, Lane::hash);
@@ -160,7 +173,8 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
                 (index, true)
             }
         };
-        self.work.insert(Work { value, lane, behind: None, forgotten: false });
+        self.came += 1;
+        self.work.insert(Work { value, lane, came: self.came, behind: None, forgotten: false });
         (at, lane, is_new)
     }
 
@@ -171,9 +185,10 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
                 break;
             }
             self.waiting.pop();
-            self.ready.push_back(lane);
+            self.is_ready(lane);
         }
-        let lane = self.lanes.get_mut(self.ready.pop_front()?)?;
+        let Reverse((_, lane)) = self.ready.pop()?;
+        let lane = self.lanes.get_mut(lane)?;
         lane.out = 1;
         lane.last_out = lane.head;
         self.out += 1;
@@ -201,7 +216,7 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
             lane.last_out = self.work.get(lane.last_out).and_then(|work| work.behind).unwrap_or(lane.head);
         }
         if lane.out == 0 {
-            self.ready.push_back(index);
+            self.is_ready(index);
         }
     }
 
@@ -230,12 +245,31 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
                 lane.out = lane.out.saturating_sub(1);
                 if lane.out == 0 {
                     lane.last_out = behind;
-                    self.ready.push_back(work.lane);
+                    self.goes_on(work.lane);
                 }
             }
             _ => self.close_lane(work.lane),
         }
         Some(if work.forgotten { Finished::Late(work.value) } else { Finished::Current(work.value) })
+    }
+
+    /// The head of a lane may run.
+    fn is_ready(&mut self, index: usize) {
+        let came =
+            self.lanes.get(index).and_then(|lane| self.work.get(lane.head)).map_or(0, |work| work.came);
+        self.ready.push(Reverse((came, index)));
+    }
+
+    /// A lane had a turn and may have its next.
+    fn goes_on(&mut self, index: usize) {
+        let Some(lane) = self.lanes.get_mut(index) else { return };
+        lane.turns += 1;
+        if lane.turns < TURNS {
+            return self.is_ready(index);
+        }
+        lane.turns = 0;
+        self.came += 1;
+        self.ready.push(Reverse((self.came, index)));
     }
 
     /// Lets it wait and run again at `due`; its key waits with it. One that was forgotten is finished instead. Nothing behind it may be out.
@@ -262,7 +296,7 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
             self.forget_in(index, late, &mut which, &mut taken);
         }
         let lanes = &self.lanes;
-        self.ready.retain(|lane| lanes.contains(*lane));
+        self.ready.retain(|Reverse((_, lane))| lanes.contains(*lane));
         self.waiting.retain(|Reverse((_, _, lane))| lanes.contains(*lane));
         taken
     }
@@ -311,9 +345,9 @@ impl<K: Hash + Eq, T> Lanes<K, T> {
             }
         }
         // The new head waits for nothing.
-        if head_changed && !self.ready.contains(&index) {
+        if head_changed && !self.ready.iter().any(|Reverse((_, lane))| *lane == index) {
             self.waiting.retain(|Reverse((_, _, lane))| *lane != index);
-            self.ready.push_back(index);
+            self.is_ready(index);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 fn start() -> Instant {
     Instant::now()
@@ -29,6 +29,40 @@ fn a_key_runs_one_at_a_time_and_keys_take_turns() {
     let a = lanes.next(now).unwrap();
     let b = lanes.next(now).unwrap();
     assert_eq!((value(&lanes, &a), value(&lanes, &b)), (11, 21));
+}
+
+/// All that may run, each given back before the next is taken out.
+fn one_by_one(lanes: &mut Lanes<u8, u32>) -> Vec<u32> {
+    let mut order = Vec::new();
+    while let Some(next) = lanes.next(start()) {
+        order.push(value(lanes, &next));
+        lanes.finish(next);
+    }
+    order
+}
+
+#[test]
+fn what_came_first_has_its_turn_first() {
+    let mut lanes = Lanes::new();
+    for (key, id) in [(1u8, 1), (1, 2), (2, 3), (3, 4), (1, 5), (2, 6)] {
+        lanes.push(Some(key), id);
+    }
+    let first = lanes.next(start()).unwrap();
+    lanes.take_back(first);
+    assert_eq!(one_by_one(&mut lanes), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_key_with_much_to_do_lets_others_have_their_turn() {
+    let mut lanes = Lanes::new();
+    for id in 0..40 {
+        // Two of them, by turns.
+        lanes.push(Some((id % 2) as u8), id % 2);
+    }
+    lanes.push(Some(3), 3);
+    let order = one_by_one(&mut lanes);
+    assert_eq!(order.len(), 41);
+    assert_eq!(order.iter().position(|id| *id == 3), Some(32));
 }
 
 #[test]

@@ -47,14 +47,24 @@ impl<K: Hash + Eq + Clone, T, X: Execute> Core<K, T, X> {
         self.lanes.push_out(key, value)
     }
 
-    /// The next that may run, where a worker is free for it.
+    /// The next that may run, where there is room for it.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Ticket> {
         if self.has_room() { self.lanes.next(now) } else { None }
     }
 
-    /// Whether a worker is free.
+    /// Whether more may be given to the workers, to be run or to wait for the next of them that ends.
     pub(crate) const fn has_room(&self) -> bool {
+        self.workers.has_room()
+    }
+
+    /// Whether a worker is free: one more may run now.
+    pub(crate) const fn is_free(&self) -> bool {
         self.workers.free() > 0
+    }
+
+    /// Whether something waits for a worker.
+    pub(crate) const fn is_crowded(&self) -> bool {
+        self.workers.is_crowded()
     }
 
     /// Gives it to a worker, once it is sent. Work behind it in its lane goes with it, as far as `prepare` makes jobs of it and while there
@@ -77,9 +87,10 @@ impl<K: Hash + Eq + Clone, T, X: Execute> Core<K, T, X> {
         self.workers.give(ticket, job, behind);
     }
 
-    /// Sends what was given to the workers. Where lanes wait for one, nothing more is run out of turn.
+    /// Sends what was given to the workers. Where others wait for one, nothing more is run out of turn.
     pub(crate) fn send(&mut self) {
-        if !self.has_room() && self.lanes.ready() > 0 && self.workers.has_followers() {
+        let others_wait = self.workers.is_crowded() || (!self.is_free() && self.lanes.ready() > 0);
+        if others_wait && self.workers.has_followers() {
             let followers = self.workers.recall_followers();
             self.take_back(followers);
         }
@@ -172,6 +183,7 @@ impl<K: Hash + Eq + Clone, T, X: Execute> Core<K, T, X> {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
+    use futures::FutureExt;
 
     struct Fails;
 
@@ -207,7 +219,7 @@ mod tests {
         assert_eq!(core.forget(false, |_| true), [2]);
         let (first, _) = core.try_finished().unwrap();
         assert_eq!(core.finish(first), Some(Finished::Current(1)));
-        assert!(core.next(now).is_none() && core.has_room());
+        assert!(core.next(now).is_none() && core.is_free());
         assert_eq!(core.running(), 0);
     }
 
@@ -272,6 +284,8 @@ mod tests {
 
         async fn execute(&self, (): (), _: Instant, _: &crate::layer::Watch) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            // Then it keeps its thread for a while.
+            assert!(tokio::time::advance(std::time::Duration::from_millis(1)).now_or_never().is_none());
         }
 
         fn goes_on((): &()) -> bool {
@@ -335,13 +349,114 @@ mod tests {
             core.run(next, (), |_| None);
         }
         core.send();
-        // One runs the second of the chain, three the others; the third and one of the others wait.
-        assert_eq!((core.running(), core.workers.has_followers(), core.lanes().ready()), (4, false, 1));
-        for left in [3, 2, 1, 0] {
+        // One runs the second of the chain, three the others; one of the others waits for a worker, and the third for the second.
+        assert_eq!((core.running(), core.workers.has_followers(), core.lanes().ready()), (4, false, 0));
+        for left in [4, 3, 2, 1, 0] {
             let (done, _) = core.finished().await;
             let _ = core.finish(done);
             assert_eq!(core.running(), left);
         }
-        assert_eq!((core.lanes().len(), core.lanes().ready()), (2, 2));
+        assert_eq!((core.lanes().len(), core.lanes().ready()), (1, 1));
+    }
+
+    /// Notes what it begins, and sleeps.
+    #[derive(Clone, Default)]
+    struct Notes(std::sync::Arc<std::sync::Mutex<Vec<u32>>>);
+
+    impl Notes {
+        fn all(&self) -> Vec<u32> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    impl Execute for Notes {
+        type Job = u32;
+        type Output = ();
+
+        fn limit(&self) -> Option<std::time::Duration> {
+            None
+        }
+
+        async fn execute(&self, job: u32, _: Instant, _: &crate::layer::Watch) {
+            self.0.lock().unwrap().push(job);
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+
+        fn goes_on((): &()) -> bool {
+            true
+        }
+    }
+
+    /// Gives all for which there is room.
+    fn give_all(core: &mut Core<u32, u32, Notes>) {
+        while let Some(next) = core.next(Instant::now()) {
+            let number = *core.get_mut(&next).unwrap();
+            core.run(next, number, |number| Some(*number));
+        }
+        core.send();
+    }
+
+    /// A core of two workers with six pieces of work, of which as many as it takes were given.
+    async fn crowded(notes: &Notes, metrics: &Metrics) -> Core<u32, u32, Notes> {
+        let mut core = Core::new(notes.clone(), 2, &metrics.of_pool("test"));
+        for number in 1..=6 {
+            core.push(Some(number), number);
+        }
+        give_all(&mut core);
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        core
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_ends_begins_what_waits_at_once_and_no_more_run_than_may() {
+        let (notes, metrics) = (Notes::default(), Metrics::unregistered().unwrap());
+        let mut core = crowded(&notes, &metrics).await;
+        // Two run, and as many wait.
+        assert_eq!((notes.all(), core.running(), core.lanes().ready()), (vec![1, 2], 2, 2));
+        assert!(!core.is_free() && !core.has_room());
+        // Nobody looks at what ends.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        assert_eq!(notes.all(), [1, 2, 3, 4]);
+        for left in [2, 2, 1, 0] {
+            let (done, _) = core.finished().await;
+            let _ = core.finish(done);
+            assert_eq!(core.running(), left);
+        }
+        assert!(core.is_free());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_a_worker_is_taken_back_and_begun_in_its_order() {
+        let (notes, metrics) = (Notes::default(), Metrics::unregistered().unwrap());
+        let mut core = crowded(&notes, &metrics).await;
+        assert_eq!(core.forget(false, |number| *number == 3), [3]);
+        assert_eq!((core.running(), core.lanes().ready()), (2, 3));
+        // Until they are given again, nothing is begun.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        assert_eq!(notes.all(), [1, 2]);
+        while core.lanes().len() > 0 {
+            give_all(&mut core);
+            let (done, _) = core.finished().await;
+            let _ = core.finish(done);
+        }
+        assert_eq!(notes.all(), [1, 2, 4, 5, 6]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_behind_another_of_its_key_is_not_run_before_those_that_wait() {
+        let (notes, metrics) = (Notes::default(), Metrics::unregistered().unwrap());
+        let mut core = Core::new(notes.clone(), 3, &metrics.of_pool("test"));
+        for number in [1, 2, 3] {
+            core.push(Some(0), number);
+        }
+        give_all(&mut core);
+        assert!(core.workers.has_followers());
+        for number in [10, 11, 12] {
+            core.push(Some(number), number);
+        }
+        give_all(&mut core);
+        assert!(!core.workers.has_followers());
+        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        assert_eq!(notes.all(), [1, 10, 11, 12]);
     }
 }

@@ -106,6 +106,10 @@ impl Driver {
                 self.looks.stint.begin(Instant::now());
             }
             let woken = self.wait(&mut timer).await;
+            if matches!(woken, Woken::Ran(..)) && self.core.is_crowded() {
+                // Workers have more to go on with: what ends meanwhile is taken in the same turn.
+                tokio::task::yield_now().await;
+            }
             let now = Instant::now();
             self.wake(woken, now);
             self.collect(now);
@@ -185,7 +189,7 @@ impl Driver {
 
     /// When time alone makes something to do.
     fn due(&self) -> Option<Instant> {
-        // Without a free worker nothing starts, however long it is due.
+        // Without room nothing starts, however long it is due.
         let retry = self.core.has_room().then(|| self.core.lanes().next_due()).flatten();
         let drain = self.drain.as_ref().map(Drain::due);
         [retry, self.core.next_watch(), self.endings.next(), drain, self.end_by].into_iter().flatten().min()

@@ -244,7 +244,7 @@ impl Driver {
 
     /// The handlers of a message, if it is to be looked at: they are quick, it may run, and nothing of its key is here.
     fn plan_to_look(&mut self, turn: &Turn, delivery: &Delivery) -> Option<Plan> {
-        if !self.core.has_room() || self.looks.stint.is_over() {
+        if !self.core.is_free() || self.looks.stint.is_over() {
             return None;
         }
         let message = &delivery.message;

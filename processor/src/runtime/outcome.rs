@@ -30,7 +30,9 @@ impl Driver {
         }
         let plans = &mut self.plans;
         match run_of(plans, work, now) {
-            Some(run) if run.first.is_some() && run.plan.pace().is_quick() => self.look_at(ticket, run, now),
+            Some(run) if run.first.is_some() && run.plan.pace().is_quick() && self.core.is_free() => {
+                self.look_at(ticket, run, now);
+            }
             Some(run) => {
                 self.looks.stint.others();
                 self.core.run(ticket, run, |work| run_of(plans, work, now));
@@ -271,7 +273,8 @@ pub(super) fn run_of(plans: &mut Plans, work: &mut Work, (at, wall): (Instant, T
             work.step = Step::Handle(plan.clone(), Progress::start());
             (plan, Progress::start(), true)
         }
-        Step::Handle(plan, progress) => (plan.clone(), *progress, false),
+        // One that was given to a worker and taken back has not begun.
+        Step::Handle(plan, progress) => (plan.clone(), *progress, *progress == Progress::start()),
         Step::Bury(_) => return None,
     };
     let first = first.then(|| First { since: work.since, age: wall.since(work.event.timestamp()), at });

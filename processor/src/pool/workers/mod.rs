@@ -4,19 +4,20 @@
 //! paced: a worker that finds more than it takes wakes the next one, so that a hundred pieces that end at once cost a few wakes, and
 //! a hundred that wait are soon out on a hundred workers. Work of one lane may come as a chain, which one worker runs in order.
 //!
-//! What takes too long is found by looking at all workers when the earliest of their times is over, so that no attempt needs a timer of its own:
-//! what begins later cannot be over before the limit has passed once more.
-//!
-//! Bounds: at most as many workers as were allowed, which are kept: about 2 kB each.
-//! Not here: which work may run (`lanes/`), what becomes of a result (the drivers).
+//! Bounds: at most as many workers as were allowed, which are kept: about 2 kB each; and as many pieces of work that wait for one.
+//! Not here: what takes too long (`look.rs`), taking back what was not started (`recall.rs`), which work may run (`lanes/`), what becomes of
+//! a result (the drivers).
 
+mod look;
+mod recall;
 #[cfg(test)]
 mod tests;
 
 use crate::{
     lanes::Ticket,
-    layer::{Seen, Watch, catch_panic},
+    layer::{Watch, catch_panic},
 };
+use futures::FutureExt;
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -28,10 +29,8 @@ use std::{
 };
 use tokio::{runtime::Handle, task::JoinSet, time::Instant};
 
-/// A worker whose work took longer lets others of its thread run before it goes on, the driver above all.
+/// A worker whose work kept its thread longer lets others of it run before it goes on, the driver above all.
 const LONG: Duration = Duration::from_micros(50);
-/// Workers are not looked at more often, however their times lie.
-const LOOK: Duration = Duration::from_millis(1);
 
 /// How work is run.
 pub(crate) trait Execute: Send + Sync + 'static {
@@ -69,7 +68,7 @@ pub(crate) struct Workers<X: Execute> {
     shared: Arc<Shared<X>>,
     /// How many may run.
     most: usize,
-    /// What was given to them and did not come back, chains as one.
+    /// What was given to them and did not come back, chains as one: at most twice [`Self::most`].
     out: usize,
     /// Of that, what is behind the first of its chain.
     followers: usize,
@@ -173,10 +172,20 @@ impl<X: Execute> Workers<X> {
 
     /// How many run or are about to.
     pub(super) const fn running(&self) -> usize {
-        self.out
+        if self.out < self.most { self.out } else { self.most }
     }
 
-    /// How many more may run.
+    /// Whether more of it is out than workers may run.
+    pub(super) const fn is_crowded(&self) -> bool {
+        self.out > self.most
+    }
+
+    /// Whether more may be given: as much as runs may wait, so that a worker that ends begins the next at once.
+    pub(super) const fn has_room(&self) -> bool {
+        self.out < self.most.saturating_mul(2)
+    }
+
+    /// How many more would run at once.
     pub(super) const fn free(&self) -> usize {
         self.most.saturating_sub(self.out)
     }
@@ -221,32 +230,6 @@ impl<X: Execute> Workers<X> {
         wake.into_iter().for_each(Waker::wake);
     }
 
-    /// Tells what takes too long, where that may be.
-    pub(super) fn watch(&mut self, now: Instant) {
-        let Some(limit) = self.shared.execute.limit() else { return };
-        if self.out == 0 {
-            self.look = None;
-            return;
-        }
-        // What began at or after `now` is over then at the earliest.
-        let later = now.checked_add(limit);
-        if let Some(look) = self.look
-            && now >= look
-        {
-            let (first, over) = self.shared.look(now);
-            let next = later.into_iter().chain(first).min();
-            self.look = next.map(|next| next.max(now + LOOK));
-            over.into_iter().for_each(Waker::wake);
-        } else if self.look.is_none() {
-            self.look = later;
-        }
-    }
-
-    /// When [`Self::watch`] has something to do next.
-    pub(super) const fn next_watch(&self) -> Option<Instant> {
-        self.look
-    }
-
     /// Has all workers polled that run something.
     pub(super) fn poll_all(&self) {
         let wake: Vec<Waker> = {
@@ -287,95 +270,12 @@ impl<X: Execute> Workers<X> {
         self.followers = self.followers.saturating_sub(done.back.len());
         Some(done)
     }
-
-    /// Takes back everything that was not started, the last of each chain first. What was begun elsewhere was started.
-    pub(super) fn recall(&mut self) -> Vec<Ticket> {
-        let mut back = self.recall_followers();
-        let mut queued = Vec::new();
-        self.given = keep_begun::<X, _>(std::mem::take(&mut self.given), &mut queued);
-        // The jobs are dropped outside of the lock.
-        let mut next = Chain::new();
-        {
-            let mut state = self.shared.state();
-            let State { queue, workers, done, .. } = &mut *state;
-            *queue = keep_begun::<X, _>(std::mem::take(queue), &mut queued);
-            for (me, worker) in workers.iter_mut().filter(|(_, worker)| worker.stance == Stance::Between) {
-                let Some(first) = worker.chain.pop_front() else { continue };
-                next.push_back(first);
-                // What it gave back is the last of its chain now: where nobody has looked at that, it frees the worker once somebody does.
-                let mut unread = done.iter_mut().rev().chain(self.fetched.iter_mut().rev());
-                if let Some(before) = unread.find(|done| done.worker == me) {
-                    before.last = true;
-                    self.followers = self.followers.saturating_sub(1);
-                } else {
-                    self.out = self.out.saturating_sub(1);
-                }
-            }
-        }
-        back.extend(next.into_iter().map(|(ticket, _)| ticket));
-        self.out = self.out.saturating_sub(queued.len());
-        back.extend(queued.into_iter().map(|queued| queued.ticket));
-        back
-    }
-
-    /// Takes back what was not started and is behind the first of its chain, the last of each chain first. What a worker is just about to begin
-    /// is a first.
-    pub(super) fn recall_followers(&mut self) -> Vec<Ticket> {
-        let mut chains: Vec<Chain<X::Job>> = Vec::new();
-        // Also what came back behind a failure that nobody has looked at yet.
-        let mut back: Vec<Ticket> = self.fetched.iter_mut().flat_map(|done| done.back.drain(..)).collect();
-        chains.extend(self.given.iter_mut().map(|queued| std::mem::take(&mut queued.behind)));
-        {
-            let mut state = self.shared.state();
-            back.extend(state.done.iter_mut().flat_map(|done| done.back.drain(..)));
-            chains.extend(state.queue.iter_mut().map(|queued| std::mem::take(&mut queued.behind)));
-            chains.extend(state.workers.iter_mut().map(|(_, worker)| match worker.stance {
-                Stance::Between if !worker.chain.is_empty() => worker.chain.split_off(1),
-                _ => std::mem::take(&mut worker.chain),
-            }));
-        }
-        // The jobs are dropped outside of the lock.
-        back.extend(chains.into_iter().flat_map(|chain| chain.into_iter().rev()).map(|(ticket, _)| ticket));
-        self.followers = self.followers.saturating_sub(back.len());
-        back
-    }
-}
-
-/// Moves what was not begun to `taken`, and answers with the rest.
-fn keep_begun<X: Execute, Q>(all: Q, taken: &mut Vec<Queued<X::Job>>) -> Q
-where
-    Q: IntoIterator<Item = Queued<X::Job>> + FromIterator<Queued<X::Job>>,
-{
-    let (begun, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|queued| X::begun(&queued.job).is_some());
-    taken.extend(rest);
-    begun.into_iter().collect()
 }
 
 impl<X: Execute> Shared<X> {
     // No call panics between two changes that belong together.
     fn state(&self) -> MutexGuard<'_, State<X::Job, X::Output>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// When work that was begun elsewhere has to be over, where it has to.
-    fn end_of(&self, job: &X::Job) -> Option<Instant> {
-        X::begun(job)?.checked_add(self.execute.limit()?)
-    }
-
-    /// Tells workers that what they run takes too long; answers the earliest time of the others, and who is to be polled.
-    fn look(&self, now: Instant) -> (Option<Instant>, Vec<Waker>) {
-        let mut over = Vec::new();
-        let state = self.state();
-        // What was begun and waits for its worker has to be over sooner than what begins now.
-        let mut first = state.queue.iter().filter_map(|queued| self.end_of(&queued.job)).min();
-        for (_, worker) in &state.workers {
-            match worker.watch.look(now) {
-                Seen::Nothing => {}
-                Seen::Until(end) => first = first.into_iter().chain([end]).min(),
-                Seen::Over => over.extend(worker.waker.clone()),
-            }
-        }
-        (first, over)
     }
 
     /// Gives back what is over.
@@ -500,11 +400,21 @@ async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize, watch: Arc<Watch>) 
         });
         let (ticket, job) = next.await;
         let started = since.unwrap_or_else(Instant::now);
-        // Nothing should get past the layers of the job; if it does, its key must not be blocked for ever.
-        let result = catch_panic(pin!(shared.execute.execute(job, started, &watch))).await;
+        let mut resumed = None;
+        let result = {
+            // Nothing should get past the layers of the job; if it does, its key must not be blocked for ever.
+            let run = pin!(shared.execute.execute(job, started, &watch));
+            let mut run = catch_panic(run);
+            poll_fn(|cx| {
+                resumed = Some(if resumed.is_none() { started } else { Instant::now() });
+                run.poll_unpin(cx)
+            })
+            .await
+        };
         let now = Instant::now();
         since = Some(now);
-        if now.duration_since(started) < LONG {
+        // What it waited for is no time of the thread.
+        if now.duration_since(resumed.unwrap_or(started)) < LONG {
             over = Some((ticket, result));
             tokio::task::consume_budget().await;
         } else {

@@ -156,7 +156,10 @@ fn deliver(random: &mut StdRng, trial: Trial, fake: &Fake, delivered: &mut Deliv
         let messages = keys.iter().map(|key| {
             let known = if random.random_bool(0.02) { "nobody's" } else { "e" };
             let message = Message::builder().event_type(known).payload("p");
-            key.as_ref().map_or(message.clone(), |key| message.clone().key(key.clone())).build()
+            match key {
+                Some(key) => message.key(key.clone()).build(),
+                None => message.build(),
+            }
         });
         fake.deliver(turn.0, turn.1, first, messages);
         so_far.extend(keys);
