@@ -102,7 +102,7 @@ pub struct BrokerUrl {
     pub scheme: String,
     /// What stands between the scheme and the parameters, decoded: a directory, or `//host:port,...`.
     pub path: String,
-    /// All before the parameters, as it stood. It may hold a password.
+    /// All of it, as it stood. It may hold a password.
     #[cfg(feature = "redis")]
     pub(crate) raw: String,
     parameters: Vec<(String, String)>,
@@ -135,7 +135,7 @@ impl BrokerUrl {
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         #[cfg(feature = "redis")]
-        let raw = format!("{scheme}:{path}");
+        let raw = format!("{}:{rest}", scheme.to_ascii_lowercase());
         let decode = |text: &str| {
             // Taken as it stands, it would be a path that nobody meant.
             if has_lone_percent(text) {

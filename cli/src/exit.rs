@@ -52,7 +52,7 @@ impl Exit {
     /// The code for a failure to open the broker: what is wrong there is a setting, or nobody answers.
     pub(crate) const fn of_connecting(kind: ErrorKind) -> Self {
         match kind {
-            ErrorKind::Invalid | ErrorKind::Unsupported => Self::Config,
+            ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::Unauthorized => Self::Config,
             ErrorKind::Unavailable | ErrorKind::Conflict => Self::Unreachable,
             other => Self::of(other),
         }
@@ -101,6 +101,7 @@ mod tests {
         }
         assert_eq!(Exit::of_connecting(ErrorKind::Invalid), Exit::Config);
         assert_eq!(Exit::of_connecting(ErrorKind::Unsupported), Exit::Config);
+        assert_eq!(Exit::of_connecting(ErrorKind::Unauthorized), Exit::Config);
         assert_eq!(Exit::of_connecting(ErrorKind::Conflict), Exit::Unreachable);
         assert_eq!(Exit::of_connecting(ErrorKind::Corrupt), Exit::Error);
     }

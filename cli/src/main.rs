@@ -75,7 +75,7 @@ fn start(cli: Cli, notes: &Notes) -> Result<Exit, Failure> {
         let demo = matches!(command, OnBus::Demo(_));
         let failures = if demo { Failures::Expected } else { Failures::Told };
         let mut session = Session::start(&cli.globals, sources.load(), failures)?;
-        let done = Box::pin(run(command, &mut session)).await;
+        let done = Box::pin(run(command, &mut session)).await.map_err(|failure| session.named(failure));
         let end = session.end().await;
         done.and(end).map(|()| session.stop.exit())
     });

@@ -70,7 +70,9 @@ impl Session {
         }
         let address = &self.settings.broker.url;
         let wait = self.settings.time.request;
-        let opened = tokio::time::timeout(wait, ropeway_broker::connect(address.reveal())).await;
+        // Boxed, since all that waits for it would be as long.
+        let opening = Box::pin(ropeway_broker::connect(address.reveal()));
+        let opened = tokio::time::timeout(wait, opening).await;
         let mut broker = opened.map_err(|_| out_of_time("open the broker", wait))?.map_err(|error| {
             let exit = Exit::of_connecting(error.kind());
             let origin = self.loaded.origin("broker.url");
@@ -87,6 +89,19 @@ impl Session {
         }
         self.broker = Some(broker.clone());
         Ok(broker)
+    }
+
+    /// A failure that happened on a server says on which, unless there is something better to say.
+    pub(crate) fn named(&self, failure: Failure) -> Failure {
+        let address = &self.settings.broker.url;
+        let by_server = matches!(failure.exit(), Exit::Error | Exit::Partial | Exit::Unreachable);
+        if self.broker.is_none() || !by_server || failure.is_quiet() || failure.advice().is_some() {
+            return failure;
+        }
+        if !address.reveal().contains("://") {
+            return failure;
+        }
+        failure.hint(format!("the broker is {address} ({})", self.loaded.origin("broker.url")))
     }
 
     /// The time a request may take.

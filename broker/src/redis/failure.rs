@@ -27,11 +27,12 @@ pub(super) fn refused(text: &[u8]) -> Error {
     let text = String::from_utf8_lossy(text);
     let code = text.split(' ').next().unwrap_or_default();
     let (kind, way_out) = match code {
-        "OOM" => (ErrorKind::Full, "raise maxmemory, or delete what is not needed"),
-        "MISCONF" => (ErrorKind::Full, "make room on the server's disk and see its log"),
+        "OOM" => (ErrorKind::Full, redis::ErrorKind::OutOfMemory.way_out()),
+        "MISCONF" => (ErrorKind::Full, redis::ErrorKind::Persistence.way_out()),
         "NOPERM" | "NOAUTH" => (ErrorKind::Unauthorized, "allow it for this user (ACL SETUSER)"),
         "WRONGTYPE" => (ErrorKind::Conflict, "something else has the name of our key: use another prefix"),
-        "READONLY" | "NOREPLICAS" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => {
+        "READONLY" | "NOREPLICAS" => (ErrorKind::Unavailable, redis::ErrorKind::ReadOnly.way_out()),
+        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => {
             (ErrorKind::Unavailable, "try again")
         }
         _ => (ErrorKind::Invalid, "see what the server says"),

@@ -97,7 +97,8 @@ pub(crate) async fn open(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
 /// The settings of a URL.
 pub(crate) fn check(url: &BrokerUrl) -> Result<(RedisSettings, RedisStreamsSettings)> {
     let settings = RedisStreamsSettings::of_url(url)?;
-    let server = RedisSettings::from_url(&url.raw).map_err(failure::failed)?;
+    // What it does not know is ours, and was checked.
+    let (server, _) = RedisSettings::from_url_and_rest(&url.raw).map_err(failure::failed)?;
     Ok((server, settings))
 }
 

@@ -6,9 +6,13 @@ use super::keys::{DEFAULT_PREFIX, Keys};
 use crate::{BrokerUrl, Result};
 use std::time::Duration;
 
-/// The parameters of a URL.
-const PARAMETERS: [&str; 9] = [
+/// The parameters of a URL; the others are about connections, and taken by `ropeway_store::redis`.
+const PARAMETERS: [&str; 15] = [
+    "ca",
+    "cert",
+    "db",
     "group_expiry",
+    "key",
     "lease",
     "max_message",
     "prefix",
@@ -16,6 +20,8 @@ const PARAMETERS: [&str; 9] = [
     "queue_bytes",
     "queue_messages",
     "segment",
+    "sentinel_password",
+    "sentinel_user",
     "wait",
 ];
 

@@ -264,6 +264,7 @@ impl Job {
         }
         let logged: BTreeSet<u64> = self.place.logged(&*self.broker).await?;
         let mut dead = DeadLetters::default();
+        dead.may_repeat = !self.broker.capabilities().atomic_forward;
         place::read(&*self.broker, &self.place.dead_letters, |letter| dead.see(letter)).await?;
         let interrupted = session.stop.is_asked() && self.handling.finished() < self.of;
         let (run, books) = self.handling.so_far(|books, run| (run.clone(), books.clone()));

@@ -65,6 +65,8 @@ pub(crate) struct SinceReset {
     pub(crate) retried: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) duplicates: u64,
+    /// Dead letters of a report that has one already.
+    pub(crate) repeated_dead_letters: u64,
     pub(crate) order_violations: u64,
     /// Published, and neither handled nor dead-lettered.
     pub(crate) lost: u64,
@@ -135,6 +137,7 @@ impl SinceReset {
             retried: books.retried,
             dead_lettered: dead.numbers.len() as u64,
             duplicates: audit.order.duplicates,
+            repeated_dead_letters: dead.repeats,
             order_violations: audit.order.violations,
             lost: if interrupted { 0 } else { audit.unfinished },
             left: if interrupted { left } else { 0 },
@@ -228,6 +231,12 @@ impl Report {
             lines.push(format!(
                 "{} reports were handled twice, as their acks were under way when a member or run ended; each counts once",
                 grouped(self.this_run.duplicates)
+            ));
+        }
+        if all.repeated_dead_letters > 0 {
+            lines.push(format!(
+                "{} dead letters are there twice: on this broker a dead letter and the ack of its report are two steps",
+                grouped(all.repeated_dead_letters)
             ));
         }
         if self.interrupted {

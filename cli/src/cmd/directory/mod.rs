@@ -53,6 +53,10 @@ impl FromStr for Dir {
             return Err(
                 "`memory:` has no directory; it takes one, such as ./data or embedded:./data".to_owned()
             );
+        } else if let Some((scheme, _)) = text.split_once("://") {
+            return Err(format!(
+                "`data` reads directories of `embedded:DIR`, and {scheme}:// is a server; `ropeway doctor` looks at those"
+            ));
         } else {
             text.to_owned()
         };
@@ -137,7 +141,7 @@ mod tests {
         for (text, path) in [("./a", "./a"), ("embedded:./a%20b?max_disk=1GiB", "./a b"), ("/x", "/x")] {
             assert_eq!(text.parse::<Dir>().unwrap().0, Path::new(path));
         }
-        for bad in ["", "embedded:", "memory:", "embedded:%00"] {
+        for bad in ["", "embedded:", "memory:", "embedded:%00", "redis://h"] {
             assert!(bad.parse::<Dir>().is_err(), "{bad}");
         }
     }

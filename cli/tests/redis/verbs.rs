@@ -1,0 +1,138 @@
+//! Every verb of the program does on a server of Redis what it says, or is refused by name.
+
+use crate::{
+    Test,
+    running::{Place, Ran},
+    server::Server,
+};
+use std::{collections::BTreeSet, time::Duration};
+use tokio::time::Instant;
+
+pub(crate) fn all() -> Vec<Test> {
+    vec![("every_verb_works_or_is_refused_by_name", every_verb_works_or_is_refused_by_name)]
+}
+
+/// Arguments, what is typed, how it ends, and what it prints or says.
+type Step<'a> = (&'a [&'a str], &'a str, i32, &'a [&'a str]);
+
+const MESSAGES: &str = "{\"customer\":\"c-8\",\"total\":12}\n{\"customer\":\"c-9\",\"total\":3}\n";
+
+/// `LETTER` stands for the place of a dead letter, `SERVER` for the URL.
+const STEPS: &[Step<'_>] = &[
+    (&["config", "show"], "", 0, &["SERVER"]),
+    (&["config", "check"], "", 0, &["settings are well"]),
+    (&["completions", "bash"], "", 0, &["doctor"]),
+    (&["doctor"], "", 6, &["power_loss", "1 warning", "replicas"]),
+    (
+        &["topic", "create", "orders", "-p", "4", "--retention", "7d", "--retention-bytes", "64MiB"],
+        "",
+        0,
+        &["orders"],
+    ),
+    (&["topic", "create", "orders"], "", 1, &["orders"]),
+    (&["topic", "create", "later", "-p", "1"], "", 0, &[]),
+    (&["topic", "list", "-o", "raw"], "", 0, &["later\norders\n"]),
+    (
+        &["pub", "orders", "{\"total\":9.5}", "--key", "customer-7", "--type", "order.created"],
+        "",
+        0,
+        &["the machine losing power"],
+    ),
+    (&["pub", "orders", "--format", "jsonl", "--key-expr", ".customer"], MESSAGES, 0, &["published  2"]),
+    (&["pub", "later", "soon", "--in", "1s"], "", 0, &["published  1"]),
+    (&["sub", "later", "-O", "start", "-n", "1", "-o", "raw", "--timeout", "50s"], "", 0, &["soon\n"]),
+    (&["topic", "describe", "orders"], "", 0, &["messages     3", "7d"]),
+    (&["topic", "grow", "orders", "6"], "", 0, &["6"]),
+    (&["sub", "orders", "--until", "end", "-o", "ndjson"], "", 0, &["customer-7", "c-8", "c-9"]),
+    (&["sub", "orders", "-g", "billing", "-n", "2", "-o", "raw"], "", 0, &["total"]),
+    (&["group", "list"], "", 0, &["billing"]),
+    (&["group", "lag", "billing", "-o", "json"], "", 0, &["\"lag\": 1"]),
+    (&["group", "describe", "billing"], "", 0, &["POSITION"]),
+    (&["sub", "orders", "-g", "billing", "--until", "end", "-o", "raw"], "", 0, &["total"]),
+    (&["group", "reset", "billing", "--to", "start", "--yes"], "", 0, &["orders"]),
+    (&["group", "lag", "billing", "-o", "json"], "", 0, &["\"lag\": 3"]),
+    (&["group", "delete", "billing", "--yes"], "", 0, &["billing"]),
+    (&["group", "describe", "billing"], "", 4, &["billing"]),
+    (&["topic", "purge", "orders", "--yes", "-o", "json"], "", 0, &["\"removed\": 3"]),
+    (&["demo", "--records", "1500"], "", 0, &["lost                                       0"]),
+    (&["demo", "--records", "300"], "", 0, &["1,800"]),
+    (&["dlq", "list"], "", 0, &["demo.strikes.demo.dlq", "rejected"]),
+    (&["dlq", "show", "demo.strikes.demo.dlq", "LETTER"], "", 0, &["demo.strikes", "rejected"]),
+    (&["demo", "--reset", "--records", "100"], "", 0, &["demo --broker SERVER"]),
+    (&["bench", "pub", "-n", "500", "--out", "base.json"], "", 0, &["throughput"]),
+    (&["bench", "sub", "-n", "500", "--assert", "lost==0"], "", 0, &["0 lost"]),
+    (&["bench", "e2e", "--rate", "200/s", "--duration", "1s", "--assert", "lost==0"], "", 0, &["0 lost"]),
+    (&["bench", "handler", "-n", "500", "--assert", "lost==0"], "", 0, &["0 lost"]),
+    (&["bench", "embedded", "--rounds", "1", "--turn", "10ms"], "", 0, &["of the bare disk"]),
+    (&["bench", "compare", "base.json", "base.json"], "", 0, &["throughput"]),
+    (&["data", "check", "SERVER"], "", 2, &["embedded:DIR", "ropeway doctor"]),
+    (&["data", "export", "SERVER"], "", 2, &["embedded:DIR", "ropeway doctor"]),
+    (&["topic", "delete", "orders", "later", "--yes"], "", 0, &["orders"]),
+    (&["topic", "describe", "orders"], "", 4, &["orders"]),
+];
+
+fn every_verb_works_or_is_refused_by_name() -> Result<(), String> {
+    /// Long enough for a busy machine, and shorter than what waits for a time limit.
+    const LONGEST: Duration = Duration::from_secs(25);
+    let server = Server::durable();
+    let place = server.place();
+    for (args, input, code, parts) in STEPS {
+        let letter = if args.contains(&"LETTER") { letter(&place) } else { String::new() };
+        let filled = |text: &str| text.replace("SERVER", &server.url()).replace("LETTER", &letter);
+        let args: Vec<String> = args.iter().map(|arg| filled(arg)).collect();
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        let began = Instant::now();
+        let ran: Ran = place.run_with_input(&words, input.as_bytes()).code(*code);
+        assert!(began.elapsed() < LONGEST, "{args:?} takes {:?}", began.elapsed());
+        let all = ran.text() + &ran.err;
+        let absent: Vec<String> =
+            parts.iter().map(|part| filled(part)).filter(|part| !all.contains(part)).collect();
+        assert!(absent.is_empty(), "{args:?}: {absent:?} is not in {all}");
+    }
+    exported(&place);
+    assert_eq!(untried(&place), BTreeSet::new());
+    Ok(())
+}
+
+/// What one topic prints goes into another place as it was.
+fn exported(place: &Place) {
+    place.run(&["topic", "create", "copied", "-p", "1"]).ok();
+    place.run(&["pub", "copied", "a\u{1}b", "-k", "k", "-H", "h=v"]).ok();
+    let line = place.run(&["sub", "copied", "--until", "end", "-o", "ndjson"]).ok();
+    place.run_with_input(&["pub", "--format", "export"], &line.out).ok();
+    let both = place.run(&["sub", "copied", "--until", "end", "-o", "ndjson"]).ok().ndjson();
+    let [first, second] = both.as_slice() else { panic!("{both:?}") };
+    for field in ["id", "key", "headers", "payload", "timestamp"] {
+        assert_eq!(first[field], second[field], "{field}");
+    }
+}
+
+fn letter(place: &Place) -> String {
+    let listed = place.run(&["dlq", "list", "-o", "json"]).ok().json();
+    listed["letters"][0]["place"].as_str().unwrap().to_owned()
+}
+
+/// The verbs that `--help` lists and no step has.
+fn untried(place: &Place) -> BTreeSet<String> {
+    let commands = |args: &[&str]| -> Vec<String> {
+        let help = place.run(&[args, &["--help"]].concat()).ok().text();
+        let Some((_, list)) = help.split_once("\nCommands:\n") else { return Vec::new() };
+        let named = list.lines().take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
+        named
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| *name != "help")
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut untried = BTreeSet::new();
+    for noun in commands(&[]) {
+        let verbs = commands(&[&noun]);
+        let tried = |words: &[&str]| STEPS.iter().any(|(args, ..)| args.starts_with(words));
+        if verbs.is_empty() && !tried(&[&noun]) {
+            untried.insert(noun.clone());
+        }
+        untried
+            .extend(verbs.iter().filter(|verb| !tried(&[&noun, verb])).map(|verb| format!("{noun} {verb}")));
+    }
+    untried
+}
