@@ -10,6 +10,7 @@ mod exit;
 mod failure;
 mod listen;
 mod offset;
+mod opening;
 mod output;
 mod session;
 mod settings;

@@ -6,7 +6,7 @@ use crate::{
     args::Globals,
     exit::Exit,
     failure::{self, Failure},
-    listen,
+    listen, opening,
     output::{Notes, Out},
     settings::{Format, Level, Loaded, Origin, Settings},
     stop::Stop,
@@ -71,7 +71,7 @@ impl Session {
         let address = &self.settings.broker.url;
         let wait = self.settings.time.request;
         // Boxed, since all that waits for it would be as long.
-        let opening = Box::pin(ropeway_broker::connect(address.reveal()));
+        let opening = Box::pin(opening::open(address));
         let opened = tokio::time::timeout(wait, opening).await;
         let mut broker = opened.map_err(|_| out_of_time("open the broker", wait))?.map_err(|error| {
             let exit = Exit::of_connecting(error.kind());

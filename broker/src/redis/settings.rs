@@ -72,7 +72,7 @@ impl RedisStreamsSettings {
     ///
     /// # Errors
     /// `Invalid` that names the parameter and what it takes.
-    pub(super) fn of_url(url: &BrokerUrl) -> Result<Self> {
+    pub fn of_url(url: &BrokerUrl) -> Result<Self> {
         url.allow(&PARAMETERS)?;
         let mut settings = Self::default();
         if let Some(prefix) = url.get("prefix") {

@@ -103,7 +103,7 @@ struct Checked<'a> {
 fn check(loaded: &Loaded, format: Format, out: &mut Out, notes: &Notes) -> Result<Exit, Failure> {
     let files: Vec<String> = loaded.files.iter().map(|path| path.display().to_string()).collect();
     let mut problems = loaded.problems.clone();
-    if let Err(error) = ropeway_broker::check_url(loaded.settings.broker.url.reveal()) {
+    if let Err(error) = crate::opening::check(&loaded.settings.broker.url) {
         problems.push(format!("{}: the URL of the broker: {error}", loaded.origin("broker.url")));
     }
     let ok = problems.is_empty();

@@ -22,7 +22,8 @@ fn brokers_that_cannot_be_are_refused_with_what_can() {
     let place = Place::new();
     for (url, code, parts) in [
         ("kafka://user:secret@host:9092", 78, &["kafka", "embedded", "flag --broker"][..]),
-        ("redis:", 78, &["it has no scheme such as redis://"]),
+        ("redis:", 78, &["REDIS_URL", "redis://HOST:PORT"]),
+        ("redis://", 78, &["host is missing"]),
         ("memry:", 78, &["did you mean `memory:`?"]),
         ("nonsense", 78, &["embedded:./data"]),
         ("memory:?max_mesage=1", 78, &["max_mesage", "did you mean `max_message`?"]),

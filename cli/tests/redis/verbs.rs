@@ -90,6 +90,13 @@ fn every_verb_works_or_is_refused_by_name() -> Result<(), String> {
         assert!(absent.is_empty(), "{args:?}: {absent:?} is not in {all}");
     }
     exported(&place);
+    let (port, url) = (server.port.to_string(), format!("{}/0", server.url()));
+    for variables in [&[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)][..], &[("REDIS_URI", &url)]] {
+        for args in [&["topic", "describe", "copied"][..], &["config", "check"]] {
+            place.run_with_env(&[args, &["--broker", "redis:"]].concat(), variables).ok();
+        }
+        place.run_with_env(&["doctor", "redis:"], variables).code(6);
+    }
     assert_eq!(untried(&place), BTreeSet::new());
     Ok(())
 }

@@ -11,6 +11,7 @@ mod report;
 use crate::{
     exit::Exit,
     failure::Failure,
+    opening,
     output::{colored, visible},
     session::Session,
     settings::{Address, Format},
@@ -47,7 +48,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<(), Failure
         let hint = format!("the broker is {address}; `ropeway doctor URL` looks at another");
         Failure::from(error).exits(Exit::Config).hint(hint)
     };
-    ropeway_broker::check_url(address.reveal()).map_err(wrong)?;
+    opening::check(&address).map_err(wrong)?;
     let url = BrokerUrl::parse(address.reveal()).map_err(wrong)?;
     let (report, unreachable) = match url.scheme.as_str() {
         "memory" => (local::memory(&address, &url).await?, None),

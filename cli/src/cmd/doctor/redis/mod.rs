@@ -11,11 +11,12 @@ use super::report::{Finding, Level, Report};
 use crate::{
     exit::Exit,
     failure::Failure,
+    opening,
     session::{Session, within},
     settings::Address,
 };
 use judge::Facts;
-use ropeway_broker::{MessageBroker, Timestamp};
+use ropeway_broker::{BrokerUrl, MessageBroker, RedisStreamsSettings, Timestamp};
 use ropeway_store::redis::{
     self, Cmd, ErrorKind, Redis, RedisSettings, Resend, Server, Target, Value, cmd, from_redis_value,
 };
@@ -55,9 +56,14 @@ const NEEDED: [&str; 21] = [
 /// # Errors
 /// Those of taking time (5).
 pub(super) async fn look(address: &Address, session: &Session) -> Result<(Report, Option<Exit>), Failure> {
-    let (settings, rest) = RedisSettings::from_url_and_rest(address.reveal())
-        .map_err(|error| Failure::config(error.to_string()))?;
-    let prefix = rest.iter().find(|(name, _)| name == "prefix").map_or("ropeway", |(_, value)| value);
+    let settings = match opening::by_variables(address) {
+        Some(of) => of?.0,
+        None => {
+            let of = RedisSettings::from_url_and_rest(address.reveal());
+            of.map_err(|error| Failure::config(error.to_string()))?.0
+        }
+    };
+    let prefix = RedisStreamsSettings::of_url(&BrokerUrl::parse(address.reveal())?)?.prefix;
     let wait = session.request();
     let connected = tokio::time::timeout(wait, connect(settings.clone())).await;
     let redis = match connected {
@@ -73,7 +79,7 @@ pub(super) async fn look(address: &Address, session: &Session) -> Result<(Report
     for (name, seen) in servers {
         let facts = match (&seen.server, of_one(&redis, &settings, &name).await) {
             (Some(server), Ok(one)) => {
-                Box::pin(within_time(wait, gather(&one, &settings, &name, server, prefix))).await?
+                Box::pin(within_time(wait, gather(&one, &settings, &name, server, &prefix))).await?
             }
             (_, Err(error)) => {
                 findings.push(unfit(&error).at(&*name));
@@ -86,7 +92,7 @@ pub(super) async fn look(address: &Address, session: &Session) -> Result<(Report
     }
     // The least of several servers is what holds.
     survive.sort();
-    let opened = Box::pin(ropeway_broker::connect(address.reveal()));
+    let opened = Box::pin(opening::open(address));
     let opened = within(wait, "open the broker", opened).await;
     let capabilities = match opened {
         Ok(broker) => {
