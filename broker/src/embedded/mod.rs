@@ -13,16 +13,20 @@
 //! | `max_memory` (only for `memory:`) | `1GiB` | the same for messages in memory |
 //! | `queue_messages`, `queue_bytes` | `65536`, `64MiB` | what may wait to be written; more is answered *not written* (`Throttled`) |
 //!
-//! What publishing takes of memory: what waits in the queue and with who published it, once (`queue_bytes`); a copy of what one step
-//! writes, at most 4 MiB or one message; what the store has not written to tables yet.
+//! What publishing takes of memory: what waits in the queue and with who published it, once (`queue_bytes`); two copies of what one step
+//! writes, each at most 4 MiB or one message; what the store has not written to tables yet.
+//!
+//! What a step appends to a partition is stored as few records, each of at most 256 messages and 32 KiB of them, or one message. Reading one
+//! message loads its record, and who keeps a message keeps its record.
 //!
 //! What a clock that is set back or forward does and does not change is told in `time.rs`.
 //!
 //! `core/` decides, and is pure; `engine.rs` runs it; `broker.rs`, `admin.rs`, `consumer.rs`, `control.rs` and `reader.rs` are the contract on
-//! top; `record.rs` and `state.rs` are what is stored; `salvage/` reads what is
+//! top; `batch.rs`, `record.rs` and `state.rs` are what is stored; `salvage/` reads what is
 //! damaged. Not here: the store itself (`ropeway-store`), what all backends share.
 
 mod admin;
+mod batch;
 mod broker;
 mod consumer;
 mod control;

@@ -1,12 +1,12 @@
-//! A message as the log stores it.
+//! A message as it is stored.
 //!
 //! `version, flags, append time (8), id (16), timestamp (8), [deliver at (8)], [varint length, key], [varint length, headers], payload`, all
 //! numbers big-endian. No checksum: the store below has its own for every block and commit. What was stored by another
 //! version, or is damaged, is an error, never a panic.
-//! Not here: keys and the records of state (`state.rs`).
+//! Not here: several of them in one record of a log (`batch.rs`), keys and the records of state (`state.rs`).
 
 use crate::{Error, ErrorKind, Headers, Message, MessageId, Result, Timestamp, varint};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use std::ops::Range;
 
 const VERSION: u8 = 1;
@@ -19,106 +19,51 @@ const APPENDED: Range<usize> = 2..10;
 /// Version, flags, append time, id and timestamp.
 const FIXED: usize = 34;
 
-/// Blocks that keys and messages are written into, so that a message costs no allocation of its own.
-///
-/// A block stays in memory until the last of what was written into it goes, so an arena is for what goes together. A block is as large as all before
-/// it together, 64 KiB at most: what is written into many arenas takes no more than twice its size.
-#[derive(Debug, Default)]
-pub(super) struct Arena {
-    block: BytesMut,
-    /// Bytes of all blocks.
-    taken: usize,
-}
-
-impl Arena {
-    const BLOCK: usize = 64 * 1024;
-
-    /// A piece of `size` bytes, which `write` fills.
-    fn piece(&mut self, size: usize, write: impl FnOnce(&mut [u8])) -> Bytes {
-        if self.block.capacity() - self.block.len() < size {
-            let usual = self.taken.min(Self::BLOCK);
-            let block = if size > usual / 4 { size } else { usual };
-            self.block = BytesMut::with_capacity(block);
-            self.taken = self.taken.saturating_add(block);
-        }
-        self.block.resize(size, 0);
-        write(&mut self.block);
-        self.block.split().freeze()
-    }
-
-    /// A message in its stored form, behind a `prefix` in the same piece.
-    pub(super) fn encode(&mut self, prefix: &[u8], message: &Message, appended: Timestamp) -> Bytes {
-        let size = prefix.len() + size(message);
-        self.piece(size, |mut out| {
-            out.put_slice(prefix);
-            encode(message, appended, out);
-        })
-    }
-
-    /// Bytes as they are, though they may be no message, behind a `prefix` in the same piece.
-    #[cfg(any(test, feature = "conformance"))]
-    pub(super) fn copy(&mut self, prefix: &[u8], bytes: &[u8]) -> Bytes {
-        self.piece(prefix.len() + bytes.len(), |mut out| {
-            out.put_slice(prefix);
-            out.put_slice(bytes);
-        })
-    }
-
-    /// A message that was encoded before, with another append time, behind a `prefix` in the same piece.
-    pub(super) fn restamp(&mut self, prefix: &[u8], record: &[u8], appended: Timestamp) -> Bytes {
-        self.piece(prefix.len() + record.len(), |out| {
-            let (first, rest) = out.split_at_mut(prefix.len());
-            first.copy_from_slice(prefix);
-            rest.copy_from_slice(record);
-            if let Some(at) = rest.get_mut(APPENDED) {
-                at.copy_from_slice(&appended.as_millis().to_be_bytes());
-            }
-        })
-    }
-}
-
-/// How many bytes the stored form of a message has.
-fn size(message: &Message) -> usize {
-    let part = |len: usize| varint::len(len as u64) + len;
-    let headers = message.headers.packed().len();
-    FIXED
-        + message.deliver_at.map_or(0, |_| 8)
-        + message.key.as_ref().map_or(0, |key| part(key.len()))
-        + if headers > 0 { part(headers) } else { 0 }
-        + message.payload.as_ref().map_or(0, Bytes::len)
-}
-
-/// A message that goes to that partition later, in memory of its own: it stays longer than what is published with it, or shorter.
-pub(super) fn delayed(message: &Message, partition: u32) -> Bytes {
-    Arena::default().encode(&partition.to_be_bytes(), message, Timestamp::default())
-}
-
-/// Fills `out`, which has [`size`] bytes.
-fn encode(message: &Message, appended: Timestamp, mut out: &mut [u8]) {
+/// Writes a message in its stored form behind what is there.
+pub(super) fn encode(message: &Message, appended: Timestamp, out: &mut Vec<u8>) {
     let flag = |flag: u8, set: bool| if set { flag } else { 0 };
     let flags = flag(KEY, message.key.is_some())
         | flag(HEADERS, !message.headers.is_empty())
         | flag(PAYLOAD, message.payload.is_some())
         | flag(DELIVER_AT, message.deliver_at.is_some());
-    out.put_u8(VERSION);
-    out.put_u8(flags);
-    out.put_i64(appended.as_millis());
-    out.put_u128(message.id.as_u128());
-    out.put_i64(message.timestamp.as_millis());
+    let mut fixed = [0; FIXED];
+    let mut rest = &mut fixed[..];
+    rest.put_u8(VERSION);
+    rest.put_u8(flags);
+    rest.put_i64(appended.as_millis());
+    rest.put_u128(message.id.as_u128());
+    rest.put_i64(message.timestamp.as_millis());
+    out.put_slice(&fixed);
     if let Some(at) = message.deliver_at {
         out.put_i64(at.as_millis());
     }
     if let Some(key) = &message.key {
-        varint::put(&mut out, key.len() as u64);
+        varint::put(out, key.len() as u64);
         out.put_slice(key);
     }
     if !message.headers.is_empty() {
-        varint::put(&mut out, message.headers.packed().len() as u64);
+        varint::put(out, message.headers.packed().len() as u64);
         out.put_slice(message.headers.packed());
     }
     if let Some(payload) = &message.payload {
         out.put_slice(payload);
     }
+}
+
+/// Writes a message that was encoded before, with another append time.
+pub(super) fn restamp(record: &[u8], appended: Timestamp, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.put_slice(record);
+    if let Some(at) = out[start..].get_mut(APPENDED) {
+        at.copy_from_slice(&appended.as_millis().to_be_bytes());
+    }
+}
+
+/// A message that goes to that partition later.
+pub(super) fn delayed(message: &Message, partition: u32) -> Bytes {
+    let mut out = partition.to_be_bytes().to_vec();
+    encode(message, Timestamp::default(), &mut out);
+    out.into()
 }
 
 /// When the log took the message; `None` where that cannot be read.
@@ -250,17 +195,19 @@ mod tests {
         fn messages_round_trip_and_show_when_they_were_appended(
             message in any_message(), at in any::<i64>(), again in any::<i64>(), prefix in proptest::collection::vec(any::<u8>(), 0..13),
         ) {
-            let mut arena = Arena::default();
             let (at, again) = (Timestamp::from_millis(at), Timestamp::from_millis(again));
-            let mut whole = arena.encode(&prefix, &message, at);
-            prop_assert_eq!(&whole.split_to(prefix.len())[..], &prefix[..]);
+            let behind = |write: &dyn Fn(&mut Vec<u8>)| {
+                let mut out = prefix.clone();
+                write(&mut out);
+                prop_assert_eq!(&out[..prefix.len()], &prefix[..]);
+                Ok(Bytes::from(out.split_off(prefix.len())))
+            };
+            let whole = behind(&|out| encode(&message, at, out))?;
             prop_assert_eq!(appended(&whole), Some(at));
-            prop_assert_eq!(decode(whole.clone()).unwrap(), message.clone());
-            let mut other = arena.restamp(&prefix, &whole, again);
-            prop_assert_eq!(&other.split_to(prefix.len())[..], &prefix[..]);
+            prop_assert_eq!(&decode(whole.clone()).unwrap(), &message);
+            let other = behind(&|out| restamp(&whole, again, out))?;
             prop_assert_eq!(appended(&other), Some(again));
             prop_assert_eq!(decode(other).unwrap(), message);
-            prop_assert_eq!(arena.copy(&prefix, &whole), [&prefix[..], &whole].concat());
         }
 
         #[test]
@@ -275,7 +222,9 @@ mod tests {
 
         #[test]
         fn a_cut_record_is_never_a_whole_one_with_key_or_headers(message in any_message(), cut in any::<prop::sample::Index>()) {
-            let record = Arena::default().encode(&[], &message, Timestamp::default());
+            let mut record = Vec::new();
+            encode(&message, Timestamp::default(), &mut record);
+            let record = Bytes::from(record);
             let cut = cut.index(record.len());
             if let Ok(other) = decode(record.slice(..cut)) {
                 prop_assert_ne!(other, message);

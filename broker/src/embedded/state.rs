@@ -8,8 +8,9 @@
 //! |---|---|
 //! | 1 | one keyspace for each life; a partition knows up to where it was freed |
 //! | 2 | segments, and a record for each; the bytes of a partition count all that it ever took |
+//! | 3 | several messages of a partition in one record of a log; those of format 2 stay as they are beside them |
 //!
-//! Not here: messages (`record.rs`).
+//! Not here: messages (`record.rs`), what lies under a key of a log (`batch.rs`).
 
 use crate::{
     Epoch, Error, ErrorKind, Group, MessageId, Position, Result, Retention, Timestamp, Topic,
@@ -20,7 +21,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::time::Duration;
 
 /// The format of everything this backend stores.
-pub(super) const FORMAT: u64 = 2;
+pub(super) const FORMAT: u64 = 3;
 const VERSION: u8 = 1;
 /// The most partitions of a topic.
 pub(super) const MAX_PARTITIONS: u32 = 4096;
@@ -50,7 +51,7 @@ pub(super) fn is_log(name: &str) -> bool {
 /// A key of a log: partition and offset.
 pub(super) type LogKey = [u8; 12];
 
-/// Where a message lies in its log.
+/// Where messages lie in their log: `offset` is that of the last one.
 pub(super) fn log_key(partition: u32, offset: u64) -> LogKey {
     let mut key = [0; 12];
     key[..4].copy_from_slice(&partition.to_be_bytes());
@@ -58,7 +59,7 @@ pub(super) fn log_key(partition: u32, offset: u64) -> LogKey {
     key
 }
 
-/// The offset in a key of a log.
+/// The offset in a key of a log, which is that of its last message.
 pub(super) fn log_offset(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(4..12)?.try_into().ok()?))
 }

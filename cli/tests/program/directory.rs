@@ -266,9 +266,18 @@ fn directories_that_cannot_be_read_are_refused_by_name() {
 }
 
 #[test]
-fn directories_of_format_1_are_read_as_they_are() {
+fn directories_of_every_format_are_read_as_they_are() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/embedded");
-    for (name, topics, messages) in [("format-1", 2, 43), ("format-1-killed", 1, 98)] {
+    for (name, topics, messages) in [
+        ("format-1", 2, 43),
+        ("format-1-killed", 1, 98),
+        ("format-2", 2, 43),
+        ("format-2-killed", 1, 139),
+        ("format-3", 2, 43),
+        ("format-3-killed", 1, 140),
+        ("format-3-batches", 2, 43),
+        ("format-3-batches-killed", 1, 180),
+    ] {
         let place = Place::new();
         copy(&fixtures.join(name), &place.path().join("d"));
         let (report, checked, exported) = looked_at(&place);

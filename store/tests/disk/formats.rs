@@ -66,6 +66,17 @@ fn format_3_of_a_process_that_was_killed_opens_whole() {
     opens_whole("format-3-killed", &[("log-1795274791284", 140), ("schedule", 0), ("state", 7)]);
 }
 
+#[test]
+fn format_3_with_batches_opens_whole() {
+    let content = [("log-1795288920985", 4), ("log-1795288921130", 2), ("schedule", 2), ("state", 17)];
+    opens_whole("format-3-batches", &content);
+}
+
+#[test]
+fn format_3_with_batches_of_a_process_that_was_killed_opens_whole() {
+    opens_whole("format-3-batches-killed", &[("log-1795288713875", 20), ("schedule", 0), ("state", 7)]);
+}
+
 const OLD: [&str; 2] = ["format-1", "format-1-killed"];
 const CHILD: &str = "ROPEWAY_TEST_CHILD";
 

@@ -6,8 +6,8 @@ use super::{Core, Life, MemberId, Step, store_error, timers::Timer, topic::Topic
 use crate::{
     Durability, Error, ErrorKind, Message, MessageId, Owned, Position, Result, Target, Timestamp,
     embedded::{
-        record::Arena,
-        state::{LogKey, forget_key, log_key, parse_forget_key, seen_key},
+        record,
+        state::{forget_key, parse_forget_key, seen_key},
     },
     partition_for_key,
 };
@@ -169,20 +169,20 @@ impl Core {
             self.delay(step, life, partition, due, message);
             None
         } else {
-            topic.append(step, partition, |arena, key, at| arena.encode(key, message, at))
+            topic.append(step, partition, |out, at| record::encode(message, at, out))
         };
         Verdict::Placed { partition, position, durability: to.durability }
     }
 
-    /// Appends a record to a partition. `record` writes it behind its key, in one piece, with the time at which it is appended.
+    /// Appends a message to a partition. `write` puts it behind what is there, with the time at which it is appended.
     pub(in crate::embedded) fn append(
         &mut self,
         step: &mut Step,
         life: Life,
         partition: u32,
-        record: impl FnOnce(&mut Arena, &LogKey, Timestamp) -> Bytes,
+        write: impl FnOnce(&mut Vec<u8>, Timestamp),
     ) -> Option<Position> {
-        self.topics.get_mut(&life)?.append(step, partition, record)
+        self.topics.get_mut(&life)?.append(step, partition, write)
     }
 
     /// When an id is forgotten that is stored as published.
@@ -260,23 +260,22 @@ impl TopicState {
         &mut self,
         step: &mut Step,
         partition: u32,
-        record: impl FnOnce(&mut Arena, &LogKey, Timestamp) -> Bytes,
+        write: impl FnOnce(&mut Vec<u8>, Timestamp),
     ) -> Option<Position> {
         let part = self.partitions.get_mut(partition as usize)?;
         // Times of a partition never go back, so that they can be searched.
         part.last = part.last.max(step.time_of_day);
-        let offset = part.next;
-        let mut record = record(self.segments.arena(), &log_key(partition, offset), part.last);
-        let key = record.split_to(size_of::<LogKey>());
-        let bytes = record.len() as u64;
+        let (offset, at) = (part.next, part.last);
+        let (row, bytes) =
+            step.appends.push(part.appended, offset, self.segments.active(), |out| write(out, at));
+        part.appended = Some(row);
         part.next += 1;
-        part.bytes += bytes;
+        part.bytes += bytes as u64;
         if !part.touched {
             part.touched = true;
             step.touched.push((self.life, partition));
         }
-        part.appended = Some(step.appends.push(part.appended, self.segments.active(), key, record));
-        self.segments.take(bytes);
+        self.segments.take(bytes as u64);
         Some(Position(self.life, offset))
     }
 }

@@ -83,7 +83,7 @@ impl Core {
         if let Ok(message) = record::decode(value.clone()) {
             step.batch.delete(self.spaces.schedule, id_key(life, message.id, seq));
         }
-        self.append(step, life, partition, |arena, key, at| arena.restamp(key, &value, at));
+        self.append(step, life, partition, |out, at| record::restamp(&value, at, out));
     }
 
     /// Takes a delayed message back.

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Batch, Delivery, Error, ErrorKind, Event, GapReason, GoneReason, Owned, Position, Result, Room,
     embedded::{
+        batch::{self, Stored},
         record::{self, Unreadable},
         state::{log_key, log_offset},
         time::Steady,
@@ -68,26 +69,73 @@ impl Plan {
             Err(ropeway_store::Error::Dropped) => return Ok(Found::default()),
             page => page.map_err(store_error)?,
         };
-        let mut found = Found { deliveries: Vec::with_capacity(page.items.len()), unreadable: None };
-        for (offset, (key, bytes)) in (self.from..).zip(page.items) {
-            if log_offset(&key) != Some(offset) {
+        let there: usize = page.items.iter().map(|(_, record)| batch::count(record)).sum();
+        let deliveries = Vec::with_capacity(there.min(self.limit.items));
+        let found = Found { deliveries, unreadable: None };
+        let mut reading = Reading { plan: self, next: self.from, bytes: 0, found };
+        for (key, record) in page.items {
+            let Some(last) = log_offset(&key) else { break };
+            if !reading.take(last, record) {
                 break;
             }
-            let position = Position(self.life, offset);
-            match record::decode(bytes) {
+        }
+        if reading.found.deliveries.is_empty() && reading.found.unreadable.is_none() {
+            reading.refuse("the record is missing in the log");
+        }
+        Ok(reading.found)
+    }
+}
+
+/// What of a plan has been read so far.
+struct Reading<'a> {
+    plan: &'a Plan,
+    /// The offset of the message that comes next.
+    next: u64,
+    bytes: usize,
+    found: Found,
+}
+
+impl Reading<'_> {
+    /// Takes the messages of a record; `last`: the offset of the last of them. Answers whether to go on.
+    fn take(&mut self, last: u64, record: Bytes) -> bool {
+        let Some(stored) = Stored::of(record) else {
+            return self.refuse("the batch that holds the record is cut or damaged");
+        };
+        // The first record may begin before what is wanted.
+        let Some(begun) = stored.first(last).and_then(|first| self.next.checked_sub(first)) else {
+            return false;
+        };
+        for at in begun as usize..stored.len() {
+            let Some(message) = stored.message(at) else {
+                return self.refuse("the batch that holds the record is cut or damaged");
+            };
+            let bytes = self.bytes + message.len();
+            let found = &mut self.found;
+            let is_first = found.deliveries.is_empty();
+            if !is_first && (found.deliveries.len() >= self.plan.limit.items || bytes > self.plan.limit.bytes)
+            {
+                return false;
+            }
+            let position = Position(self.plan.life, self.next);
+            match record::decode(message) {
                 Ok(message) => found.deliveries.push(Delivery { position, message }),
                 Err(unreadable) => {
                     found.unreadable = Some((position, unreadable));
-                    return Ok(found);
+                    return false;
                 }
             }
+            self.bytes = bytes;
+            self.next += 1;
         }
-        if found.deliveries.is_empty() {
-            let why = Error::new(ErrorKind::Corrupt, "the record is missing in the log");
-            let position = Position(self.life, self.from);
-            found.unreadable = Some((position, Unreadable { raw: Bytes::new(), why }));
-        }
-        Ok(found)
+        true
+    }
+
+    /// The next message cannot be read, which ends it.
+    fn refuse(&mut self, why: &'static str) -> bool {
+        let why = Error::new(ErrorKind::Corrupt, why);
+        self.found.unreadable =
+            Some((Position(self.plan.life, self.next), Unreadable { raw: Bytes::new(), why }));
+        false
     }
 }
 

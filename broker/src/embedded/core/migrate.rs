@@ -25,6 +25,8 @@ pub(super) fn migrate(store: &dyn KeyValue, state: Keyspace) -> Result<()> {
         Some(bytes) => match decode_number(&bytes)? {
             FORMAT => return Ok(()),
             1 => from_1(store, state, &mut batch)?,
+            // All its records are read as they are.
+            2 => {}
             other => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,

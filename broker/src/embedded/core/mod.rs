@@ -45,6 +45,7 @@ use super::{
     time::Steady,
 };
 use crate::{Durability, Error, ErrorKind, Group, Result, Statistics, Timestamp, Topic};
+use appends::Appends;
 use bytes::Bytes;
 use member::{GroupState, Member, ReaderState, Share, Told};
 use room::Room;
@@ -124,6 +125,8 @@ pub(super) struct Core {
     remembered: u64,
     statistics: Statistics,
     room: Room,
+    /// Empty: its room is for the next step.
+    appends: Appends,
     poisoned: Option<Error>,
     closed: bool,
     /// The due time that waiting consumers know of, where they keep the timers.
@@ -194,6 +197,7 @@ impl Core {
 
     /// Does what is due, a bounded piece of it.
     pub(super) fn tick(&mut self, step: &mut Step) {
+        step.appends = std::mem::take(&mut self.appends);
         // A piece that left something to do sets its timer to now: it is the next step's.
         let mut lives = Vec::new();
         while let Some(life) = self.delays.pop(step.time_of_day) {
@@ -244,14 +248,14 @@ impl Core {
 
     /// Adds to the step the records of all that it changed.
     pub(super) fn finish(&mut self, step: &mut Step) {
+        self.write_appended(step);
         self.note_appended(step);
-        step.appends.write(&mut step.batch);
         for (life, partition) in &step.touched {
             let Some(part) = self.topics.get_mut(life).and_then(|topic| topic.partition_mut(*partition))
             else {
                 continue;
             };
-            (part.touched, part.appended) = (false, None);
+            part.touched = false;
             step.batch.put(self.spaces.state, partition_key(*life, *partition), part.record().encode());
         }
         for life in &step.topics {
@@ -279,6 +283,18 @@ impl Core {
         }
         self.mark(step);
         step.bytes = step.batch.bytes() as u64;
+    }
+
+    /// Adds to the step what it appends to logs, partition by partition.
+    fn write_appended(&mut self, step: &mut Step) {
+        let appends = std::mem::take(&mut step.appends);
+        for (life, partition) in &step.touched {
+            let Some(topic) = self.topics.get_mut(life) else { continue };
+            if let Some(row) = topic.partition_mut(*partition).and_then(|part| part.appended.take()) {
+                appends.write(*partition, row, topic.segments.arena(), &mut step.batch);
+            }
+        }
+        self.appends = appends.cleared();
     }
 
     /// Stores what time it is, so that steady time goes on from here when the broker is opened next.

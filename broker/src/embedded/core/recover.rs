@@ -2,6 +2,7 @@
 
 use super::{
     Core, Due, Life, MARK_STEP, Rules, Spaces, Timers,
+    appends::Appends,
     member::{GroupState, Share},
     migrate::migrate,
     room::Room,
@@ -64,6 +65,7 @@ impl Core {
             remembered: 0,
             statistics: Statistics::default(),
             room: Room::new(store.usage().map_err(store_error)?),
+            appends: Appends::default(),
             poisoned: None,
             closed: false,
             armed: Due::default(),

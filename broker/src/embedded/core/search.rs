@@ -3,8 +3,13 @@
 use super::{Core, Life, store_error, topic::TopicState};
 use crate::{
     Error, ErrorKind, Position, Result, Start, Timestamp, Topic,
-    embedded::{record::appended, state::log_key},
+    embedded::{
+        batch::Stored,
+        record::appended,
+        state::{log_key, log_offset},
+    },
 };
+use ropeway_store::{Direction, Limit};
 
 impl Core {
     /// The offset at which reading of a partition starts.
@@ -49,8 +54,14 @@ impl Core {
 
     fn appended(&self, topic: &TopicState, partition: u32, offset: u64) -> Result<Option<Timestamp>> {
         let (log, _) = topic.segments.locate(partition, offset);
-        let record = self.store.get(log, &log_key(partition, offset)).map_err(store_error)?;
-        Ok(record.as_deref().and_then(appended))
+        let (from, to) = (log_key(partition, offset), log_key(partition, u64::MAX));
+        let page = self.store.scan(log, &from, Some(&to), Direction::Forward, Limit::items(1));
+        let Some((key, record)) = page.map_err(store_error)?.items.pop() else { return Ok(None) };
+        let message = || {
+            let (last, stored) = (log_offset(&key)?, Stored::of(record)?);
+            stored.message(usize::try_from(offset.checked_sub(stored.first(last)?)?).ok()?)
+        };
+        Ok(message().as_deref().and_then(appended))
     }
 
     /// When the log took a message that is visible.

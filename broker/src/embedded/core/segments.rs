@@ -8,8 +8,8 @@ use super::{Core, Life, Step, store_error, timers::Timer, topic::TopicState};
 use crate::{
     Error, ErrorKind, Result, Retention,
     embedded::{
+        batch::Arena,
         housekeeping::{Chore, Opened},
-        record::Arena,
         state::{SegmentRecord, log_name, segment_key},
         time::Steady,
     },
@@ -66,7 +66,7 @@ pub(super) struct Segments {
     list: VecDeque<Segment>,
     /// The keyspace of the last one.
     log: Keyspace,
-    /// Where its messages are put together: they stay and go with it.
+    /// Where its records are put together: they stay and go with it.
     arena: Arena,
     ahead: Ahead,
     /// How many bytes the topic has ever taken.
@@ -115,7 +115,7 @@ impl Segments {
         self.log
     }
 
-    /// Where what goes there is put together.
+    /// Where records that go there are put together.
     pub(super) const fn arena(&mut self) -> &mut Arena {
         &mut self.arena
     }

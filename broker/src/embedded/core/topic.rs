@@ -1,6 +1,6 @@
 //! A topic and its partitions, as they are kept in memory.
 
-use super::{ReaderId, ShareId, appends::Appended, segments::Segments};
+use super::{ReaderId, ShareId, appends::Row, segments::Segments};
 use crate::{
     Group, Position, Retention, Timestamp, Topic,
     embedded::state::{PartitionRecord, TopicRecord},
@@ -73,8 +73,8 @@ pub(super) struct PartitionState {
     pub(super) bytes: u64,
     /// Whether the step at hand changed it.
     pub(super) touched: bool,
-    /// The last record that the step at hand appends to it.
-    pub(super) appended: Option<Appended>,
+    /// What the step at hand appends to it.
+    pub(super) appended: Option<Row>,
     /// Who waits for messages.
     pub(super) shares: Vec<ShareId>,
     pub(super) readers: Vec<ReaderId>,

@@ -208,7 +208,7 @@ impl Core {
         self.writable()?;
         let life = self.life(topic)?;
         self.chosen(topic, Some(partition))?;
-        let position = self.append(step, life, partition, |arena, key, _| arena.copy(key, &bytes));
+        let position = self.append(step, life, partition, |out, _| out.extend_from_slice(&bytes));
         position.ok_or_else(|| super::no_topic(topic))
     }
 }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     Message, Position, Result,
     embedded::{
+        batch::Stored,
         record,
         state::{due_prefix, log_key, log_name, log_offset},
     },
@@ -20,6 +21,9 @@ use std::{ops::ControlFlow, ops::Range};
 
 /// Of so many messages that lie in a damaged part each is tried; of more, only those that a read of many still finds.
 const MOST_TRIED: u64 = 1_000_000;
+
+/// Why a message is lost that lies in a batch.
+const DAMAGED: &str = "the batch that holds it is cut or damaged";
 
 /// What is found where a message should be.
 #[derive(Debug)]
@@ -200,23 +204,41 @@ impl<'a, 'v> Walk<'a, 'v> {
             }
         };
         let Some(offset) = log_offset(&key) else { return Ok(ControlFlow::Continue(())) };
-        if self.lost_until(Some(offset), "no message is there")?.is_break() {
+        let Some((stored, first)) = read(offset, value) else {
+            return self.damaged_batch(offset);
+        };
+        if self.lost_until(Some(first), "no message is there")?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        self.next = Some(offset + 1);
-        Ok(self.record(offset, &value))
+        let from = self.next.replace(offset + 1);
+        Ok(self.messages(&stored, first, from.map_or(first, |from| from.max(first))))
     }
 
-    fn record(&mut self, offset: u64, value: &Bytes) -> ControlFlow<()> {
-        match record::decode(value.clone()) {
-            Ok(message) => {
-                let position = Some(Position(self.topic.life, offset));
-                (self.visit)(Found::Message { partition: self.partition, position, message })
-            }
-            Err(unreadable) => {
-                self.lose(Some(offset), Some(1), LossKind::Unreadable, unreadable.why.to_string())
-            }
+    /// A batch of which nothing but the offset of its last message can be read.
+    fn damaged_batch(&mut self, last: u64) -> Result<ControlFlow<()>> {
+        if self.doubt.is_some() && self.lost_until(Some(last), DAMAGED)?.is_break() {
+            return Ok(ControlFlow::Break(()));
         }
+        let from = self.next.replace(last + 1).unwrap_or(last);
+        Ok(self.lose(Some(from), Some(last + 1 - from), LossKind::Unreadable, DAMAGED.to_owned()))
+    }
+
+    /// The messages of a record that begins with `first`, from `from` on.
+    fn messages(&mut self, stored: &Stored, first: u64, from: u64) -> ControlFlow<()> {
+        for offset in from..first + stored.len() as u64 {
+            let position = Some(Position(self.topic.life, offset));
+            let message = usize::try_from(offset - first).ok().and_then(|at| stored.message(at));
+            let why = match message.map(record::decode) {
+                Some(Ok(message)) => {
+                    (self.visit)(Found::Message { partition: self.partition, position, message })?;
+                    continue;
+                }
+                Some(Err(unreadable)) => unreadable.why.to_string(),
+                None => DAMAGED.to_owned(),
+            };
+            self.lose(Some(offset), Some(1), LossKind::Unreadable, why)?;
+        }
+        ControlFlow::Continue(())
     }
 
     /// Tells all from the next offset up to but without `until` as lost, unless there is nothing between.
@@ -243,40 +265,41 @@ impl<'a, 'v> Walk<'a, 'v> {
 
     /// Reads one by one what a read of many failed at.
     fn try_each(&mut self, log: Keyspace, offsets: Range<u64>) -> Result<ControlFlow<()>> {
-        let mut run: Option<(u64, u64, LossKind, String)> = None;
-        let end = offsets.end;
-        for offset in offsets {
-            let found = pages::get(&self.salvaged.store, log, &log_key(self.partition, offset))?;
-            let lost = match &found {
-                Ok(Some(_)) => None,
-                Ok(None) => Some((LossKind::Missing, "no message is there")),
-                Err(why) => Some((LossKind::Unreadable, why.as_str())),
+        let mut tried = Tried { next: offsets.start, unreadable: None };
+        for offset in offsets.clone() {
+            let stored = match pages::get(&self.salvaged.store, log, &log_key(self.partition, offset))? {
+                // It may lie in a batch, which has the offset of its last message.
+                Ok(None) => continue,
+                Ok(Some(value)) => read(offset, value).ok_or_else(|| DAMAGED.to_owned()),
+                Err(why) => Err(why),
             };
-            if let (Some((_, count, kind, _)), Some((of, _))) = (&mut run, lost)
-                && *kind == of
-            {
-                *count += 1;
-                continue;
-            }
-            if self.end_run(run.take()).is_break() {
+            let (stored, first) = match stored {
+                Ok(found) => found,
+                Err(why) => {
+                    tried.damaged(offset, why);
+                    continue;
+                }
+            };
+            let from = tried.next.max(first);
+            if self.end_tried(&mut tried, from).is_break() || self.messages(&stored, first, from).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            run = lost.map(|(kind, why)| (offset, 1, kind, why.to_owned()));
-            if let Ok(Some(value)) = found
-                && self.record(offset, &value).is_break()
-            {
-                return Ok(ControlFlow::Break(()));
-            }
+            tried.next = offset + 1;
         }
-        self.next = Some(end);
-        Ok(self.end_run(run))
+        self.next = Some(offsets.end);
+        Ok(self.end_tried(&mut tried, offsets.end))
     }
 
-    fn end_run(&mut self, run: Option<(u64, u64, LossKind, String)>) -> ControlFlow<()> {
-        match run {
-            Some((from, count, kind, why)) => self.lose(Some(from), Some(count), kind, why),
-            None => ControlFlow::Continue(()),
+    /// Tells all as lost that was tried before `until`.
+    fn end_tried(&mut self, tried: &mut Tried, until: u64) -> ControlFlow<()> {
+        if let Some((from, why)) = tried.unreadable.take() {
+            self.lose(Some(from), Some(tried.next - from), LossKind::Unreadable, why)?;
         }
+        if tried.next < until {
+            let why = "no message is there".to_owned();
+            self.lose(Some(tried.next), Some(until - tried.next), LossKind::Missing, why)?;
+        }
+        ControlFlow::Continue(())
     }
 
     fn lose(
@@ -289,4 +312,27 @@ impl<'a, 'v> Walk<'a, 'v> {
         let from = from.map(|offset| Position(self.topic.life, offset));
         (self.visit)(Found::Lost(Loss { partition: Some(self.partition), from, count, kind, why }))
     }
+}
+
+/// Offsets that were tried one by one.
+struct Tried {
+    /// Behind what is known of them: those from here on have no record that ends with them.
+    next: u64,
+    /// From where on it is unreadable up to there, and why.
+    unreadable: Option<(u64, String)>,
+}
+
+impl Tried {
+    /// What ends with this offset is damaged, and those before it of which nothing was found may lie in it.
+    fn damaged(&mut self, offset: u64, why: String) {
+        self.unreadable.get_or_insert((self.next, why));
+        self.next = offset + 1;
+    }
+}
+
+/// A record whose last message has that offset, and the offset of its first one; `None` where it is damaged.
+fn read(last: u64, value: Bytes) -> Option<(Stored, u64)> {
+    let stored = Stored::of(value)?;
+    let first = stored.first(last)?;
+    Some((stored, first))
 }

@@ -88,7 +88,7 @@ impl Records {
 
     fn is_format_1(&mut self, store: &SalvagedStore, space: Keyspace) -> Result<bool> {
         match pages::get(store, space, FORMAT_KEY)?.map(|found| found.map(|bytes| decode_number(&bytes))) {
-            Ok(Some(Ok(FORMAT))) => Ok(false),
+            Ok(Some(Ok(2 | FORMAT))) => Ok(false),
             Ok(Some(Ok(1))) => Ok(true),
             Ok(Some(Ok(other))) => Err(Error::new(
                 ErrorKind::Unsupported,

@@ -1,9 +1,9 @@
-//! Directories that earlier formats wrote: they are migrated when they are opened, and all that was there is there.
+//! Directories that each format wrote: earlier ones are migrated when they are opened, and all that was there is there.
 
 use super::support::*;
 use crate::{
-    Embedded, EmbeddedSettings, ErrorKind, Event, GroupInfo, MessageBroker, Position, Start, Timestamp,
-    Topic,
+    Embedded, EmbeddedSettings, ErrorKind, Event, GroupInfo, MessageBroker, Position, Start, Target,
+    Timestamp, Topic,
     embedded::state::{FORMAT, FORMAT_KEY, encode_number},
 };
 use ropeway_store::{Durability, FjallSettings, FjallStore, KeyValue, Purpose, WriteBatch};
@@ -71,7 +71,23 @@ fn finished(info: &GroupInfo, topic: &Topic, ends: u64) -> u64 {
 
 #[tokio::test]
 async fn a_directory_of_format_1_is_migrated_with_all_that_it_holds() {
-    let dir = copied("format-1");
+    holds_all("format-1").await;
+}
+
+#[tokio::test]
+async fn a_directory_of_format_2_is_migrated_with_all_that_it_holds() {
+    holds_all("format-2").await;
+    holds_all("format-3").await;
+}
+
+#[tokio::test]
+async fn a_directory_of_format_3_is_opened_with_all_that_it_holds() {
+    holds_all("format-3-batches").await;
+}
+
+/// The directory has two topics of 40 and 2 messages, groups that finished 15 and 1 of them, and a delayed message; and can be written to.
+async fn holds_all(fixture: &str) {
+    let dir = copied(fixture);
     let (orders, invoices) = (topic("orders"), topic("invoices"));
     for again in [false, true] {
         let broker = open(dir.path());
@@ -82,18 +98,29 @@ async fn a_directory_of_format_1_is_migrated_with_all_that_it_holds() {
         for partition in 0..3 {
             let part = all_of(&broker, &orders, partition).await;
             assert!(part.iter().all(|(_, key, _)| key.is_some()));
+            let places: Vec<Position> = part.iter().map(|(place, _, _)| *place).collect();
+            assert!(places.windows(2).all(|pair| pair[1] == pair[0].next()), "{places:?}");
             messages.extend(part);
         }
-        assert_eq!(messages.len(), 40 + usize::from(again));
-        assert_eq!(finished(&group_of(&broker, "billing").await, &orders, 40), 15 - u64::from(again));
+        assert_eq!(messages.len(), if again { 45 } else { 40 });
+        assert_eq!(finished(&group_of(&broker, "billing").await, &orders, 40), if again { 10 } else { 15 });
         assert_eq!(finished(&group_of(&broker, "archive").await, &invoices, 2), 1);
         let about = broker.admin().describe_topic(&invoices).await.unwrap();
         assert_eq!((about.delayed, about.partitions[0].messages), (Some(1), Some(2)));
         if !again {
-            // It is written as any other.
-            let mut message = text("new");
-            message.key = Some("k".into());
-            broker.publish(&(&orders).into(), vec![message]).await.into_result().unwrap();
+            // It is written as any other, and what is new lies behind what was there.
+            let before = all_of(&broker, &orders, 0).await;
+            let message = |n: u64| {
+                let mut message = text(&format!("new {n}"));
+                message.key = Some("k".into());
+                message
+            };
+            let to = Target { topic: orders.clone(), partition: Some(0), at_least: None };
+            broker.publish(&to, (0..5).map(message).collect()).await.into_result().unwrap();
+            let after = all_of(&broker, &orders, 0).await;
+            assert_eq!(after[..before.len()], before[..]);
+            let new: Vec<&str> = after[before.len()..].iter().map(|(_, _, text)| text.as_str()).collect();
+            assert_eq!(new, ["new 0", "new 1", "new 2", "new 3", "new 4"]);
         }
     }
     // Years later the delayed message comes, and there is only one.
@@ -112,15 +139,22 @@ async fn a_directory_of_format_1_is_migrated_with_all_that_it_holds() {
 }
 
 #[tokio::test]
-async fn a_directory_of_format_1_whose_process_was_killed_is_migrated() {
-    let dir = copied("format-1-killed");
-    let broker = open(dir.path());
-    let orders = topic("orders");
-    let count = all_of(&broker, &orders, 0).await.len() + all_of(&broker, &orders, 1).await.len();
-    assert_eq!(count, 98);
-    let before = all_of(&broker, &orders, 0).await;
-    let new = publish(&broker, &orders, 0, &["more"]).await;
-    assert_eq!(new[0], before.last().unwrap().0.next());
+async fn a_directory_of_every_format_whose_process_was_killed_is_opened() {
+    for (fixture, expected) in [
+        ("format-1-killed", 98),
+        ("format-2-killed", 139),
+        ("format-3-killed", 140),
+        ("format-3-batches-killed", 180),
+    ] {
+        let dir = copied(fixture);
+        let broker = open(dir.path());
+        let orders = topic("orders");
+        let count = all_of(&broker, &orders, 0).await.len() + all_of(&broker, &orders, 1).await.len();
+        assert_eq!(count, expected, "{fixture}");
+        let before = all_of(&broker, &orders, 0).await;
+        let new = publish(&broker, &orders, 0, &["more"]).await;
+        assert_eq!(new[0], before.last().unwrap().0.next());
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Tests of the embedded broker through its public face. The promises every backend keeps are checked by `conformance/`; here is what
 //! only this backend has: its clock, its commits, its directory.
 
+mod batches;
 #[cfg(feature = "embedded")]
 mod commits;
 mod disk;
