@@ -15,6 +15,30 @@ pub const BACKENDS: &[&str] = &[
     "redis",
     #[cfg(feature = "redis")]
     "rediss",
+    #[cfg(feature = "redis")]
+    "unix",
+    #[cfg(feature = "redis")]
+    "redis+unix",
+    #[cfg(feature = "redis")]
+    "redis+sentinel",
+    #[cfg(feature = "redis")]
+    "rediss+sentinel",
+    #[cfg(feature = "redis")]
+    "redis+cluster",
+    #[cfg(feature = "redis")]
+    "rediss+cluster",
+];
+
+/// The schemes of Redis, whether or not they are in this build.
+const REDIS: [&str; 8] = [
+    "redis",
+    "rediss",
+    "unix",
+    "redis+unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
 ];
 
 /// Opens the broker that a URL names.
@@ -24,6 +48,9 @@ pub const BACKENDS: &[&str] = &[
 /// | `memory:` | in this process, gone with it | nothing |
 /// | `embedded:DIR` | in this process, durable in DIR, which one process owns | feature `embedded` (default) |
 /// | `redis://HOST:PORT`, `rediss://HOST:PORT` | Redis Streams, plain or over TLS | feature `redis`, Redis 7.0 or newer |
+/// | `unix:///PATH`, `redis+unix:///PATH` | the same, over a socket of this machine | the same |
+/// | `redis+sentinel://HOST:PORT,HOST:PORT/NAME` | the same, on the primary that sentinels name; `rediss+sentinel` over TLS | the same |
+/// | `redis+cluster://HOST:PORT,HOST:PORT` | the same, on the nodes of a cluster; `rediss+cluster` over TLS | the same |
 ///
 /// Parameters follow a `?`: `embedded:./data?durability=process_crash`. Each backend's module lists its own.
 ///
@@ -51,7 +78,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn MessageBroker>> {
             "this build has no embedded broker; build with `--features embedded`",
         )),
         #[cfg(feature = "redis")]
-        "redis" | "rediss" => crate::redis::open(&parsed).await,
+        scheme if REDIS.contains(&scheme) => Box::pin(crate::redis::open(&parsed)).await,
         other => Err(unknown_scheme(other)),
     }
 }
@@ -67,14 +94,14 @@ pub fn check_url(url: &str) -> Result<()> {
         #[cfg(feature = "embedded")]
         "embedded" => crate::embedded::check_directory(&parsed).map(drop),
         #[cfg(feature = "redis")]
-        "redis" | "rediss" => crate::redis::check(&parsed).map(drop),
+        scheme if REDIS.contains(&scheme) => crate::redis::check(&parsed).map(drop),
         other => Err(unknown_scheme(other)),
     }
 }
 
 fn unknown_scheme(scheme: &str) -> Error {
     let backends = BACKENDS.join(", ");
-    if ["redis", "rediss"].contains(&scheme) {
+    if REDIS.contains(&scheme) {
         return Error::new(
             ErrorKind::Unsupported,
             format!("this build has no {scheme} backend; build with `--features redis`; it has: {backends}"),

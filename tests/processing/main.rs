@@ -32,7 +32,7 @@ fn main() {
     arguments.test_threads = arguments.test_threads.or(Some(8));
     let memory: Arc<dyn Backend> = Arc::new(backends::Memory);
     let all: Vec<Arc<dyn Backend>> =
-        vec![memory.clone(), Arc::new(backends::Directory), Arc::new(ropeway_tests::redis::Redis)];
+        vec![memory.clone(), Arc::new(backends::Directory), Arc::new(ropeway_tests::redis::Redis::Alone)];
     let matrix = Matrix::new(PROCESSING, &all, checks().map(|check| (check.group, check.name)).collect());
     let mut every: Vec<Trial> = all.iter().flat_map(|backend| noted(&matrix, backend)).collect();
     every.extend(doubles::trials(&memory));

@@ -2,7 +2,7 @@
 //!
 //! Not here: what is checked (`broker/src/conformance`).
 
-use crate::disk::Disk;
+use crate::{disk::Disk, redis::Redis};
 use bytes::Bytes;
 use prometheus::Registry;
 use ropeway_broker::{
@@ -24,7 +24,14 @@ use tokio::runtime::{Builder, Runtime};
 /// All backends of this build.
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Backend>> {
-    vec![Arc::new(Memory), Arc::new(Outlived), Arc::new(Directory), Arc::new(crate::redis::Redis)]
+    vec![
+        Arc::new(Memory),
+        Arc::new(Outlived),
+        Arc::new(Directory),
+        Arc::new(Redis::Alone),
+        Arc::new(Redis::Sentinel),
+        Arc::new(Redis::Cluster),
+    ]
 }
 
 /// The wrappers of this build around a correct broker: each is to keep the whole contract.

@@ -30,10 +30,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How long a health request may take.
 const HEALTH: Duration = Duration::from_secs(5);
+/// How long it is tried to connect to a node of a cluster.
+const NODE: Duration = Duration::from_secs(2);
 /// How long a call may take.
 const CALL: Duration = Duration::from_secs(30);
 
-/// A broker on a Redis server.
+/// A broker on Redis: one server, the primary that sentinels name, or a cluster.
 #[derive(Debug)]
 pub struct RedisStreams {
     shared: Arc<Shared>,
@@ -143,8 +145,8 @@ impl RedisStreams {
     /// Connects to a server.
     ///
     /// # Errors
-    /// `Unavailable`, `Unauthorized`, `Unsupported` for a server that is too old or a cluster, `Invalid` for settings that cannot be meant, with the
-    /// server and the way out.
+    /// `Unavailable`, `Unauthorized`, `Unsupported` for a server that is too old or a node of a cluster under the URL of a single server, `Invalid` for
+    /// settings that cannot be meant, with the server and the way out.
     pub async fn connect(server: RedisSettings, settings: RedisStreamsSettings) -> Result<Arc<Self>> {
         Self::open(server, settings).await.map_err(|error| error.during("connect").on(BACKEND))
     }
@@ -154,10 +156,16 @@ impl RedisStreams {
         // Everything here goes over connections of one's own, which keep their order.
         server.pool_size = 1;
         server.min_idle = 0;
+        if matches!(server.target, ropeway_store::redis::Target::Cluster(_)) {
+            // What other nodes do waits for one that cannot be reached.
+            server.connect_timeout = server.connect_timeout.min(NODE);
+        }
         let redis = Redis::connect(server).await.map_err(failed)?;
         let first = commands::open(&redis).await.map_err(failed)?;
-        if first.server().cluster {
-            return Err(super::not_built("a cluster of Redis"));
+        if first.server().cluster && !redis.is_cluster() {
+            let context =
+                "the server is a node of a cluster, of which it has a part only: use redis+cluster://";
+            return Err(crate::Error::new(crate::ErrorKind::Unsupported, context));
         }
         let facts = Arc::new(Facts::new(first.server()));
         let topics = Arc::new(Topics::new(Commands::over(redis.clone(), first), keys));

@@ -1,4 +1,5 @@
-//! The connection over which a broker asks what needs no waiting: administration, scripts, descriptions. Many callers, one order.
+//! The connection over which a broker asks what needs no waiting: administration, scripts, descriptions. Many callers, one order; in a cluster one for
+//! each slot.
 //!
 //! Requests that come while others are under way are sent together. A connection that ends fails what was under way and is opened
 //! again with the next request. Not here: publishing (`publish.rs`), reading (`feed.rs`).
@@ -9,7 +10,7 @@ use super::{
     scripts::{self, Script},
 };
 use crate::Result;
-use ropeway_store::redis::{self, Dedicated, Redis, Reply};
+use ropeway_store::redis::{self, Redis, Reply, Routed};
 use std::time::Duration;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -20,6 +21,8 @@ use tokio::{
 const WAITING: usize = 1024;
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// The same in a cluster, where what other nodes do waits for one.
+const NODE_ANSWER: Duration = Duration::from_secs(3);
 /// How long a call may take, as the contract says.
 const CALL: Duration = Duration::from_secs(30);
 
@@ -44,7 +47,7 @@ impl std::fmt::Debug for Asked {
 
 impl Commands {
     /// Asks over a connection that is open, and over others when it ends.
-    pub(super) fn over(redis: Redis, first: Dedicated) -> Self {
+    pub(super) fn over(redis: Redis, first: Routed) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         tokio::spawn(serve(redis, Some(first), receiver));
         Self { sender }
@@ -179,15 +182,15 @@ pub(super) fn checked(answer: Reply) -> Result<Reply> {
 }
 
 /// Opens a connection on which our scripts are known.
-pub(super) async fn open(redis: &Redis) -> Result<Dedicated, redis::Error> {
-    let mut connection = redis.dedicated(None).await?;
-    converse(&mut connection, scripts::load(), ANSWER, &mut Vec::new()).await?;
-    Ok(connection)
+pub(super) async fn open(redis: &Redis) -> Result<Routed, redis::Error> {
+    let scripts = scripts::load();
+    let commands = scripts.commands();
+    redis.routed(scripts.into_bytes(), commands).await
 }
 
 /// Sends commands and takes their answers, each within `limit`. What was answered before a failure is in `answers`.
 pub(super) async fn converse(
-    connection: &mut Dedicated,
+    connection: &mut Routed,
     request: Request,
     limit: Duration,
     answers: &mut Vec<Reply>,
@@ -200,10 +203,11 @@ pub(super) async fn converse(
     Ok(())
 }
 
-async fn serve(redis: Redis, mut connection: Option<Dedicated>, mut receiver: mpsc::Receiver<Asked>) {
+async fn serve(redis: Redis, mut connection: Option<Routed>, mut receiver: mpsc::Receiver<Asked>) {
     let mut together = Vec::new();
+    let limit = if redis.is_cluster() { NODE_ANSWER } else { ANSWER };
     while receiver.recv_many(&mut together, WAITING).await > 0 {
-        let mut line = match connection.take() {
+        let mut line = match connection.take().filter(|line| !line.has_ended()) {
             Some(open) => open,
             None => match open(&redis).await {
                 Ok(open) => open,
@@ -215,17 +219,13 @@ async fn serve(redis: Redis, mut connection: Option<Dedicated>, mut receiver: mp
         };
         let mut request = Request::default();
         together.iter().for_each(|asked| request.append(&asked.request));
-        let mut answers = Vec::new();
-        let result = converse(&mut line, request, ANSWER, &mut answers).await;
-        let mut answers = answers.into_iter();
+        let commands = request.commands();
+        // In a cluster each has its own: a node that is away fails what is its own.
+        let mut answers = line.ask(request.into_bytes(), commands, limit).await.into_iter();
         for asked in together.drain(..) {
-            let mine: Vec<Reply> = answers.by_ref().take(asked.request.commands()).collect();
-            let whole = mine.len() == asked.request.commands();
-            _ = asked.answer.send(match &result {
-                Err(error) if !whole => Err(error.clone()),
-                _ => Ok(mine),
-            });
+            let mine: Vec<_> = answers.by_ref().take(asked.request.commands()).collect();
+            _ = asked.answer.send(mine.into_iter().collect());
         }
-        connection = result.is_ok().then_some(line);
+        connection = Some(line);
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn refused(text: &[u8]) -> Error {
         "NOPERM" | "NOAUTH" => (ErrorKind::Unauthorized, "allow it for this user (ACL SETUSER)"),
         "WRONGTYPE" => (ErrorKind::Conflict, "something else has the name of our key: use another prefix"),
         "READONLY" | "NOREPLICAS" => (ErrorKind::Unavailable, redis::ErrorKind::ReadOnly.way_out()),
-        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => {
+        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "BUSY" => {
             (ErrorKind::Unavailable, "try again")
         }
         _ => (ErrorKind::Invalid, "see what the server says"),

@@ -4,19 +4,18 @@
 //! trip brings entries and whether something before them was removed. Not here: which logs, and what it means (`follow.rs`).
 
 use super::{
+    bells::{Bells, Rang},
+    commands,
     failure::{failed, refused, strange},
     follow::{Entry, Marks},
     keys::PartitionKeys,
     request::Request,
     topics::{marks, position},
+    wake::Blocked,
 };
 use crate::{Position, Result};
-use ropeway_store::redis::{Dedicated, Redis, Reply};
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use ropeway_store::redis::{self, Dedicated, Redis, Reply, Routed};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 /// How long an answer may take beyond the time a read waits.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -41,16 +40,26 @@ pub(super) struct Brought {
 pub(super) struct Feed {
     redis: Redis,
     connection: Option<Dedicated>,
+    /// In a cluster.
+    spread: Option<Spread>,
+}
+
+/// How the logs of a cluster are read: those to which something came, each where it is.
+#[derive(Debug)]
+struct Spread {
+    line: Option<Routed>,
+    bells: Bells,
 }
 
 impl Feed {
-    pub(super) const fn new(redis: Redis) -> Self {
-        Self { redis, connection: None }
+    pub(super) fn new(redis: Redis) -> Self {
+        let spread = || Spread { line: None, bells: Bells::new(redis.clone()) };
+        Self { spread: redis.is_cluster().then(spread), redis, connection: None }
     }
 
     /// Reads at most `count` entries of each log, all at once; waits up to `wait` for the first where there is none (zero: not at all), or until
-    /// something is added to the stream `news`, whose last id is in it. One answer for each, in order. `blocked` has the number to
-    /// unblock it by ([`super::wake`]) while it may wait. Not cancel safe: it belongs to one task.
+    /// something is added to the stream `news`, whose last id is in it. One answer for each, in order; none where it is not known what there is
+    /// (in a cluster). `blocked` is how its wait is ended ([`super::wake`]). Not cancel safe: it belongs to one task.
     ///
     /// # Errors
     /// Those of the connection; it is opened again with the next call.
@@ -60,18 +69,21 @@ impl Feed {
         count: usize,
         wait: Duration,
         news: Option<(&str, &mut Position)>,
-        blocked: &AtomicI64,
-    ) -> Result<Vec<Brought>> {
+        blocked: &Blocked,
+    ) -> Result<Vec<Option<Brought>>> {
+        if let Some(spread) = &mut self.spread {
+            return spread.read(&self.redis, asks, count, wait, news, blocked).await;
+        }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.redis.dedicated(None).await.map_err(failed)?,
         };
         let request = request(asks, count, wait, news.as_ref().map(|(key, last)| (*key, **last)));
         if !wait.is_zero() {
-            blocked.store(connection.client_id(), Ordering::SeqCst);
+            blocked.connection.store(connection.client_id(), Ordering::SeqCst);
         }
         let answers = ask(&mut connection, request, wait + ANSWER).await;
-        blocked.store(0, Ordering::SeqCst);
+        blocked.connection.store(0, Ordering::SeqCst);
         let (read, all_marks) = answers.map_err(failed)?;
         self.connection = Some(connection);
         let mut streams = streams(read)?;
@@ -84,11 +96,109 @@ impl Feed {
             Reply::Error(text) => Err(refused(text)),
             said => {
                 let entries = streams.remove(ask.keys.log().as_bytes()).unwrap_or_default();
-                Ok(Brought { entries, marks: marks(said) })
+                Ok(Some(Brought { entries, marks: marks(said) }))
             }
         });
         brought.collect()
     }
+}
+
+impl Spread {
+    async fn read(
+        &mut self,
+        redis: &Redis,
+        asks: &[Ask],
+        count: usize,
+        wait: Duration,
+        mut news: Option<(&str, &mut Position)>,
+        blocked: &Blocked,
+    ) -> Result<Vec<Option<Brought>>> {
+        let mut chosen: Vec<usize> = (0..asks.len()).collect();
+        if !wait.is_zero() {
+            let mut logs: Vec<_> = news.iter().map(|(key, last)| (*key, **last)).collect();
+            logs.extend(asks.iter().map(|ask| (ask.keys.log(), ask.after)));
+            match self.bells.wait(&logs, wait, &blocked.here).await {
+                Rang::All => {}
+                Rang::Woken => return Ok(asks.iter().map(|_| None).collect()),
+                Rang::Some(rung) => {
+                    chosen.retain(|at| rung.contains(asks[*at].keys.log()));
+                    news = news.filter(|(key, _)| rung.contains(*key));
+                }
+            }
+        }
+        let mut request = Request::default();
+        for at in &chosen {
+            request.append(&self::request(&asks[*at..=*at], count, Duration::ZERO, None));
+        }
+        if let Some((key, last)) = &news {
+            request.append(&self::request(&[], 1, Duration::ZERO, Some((key, **last))));
+        }
+        let mut replies = self.ask(redis, request).await.map_err(failed)?.into_iter();
+        let mut brought: Vec<Option<Brought>> = asks.iter().map(|_| None).collect();
+        let mut failure = None;
+        for at in chosen {
+            match replies.next().zip(replies.next()).map(|(read, said)| of_one(&asks[at], read, said)) {
+                Some(Ok(one)) => brought[at] = Some(one),
+                Some(Err(error)) => failure = Some(error),
+                None => {}
+            }
+        }
+        if let (Some((key, last)), Some(Ok(read))) = (news, replies.next())
+            && let Some(entry) =
+                streams(read)?.remove(key.as_bytes()).and_then(|entries| entries.last().cloned())
+        {
+            *last = entry.at;
+        }
+        // What one node has is read while another one is away.
+        match failure {
+            Some(error) if brought.iter().all(Option::is_none) => Err(error),
+            _ => Ok(brought),
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        redis: &Redis,
+        request: Request,
+    ) -> Result<Vec<Result<Reply, redis::Error>>, redis::Error> {
+        let mut line = match self.line.take() {
+            Some(line) => line,
+            None => commands::open(redis).await?,
+        };
+        let commands = request.commands();
+        let replies = line.ask(request.into_bytes(), commands, ANSWER).await;
+        self.line = Some(line);
+        Ok(replies)
+    }
+}
+
+/// What a read of one log brought.
+fn of_one(
+    ask: &Ask,
+    read: Result<Reply, redis::Error>,
+    said: Result<Reply, redis::Error>,
+) -> Result<Brought> {
+    let mut streams = streams(read.map_err(failed)?)?;
+    let said = commands::checked(said.map_err(failed)?)?;
+    Ok(Brought {
+        entries: streams.remove(ask.keys.log().as_bytes()).unwrap_or_default(),
+        marks: marks(&said),
+    })
+}
+
+/// What was answered, with what it is of: what is not known is left out of both.
+pub(super) fn answered<T>(
+    asks: &mut Vec<Ask>,
+    of: &mut Vec<T>,
+    brought: Vec<Option<Brought>>,
+) -> Vec<Brought> {
+    if brought.iter().any(Option::is_none) {
+        let mut known = brought.iter().map(Option::is_some);
+        asks.retain(|_| known.next().unwrap_or(false));
+        let mut known = brought.iter().map(Option::is_some);
+        of.retain(|_| known.next().unwrap_or(false));
+    }
+    brought.into_iter().flatten().collect()
 }
 
 fn request(asks: &[Ask], count: usize, wait: Duration, news: Option<(&str, Position)>) -> Request {
@@ -116,7 +226,7 @@ async fn ask(
     connection: &mut Dedicated,
     request: Request,
     limit: Duration,
-) -> Result<(Reply, Vec<Reply>), ropeway_store::redis::Error> {
+) -> Result<(Reply, Vec<Reply>), redis::Error> {
     let more = request.commands() - 1;
     connection.send_packed(request.into_bytes(), more + 1).await?;
     let read = connection.receive(limit).await?;

@@ -1,4 +1,5 @@
-//! Redis Streams behind the contract: `redis://HOST:PORT`, on Redis 7.0 or newer.
+//! Redis Streams behind the contract, on Redis 7.0 or newer: one server (`redis://HOST:PORT`, `unix:///PATH`), the primary that sentinels name
+//! (`redis+sentinel://HOST,HOST/NAME`), or a cluster (`redis+cluster://HOST,HOST`).
 //!
 //! | Parameter | Default | Means |
 //! |---|---|---|
@@ -11,7 +12,8 @@
 //! | `group_expiry` | `7d` | for how long a group without members holds retention back |
 //! | `segment` | `64MiB` | the most bytes that retention by bytes removes together: an eighth of what a partition may hold (or 1 MiB, where that is more), if that is less |
 //!
-//! Host, user, password, database and TLS are those of `ropeway_store::redis`.
+//! Hosts, user, password, database and TLS are those of `ropeway_store::redis`, with its parameters `db`, `ca`, `cert`, `key`, `sentinel_user` and
+//! `sentinel_password`.
 //!
 //! # What lies in Redis
 //! A name in braces is a hash tag: such keys share a slot, and a script may touch them together. `ropeway` stands for the prefix.
@@ -46,15 +48,19 @@
 //! * **Groups**: members agree on who owns what by a table with leases. What fences is the epoch in the partition's slot: a take-over raises it to the larger
 //!   of one more and the server's clock, and a commit of another epoch is refused. The position is mirrored by `XGROUP SETID .. ENTRIESREAD`, so that
 //!   tools of Redis show the right lag.
+//! * **In a cluster** a topic spans slots, and so do its groups. A script touches keys of one slot. Commands go to the node that has their slot, and follow
+//!   it when it moves; what a slot has is done in order. Redis refuses to read streams of several slots at once, so that each log that is waited for
+//!   has a connection that waits (`bells.rs`), and what came is read by slot. An ack promises what the least of the nodes does.
 //! * **Streams of somebody else** are topics of one partition whose name is that of the key. They can be read and published to, and are not made, grown or deleted here.
 //!
 //! # Where things are
 //! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `delay.rs` (when to look for what is due), `retention.rs` (what goes), `request.rs` (commands as bytes). In the
-//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs`, `placing.rs`, `write.rs` and `writer.rs` (publishing), `feed.rs` (reading), `mover.rs` (delayed messages), `keeper.rs` (retention), `wake.rs`.
+//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs`, `placing.rs`, `write.rs` and `writer.rs` (publishing), `feed.rs` and `bells.rs` (reading), `mover.rs` (delayed messages), `keeper.rs` (retention), `wake.rs`.
 //! The contract on top: `broker.rs`, `admin.rs`, `group_admin.rs`, `reader.rs`; `topics.rs` is what they know of topics; `members/` are members of groups.
 //! Not here: sockets, TLS, passwords (`ropeway_store::redis`), what all backends share.
 
 mod admin;
+mod bells;
 mod broker;
 mod commands;
 mod delay;
@@ -84,11 +90,11 @@ mod writer;
 pub use broker::RedisStreams;
 pub use settings::RedisStreamsSettings;
 
-use crate::{BrokerUrl, Error, ErrorKind, MessageBroker, Result};
+use crate::{BrokerUrl, MessageBroker, Result};
 use ropeway_store::redis::RedisSettings;
 use std::sync::Arc;
 
-/// Opens `redis://` and `rediss://`.
+/// Opens every URL of Redis.
 pub(crate) async fn open(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
     let (server, settings) = check(url)?;
     Ok(RedisStreams::connect(server, settings).await?)
@@ -100,12 +106,4 @@ pub(crate) fn check(url: &BrokerUrl) -> Result<(RedisSettings, RedisStreamsSetti
     // What it does not know is ours, and was checked.
     let (server, _) = RedisSettings::from_url_and_rest(&url.raw).map_err(failure::failed)?;
     Ok((server, settings))
-}
-
-/// What this backend cannot do yet.
-fn not_built(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("this version of Ropeway has no {what} on Redis; use `embedded:`"),
-    )
 }

@@ -5,7 +5,7 @@
 use super::{
     broker::Shared,
     failure::{BACKEND, closed},
-    feed::{Ask, Brought, Feed},
+    feed::{Ask, Brought, Feed, answered},
     follow::{Counts, Followed, Told},
     keys::PartitionKeys,
     topics::{chosen, not_found},
@@ -362,13 +362,14 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
             }
             state.plan()
         };
-        let Some(plan) = plan else {
+        let Some(mut plan) = plan else {
             _ = tokio::time::timeout(WAIT, following.changed.notified()).await;
             continue;
         };
         match feed.read(&plan.asks, plan.count, plan.wait, None, following.wake.blocked()).await {
             Ok(brought) => {
                 pause = PAUSE / 20;
+                let brought = answered(&mut plan.asks, &mut plan.turns, brought);
                 let mut state = following.state();
                 state.take(&plan, brought);
                 let waker = if state.ready.is_empty() { None } else { state.waker.take() };

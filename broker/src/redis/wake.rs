@@ -10,7 +10,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 /// How often it is tried: a read may be decided on, or on its way to the server, and not wait there yet.
 const TRIES: usize = 20;
@@ -20,14 +20,22 @@ const BETWEEN: Duration = Duration::from_millis(5);
 /// Lets others end the wait of one who reads in turns.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wake {
-    /// The number of the connection while its read may wait; 0: it does not.
-    blocked: Arc<AtomicI64>,
+    blocked: Arc<Blocked>,
     turns: Arc<AtomicU64>,
+}
+
+/// A read that may wait.
+#[derive(Debug, Default)]
+pub(super) struct Blocked {
+    /// The number of the connection over which it waits on the server; 0: it does not.
+    pub(super) connection: AtomicI64,
+    /// Ends a wait in this process.
+    pub(super) here: Notify,
 }
 
 impl Wake {
     /// For [`super::feed::Feed::read`].
-    pub(super) fn blocked(&self) -> &AtomicI64 {
+    pub(super) fn blocked(&self) -> &Blocked {
         &self.blocked
     }
 
@@ -39,13 +47,14 @@ impl Wake {
     /// Ends the wait of the read that is under way, if one is. Where the server does not let this user, the read ends by itself.
     pub(super) fn wake(&self, commands: &Commands) {
         let before = self.turns.load(Ordering::SeqCst);
+        self.blocked.here.notify_one();
         let (wake, commands) = (self.clone(), commands.clone());
         tokio::spawn(async move {
             for _ in 0..TRIES {
                 if wake.turns.load(Ordering::SeqCst) != before {
                     return;
                 }
-                let id = wake.blocked.load(Ordering::SeqCst);
+                let id = wake.blocked.connection.load(Ordering::SeqCst);
                 if id != 0 {
                     let mut request = Request::default();
                     request.command(&["CLIENT", "UNBLOCK", &id.to_string()]);

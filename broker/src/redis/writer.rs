@@ -23,7 +23,7 @@ use crate::{
     Durability, Error, ErrorKind, Message, Position, Published, Result, Target, Timestamp, Topic, clock,
 };
 use futures::future::BoxFuture;
-use ropeway_store::redis::{Dedicated, Durable, Redis, Reply, Server};
+use ropeway_store::redis::{Durable, Redis, Reply, Routed, Server};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -85,7 +85,7 @@ pub(super) struct Writer {
     pub(super) counted: Arc<Counted>,
     pub(super) tasks: Arc<Tasks>,
     pub(super) facts: Arc<Facts>,
-    connection: Option<Dedicated>,
+    connection: Option<Routed>,
     /// The number of a connection that ended with something open, and the start of the server that gave it.
     ended: Option<(i64, Option<String>)>,
     /// What is written and not answered, in order; nothing, where there is no connection.
@@ -120,7 +120,7 @@ enum Turn {
 impl Writer {
     pub(super) fn new(
         redis: Redis,
-        connection: Dedicated,
+        connection: Routed,
         topics: Arc<Topics>,
         settings: RedisStreamsSettings,
         counted: Arc<Counted>,
@@ -270,7 +270,7 @@ impl Writer {
     fn give_up(&mut self) {
         self.retiring = false;
         if let Some(connection) = self.connection.take() {
-            self.ended = Some((connection.client_id(), connection.server().run_id.clone()));
+            self.ended = connection.client_id().map(|id| (id, connection.server().run_id.clone()));
         }
     }
 
@@ -318,7 +318,7 @@ impl Writer {
     }
 
     /// Connects again, and ends what is left of the connection before at the server.
-    async fn connect(&mut self) -> Result<Dedicated> {
+    async fn connect(&mut self) -> Result<Routed> {
         let mut connection = commands::open(&self.redis).await.map_err(failed)?;
         self.facts.set(connection.server());
         if let Some((id, run)) = &self.ended
@@ -468,7 +468,7 @@ fn limit(write: Option<&Write>, wait: Duration) -> Duration {
 }
 
 /// Sends commands that will be answered by so many replies.
-async fn send(connection: &mut Dedicated, request: Request, replies: usize, by: Instant) -> Result<()> {
+async fn send(connection: &mut Routed, request: Request, replies: usize, by: Instant) -> Result<()> {
     match timeout_at(by, connection.send_packed(request.into_bytes(), replies)).await {
         Ok(sent) => sent.map_err(failed),
         Err(_) => Err(late("the server")),
@@ -477,7 +477,7 @@ async fn send(connection: &mut Dedicated, request: Request, replies: usize, by: 
 
 /// The next answers over the connection. Cancel safe.
 async fn next_answers(
-    connection: &mut Option<Dedicated>,
+    connection: &mut Option<Routed>,
     limit: Duration,
     answers: &mut Vec<Reply>,
 ) -> Result<()> {

@@ -8,6 +8,7 @@ use super::{
     error::{Error, ErrorKind, Result, error_of},
     server::Server,
     slots::slot_of_key,
+    turn::Turn,
     wire::Reply,
 };
 use ::redis::Cmd;
@@ -25,6 +26,7 @@ pub struct Dedicated {
     /// Replies that are still to come.
     owed: usize,
     failed: Option<Error>,
+    turn: Turn,
 }
 
 impl fmt::Debug for Dedicated {
@@ -40,13 +42,16 @@ impl Redis {
     /// As for [`Redis::connect`].
     pub async fn dedicated(&self, key: Option<&[u8]>) -> Result<Dedicated> {
         let node = self.0.topology.owner(key.map(slot_of_key)).await?;
-        let opened = node.dialer.open().await?;
-        let dial::Opened { line, address, server, client_id } = opened;
-        Ok(Dedicated { line, address, server, client_id, owed: 0, failed: None })
+        Ok(Dedicated::of(node.dialer.open().await?))
     }
 }
 
 impl Dedicated {
+    pub(super) fn of(opened: dial::Opened) -> Self {
+        let dial::Opened { line, address, server, client_id, turn } = opened;
+        Self { line, address, server, client_id, owed: 0, failed: None, turn }
+    }
+
     /// Writes commands; each is answered by one reply, in order ([`Dedicated::receive`]).
     ///
     /// Dropping the call loses nothing: what was begun is written with the next call of any kind.
@@ -67,6 +72,13 @@ impl Dedicated {
     /// As for [`Dedicated::send`].
     pub async fn send_packed(&mut self, packed: Vec<u8>, replies: usize) -> Result<()> {
         self.check()?;
+        if self.turn.is_over() {
+            return Err(Error::new(
+                ErrorKind::ReadOnly,
+                &self.address,
+                "another server is the primary by now",
+            ));
+        }
         self.owed += replies;
         // Gathered at once: a call that is dropped while it writes leaves all of it to the next one, and not a part.
         self.line.write_buffer_mut().extend_from_slice(&packed);
@@ -91,6 +103,9 @@ impl Dedicated {
         match timeout(limit, next).await {
             Ok(Some(Ok(reply))) => {
                 self.owed = self.owed.saturating_sub(1);
+                if matches!(&reply, Reply::Error(text) if text.starts_with(b"READONLY")) {
+                    self.turn.end();
+                }
                 Ok(reply)
             }
             Ok(Some(Err(error))) => Err(self.fail(dial::broken(&self.address, &error))),
@@ -146,6 +161,13 @@ impl Dedicated {
             Some(error) => Err(error),
             None => Ok(reply),
         }
+    }
+
+    /// Whether nothing can be asked any more: it has ended, or its server is not the primary that sentinels name any more. Replies that are still
+    /// to come may come.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.failed.is_some() || self.turn.is_over()
     }
 
     /// Replies that are still to come.

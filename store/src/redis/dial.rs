@@ -8,6 +8,7 @@ use super::{
     settings::{RedisSettings, Secret},
     stream::Watched,
     tls,
+    turn::Turn,
     url::Address,
     wire::{Reply, Resp},
 };
@@ -37,6 +38,8 @@ pub(super) struct Opened {
     pub(super) server: Arc<Server>,
     /// The number that the server gave this connection.
     pub(super) client_id: i64,
+    /// Whether it still leads to the primary; always, where nobody else can become it.
+    pub(super) turn: Turn,
 }
 
 impl Encoder<Vec<u8>> for Resp {
@@ -110,7 +113,13 @@ pub(super) async fn open(settings: &RedisSettings, address: &Address) -> Result<
         }
         let id = hello.items().chunks_exact(2).find(|pair| pair[0].text() == Some("id"));
         let client_id = id.and_then(|pair| pair[1].int()).unwrap_or_default();
-        Ok(Opened { line, address: Arc::clone(name), server: Arc::new(server), client_id })
+        Ok(Opened {
+            line,
+            address: Arc::clone(name),
+            server: Arc::new(server),
+            client_id,
+            turn: Turn::default(),
+        })
     })
     .await
 }

@@ -8,6 +8,7 @@ use super::{
     server::Role,
     settings::RedisSettings,
     status::Board,
+    turn::Turns,
     url::Address,
 };
 use ::redis::cmd;
@@ -20,6 +21,7 @@ pub(super) struct Dialer {
     pub(super) board: Arc<Board>,
     /// The address that was dialled last.
     last: Mutex<Arc<str>>,
+    turns: Turns,
 }
 
 /// What is dialled.
@@ -34,7 +36,7 @@ impl Dialer {
             To::Address(address) => address.to_string().into(),
             To::Service { .. } => settings.target.to_string().into(),
         };
-        Self { settings, to, board, last: Mutex::new(last) }
+        Self { settings, to, board, last: Mutex::new(last), turns: Turns::default() }
     }
 
     /// The address that was dialled last, for errors.
@@ -61,16 +63,12 @@ impl Dialer {
     async fn primary(&self, sentinels: &[Address], service: &str) -> Result<Opened> {
         let mut last = None;
         for sentinel in sentinels {
+            let turn = self.turns.now();
             match self.primary_of(sentinel, service).await {
                 Ok(opened) => {
-                    let before = self.name();
-                    if before != opened.address {
-                        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-                            Arc::clone(&opened.address);
-                        tracing::info!(service, server = %opened.address, "sentinels name this primary");
-                        self.board.keep(|address| address == &*opened.address);
-                    }
-                    return Ok(opened);
+                    let turn =
+                        if self.is_another(&opened.address, service) { self.turns.now() } else { turn };
+                    return Ok(Opened { turn, ..opened });
                 }
                 Err(error) => last = Some(error),
             }
@@ -78,7 +76,36 @@ impl Dialer {
         Err(last.unwrap_or_else(|| Error::settings("no sentinel is named")))
     }
 
-    async fn primary_of(&self, sentinel: &Address, service: &str) -> Result<Opened> {
+    /// Takes note of who is the primary; whether that is another one than before: then earlier connections are not used again.
+    fn is_another(&self, address: &Arc<str>, service: &str) -> bool {
+        let before = std::mem::replace(
+            &mut *self.last.lock().unwrap_or_else(PoisonError::into_inner),
+            Arc::clone(address),
+        );
+        if before == *address {
+            return false;
+        }
+        tracing::info!(service, server = %address, "sentinels name this primary");
+        self.turns.end();
+        self.board.keep(|used| used == &**address);
+        true
+    }
+
+    /// Asks the sentinels whether the primary is still the one that was dialled last, where they know. One that is silent may have been replaced
+    /// without a word to those who are connected to it.
+    pub(super) async fn look(&self) {
+        let To::Service { sentinels, service } = &self.to else { return };
+        for sentinel in sentinels {
+            match self.named_by(sentinel, service).await {
+                Ok(address) if address.to_string() == *self.name() => return,
+                // It is believed when it says itself that it is the primary.
+                Ok(_) => return drop(self.open().await),
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn named_by(&self, sentinel: &Address, service: &str) -> Result<Address> {
         let ask = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service).take();
         let reply = dial::ask_sentinel(&self.settings, sentinel, ask).await?;
         let [host, port] = reply.items() else {
@@ -86,7 +113,11 @@ impl Dialer {
             return Err(Error::new(ErrorKind::Unavailable, &sentinel.to_string().into(), what));
         };
         let port = port.int().and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
-        let address = Address::Tcp { host: host.text().unwrap_or_default().to_owned(), port };
+        Ok(Address::Tcp { host: host.text().unwrap_or_default().to_owned(), port })
+    }
+
+    async fn primary_of(&self, sentinel: &Address, service: &str) -> Result<Opened> {
+        let address = self.named_by(sentinel, service).await?;
         let opened = dial::open(&self.settings, &address).await?;
         if opened.server.role == Some(Role::Replica) {
             // The sentinels have not finished: what they name is no primary yet, or no longer.

@@ -150,6 +150,11 @@ impl Error {
         Self::new(ErrorKind::Settings, &Arc::from("settings"), what)
     }
 
+    /// Whether a server says that it is a replica.
+    pub(super) fn is_demotion(&self) -> bool {
+        self.kind == ErrorKind::ReadOnly && self.what.starts_with("READONLY")
+    }
+
     /// The same, for a request of which something was written.
     pub(super) fn after_writing(mut self, written: bool) -> Self {
         if written {

@@ -9,6 +9,7 @@ use super::{
     server::Server,
     stream::Traffic,
     tls,
+    turn::Turn,
 };
 use ::redis::{
     AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, ServerError, Value,
@@ -39,6 +40,7 @@ pub(super) struct Link {
     pub(super) address: Arc<str>,
     pub(super) server: Arc<Server>,
     pub(super) client_id: i64,
+    turn: Turn,
 }
 
 impl Drop for Link {
@@ -54,7 +56,7 @@ impl Link {
     }
 
     async fn new(opened: Opened, info: RedisConnectionInfo, config: AsyncConnectionConfig) -> Result<Self> {
-        let Opened { line, address, server, client_id } = opened;
+        let Opened { line, address, server, client_id, turn } = opened;
         let socket = line.into_inner();
         let traffic = socket.traffic();
         // Time limits are set for each request here, where it is known what was written.
@@ -68,12 +70,12 @@ impl Link {
             .await
             .map_err(|error| failed(&address, &error))?;
         let driver = tokio::spawn(driver).abort_handle();
-        Ok(Self { connection, driver, traffic, address, server, client_id })
+        Ok(Self { connection, driver, traffic, address, server, client_id, turn })
     }
 
-    /// Whether it has ended: every later request fails as not done.
+    /// Whether it has ended, or does not lead to the primary any more: every later request fails as not done.
     pub(super) fn ended(&self) -> bool {
-        self.traffic.ended()
+        self.traffic.ended() || self.turn.is_over()
     }
 
     /// Asks, and gives one answer for each command.
@@ -139,7 +141,11 @@ impl Link {
     }
 
     fn refused(&self, error: &ServerError) -> Error {
-        Error::of_answer(&self.address, error.code(), error.details().unwrap_or_default())
+        let error = Error::of_answer(&self.address, error.code(), error.details().unwrap_or_default());
+        if error.is_demotion() {
+            self.turn.end();
+        }
+        error
     }
 
     fn failed(&self, error: &RedisError) -> Error {

@@ -1,7 +1,8 @@
 //! Connections to Redis 7.0 or newer: one server, the primary that sentinels name, a cluster; over TCP, TLS or a socket of this machine.
 //!
 //! [`Redis`] asks on a pool of connections, each request on one for itself ([`Redis::query`], [`Redis::pipeline`], [`Redis::transaction`],
-//! scripts by hash). [`Lane`] is one connection that keeps the order of many callers. [`Dedicated`] is one that waits for what comes.
+//! scripts by hash). [`Lane`] is one connection that keeps the order of many callers. [`Dedicated`] is one that waits for what comes. [`Routed`] is
+//! one for each node of a cluster that is needed, for commands that keep their order.
 //! Every failure says whether what was asked for may have been done ([`Error::outcome`]): that is told from the bytes that the socket took.
 //! What a server can and guarantees ([`Server`]) is asked with each connection that is made.
 //! redis-rs encodes commands and runs the shared connections; sockets, TLS, routing in a cluster and repetition are here, because its own
@@ -17,7 +18,10 @@ mod lane;
 mod link;
 mod metrics;
 mod node;
+mod nodes;
+mod packed;
 mod request;
+mod routed;
 mod script;
 mod server;
 mod settings;
@@ -26,6 +30,7 @@ mod status;
 mod stream;
 mod tls;
 mod topology;
+mod turn;
 mod url;
 mod variables;
 mod wire;
@@ -37,6 +42,7 @@ pub use error::{Error, ErrorKind, Outcome, Result};
 pub use lane::Lane;
 pub use metrics::RedisMetrics;
 pub use request::Resend;
+pub use routed::Routed;
 pub use script::Script;
 pub use server::{Durable, OLDEST, Role, Server, Version};
 pub use settings::{RedisSettings, Secret, Target, TlsSettings};
@@ -137,6 +143,7 @@ async fn keep(settings: Arc<RedisSettings>, topology: Arc<Topology>, metrics: Re
         let mut used = std::collections::BTreeSet::new();
         let nodes = topology.nodes();
         let look = nodes.iter().map(|node| async {
+            node.dialer.look().await;
             let name = node.dialer.name();
             let troubled = status.servers.get(&name).is_some_and(|seen| seen.trouble.is_some());
             // What they find is on the board.

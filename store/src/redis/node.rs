@@ -14,10 +14,7 @@ use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts},
 };
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 /// A server and the connections to it.
@@ -25,42 +22,30 @@ pub(super) struct Node {
     pub(super) dialer: Arc<Dialer>,
     pool: Pool<Connections>,
     breaker: Mutex<Breaker>,
-    /// Connections of earlier generations are not used again.
-    generation: Arc<AtomicU64>,
 }
 
 struct Connections {
     dialer: Arc<Dialer>,
-    generation: Arc<AtomicU64>,
-}
-
-struct Pooled {
-    link: Link,
-    generation: u64,
 }
 
 impl Manager for Connections {
-    type Type = Pooled;
+    type Type = Link;
     type Error = Error;
 
-    async fn create(&self) -> Result<Pooled> {
-        let generation = self.generation.load(Ordering::Acquire);
-        let link = Link::of(self.dialer.open().await?).await?;
-        Ok(Pooled { link, generation })
+    async fn create(&self) -> Result<Link> {
+        Link::of(self.dialer.open().await?).await
     }
 
-    async fn recycle(&self, pooled: &mut Pooled, metrics: &Metrics) -> RecycleResult<Error> {
-        let old = metrics.age() >= self.dialer.settings.max_lifetime
-            || pooled.generation != self.generation.load(Ordering::Acquire);
-        if old || pooled.link.ended() { Err(RecycleError::message("it has ended")) } else { Ok(()) }
+    async fn recycle(&self, link: &mut Link, metrics: &Metrics) -> RecycleResult<Error> {
+        let old = metrics.age() >= self.dialer.settings.max_lifetime;
+        if old || link.ended() { Err(RecycleError::message("it has ended")) } else { Ok(()) }
     }
 }
 
 impl Node {
     pub(super) fn new(dialer: Arc<Dialer>) -> Result<Self> {
-        let generation = Arc::<AtomicU64>::default();
         let settings = Arc::clone(&dialer.settings);
-        let connections = Connections { dialer: Arc::clone(&dialer), generation: Arc::clone(&generation) };
+        let connections = Connections { dialer: Arc::clone(&dialer) };
         let waits = Timeouts { wait: Some(settings.connect_timeout), create: None, recycle: None };
         let pool = Pool::builder(connections)
             .max_size(settings.pool_size)
@@ -70,7 +55,7 @@ impl Node {
             .build()
             .map_err(|error| Error::settings(error.to_string()))?;
         let breaker = Mutex::new(Breaker::new(settings.breaker_failures, settings.breaker_pause));
-        Ok(Self { dialer, pool, breaker, generation })
+        Ok(Self { dialer, pool, breaker })
     }
 
     /// Asks on a connection of the pool. One answer for each command.
@@ -95,19 +80,11 @@ impl Node {
 
     async fn attempt(&self, request: Request<'_>) -> Result<Vec<Result<Value>>> {
         let mut held = Held(Some(self.pool.get().await.map_err(|error| self.no_connection(error))?));
-        let Some(pooled) = &held.0 else { return Ok(Vec::new()) };
-        let result = pooled.link.run(request, self.dialer.settings.request_timeout).await;
+        let Some(link) = &held.0 else { return Ok(Vec::new()) };
+        let result = link.run(request, self.dialer.settings.request_timeout).await;
         if result.as_ref().is_ok() || result.as_ref().is_err_and(|error| error.outcome() == Outcome::NotDone)
         {
             held.give_back();
-        }
-        let demoted =
-            |result: &Result<Value>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::ReadOnly);
-        let answers = result.as_deref().unwrap_or_default();
-        let refused = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::ReadOnly);
-        if self.dialer.follows_failover() && (refused || answers.iter().any(demoted)) {
-            // It is no primary any more: the next connections are made to who is.
-            self.renew();
         }
         result
     }
@@ -147,21 +124,14 @@ impl Node {
         }
     }
 
-    /// No connection that is open now is used for a later request.
-    fn renew(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        let now = self.generation.load(Ordering::Acquire);
-        drop(self.pool.retain(|pooled, _| pooled.generation == now));
-    }
-
     /// Closes what lay idle too long or grew too old, and opens what is missing to the least that is kept.
     pub(super) async fn maintain(&self) -> Result<()> {
         let settings = &self.dialer.settings;
         let least = settings.min_idle.min(settings.pool_size);
         let mut size = self.pool.status().size;
-        drop(self.pool.retain(|pooled, metrics| {
+        drop(self.pool.retain(|link, metrics| {
             let idle = size > least && metrics.last_used() >= settings.idle_timeout;
-            let keep = !idle && !pooled.link.ended() && metrics.age() < settings.max_lifetime;
+            let keep = !idle && !link.ended() && metrics.age() < settings.max_lifetime;
             size -= usize::from(!keep);
             keep
         }));

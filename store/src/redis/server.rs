@@ -105,6 +105,29 @@ impl Server {
         self.eviction.as_deref() != Some("noeviction")
     }
 
+    /// What holds of both: the least of each.
+    pub(super) fn least(&self, other: &Self) -> Self {
+        let low = if self.durable() <= other.durable() { self } else { other };
+        let lax = if self.evicts() { self } else { other };
+        let both = |one: Option<u32>, other: Option<u32>| one.zip(other).map(|(one, other)| one.min(other));
+        let commands = self.commands.as_ref().zip(other.commands.as_ref());
+        Self {
+            version: self.version.min(other.version),
+            run_id: None,
+            role: self.role.filter(|role| other.role == Some(*role)),
+            cluster: self.cluster && other.cluster,
+            loading: self.loading || other.loading,
+            append_only: low.append_only,
+            append_fsync: low.append_fsync.clone(),
+            replicas: both(self.replicas, other.replicas),
+            min_replicas: both(self.min_replicas, other.min_replicas),
+            eviction: lax.eviction.clone(),
+            max_memory: lax.max_memory,
+            config_readable: self.config_readable && other.config_readable,
+            commands: commands.map(|(one, other)| one.intersection(other).cloned().collect()),
+        }
+    }
+
     /// Whether it knows a command, by its name. `None` where it does not tell (ACL).
     #[must_use]
     pub fn knows(&self, command: &str) -> Option<bool> {

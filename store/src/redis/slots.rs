@@ -39,6 +39,11 @@ pub(super) fn slot_of(command: &Cmd) -> Option<u16> {
         })
         .take(64)
         .collect();
+    slot_of_words(&args)
+}
+
+/// The same for its words, of which the first few are enough.
+pub(super) fn slot_of_words(args: &[&[u8]]) -> Option<u16> {
     let name = args.first()?.to_ascii_uppercase();
     let at = match name.as_slice() {
         b"EVAL" | b"EVALSHA" | b"EVAL_RO" | b"EVALSHA_RO" | b"FCALL" | b"FCALL_RO"

@@ -58,6 +58,13 @@ impl Status {
         self.servers.values().map(durable).min().unwrap_or(Durable::Nothing)
     }
 
+    /// The least that all of them said of themselves; `None` where none ever did. One that never could be asked is not counted.
+    pub(super) fn lowest(&self) -> Option<Server> {
+        let mut told = self.servers.values().filter_map(|seen| seen.server.as_deref());
+        let first = told.next()?.clone();
+        Some(told.fold(first, |least, server| least.least(server)))
+    }
+
     /// Whether any of them may forget keys by itself. True where nobody knows.
     #[must_use]
     pub fn evicts(&self) -> bool {

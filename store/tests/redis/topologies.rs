@@ -2,9 +2,12 @@
 
 use crate::server::{Server, connect, quick};
 use ropeway_store::redis::{
-    ErrorKind, Health, Outcome, Redis, Resend, Script, Value, cmd, from_redis_value, slot_of_key,
+    Cmd, ErrorKind, Health, Outcome, Redis, Reply, Resend, Routed, Script, Value, cmd, from_redis_value,
+    slot_of_key,
 };
 use std::{collections::BTreeMap, time::Duration};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 crate::tests!(
     sentinels_name_the_primary_and_the_next_one,
@@ -14,6 +17,9 @@ crate::tests!(
     a_slot_that_moves_is_followed,
     a_cluster_without_one_node_is_degraded,
     a_server_that_is_no_cluster_is_told,
+    connections_of_ones_own_notice_that_another_is_the_primary,
+    what_keeps_its_order_follows_a_slot_that_moves,
+    what_keeps_its_order_goes_on_where_nodes_are_left,
 );
 
 async fn sentinels_name_the_primary_and_the_next_one() {
@@ -216,4 +222,150 @@ async fn a_server_that_is_no_cluster_is_told() {
         Redis::connect(quick(&format!("redis+cluster://127.0.0.1:{}", server.port))).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotDone);
     assert!(error.to_string().contains("cluster"), "{error}");
+}
+
+/// Two servers that a sentinel watches.
+async fn watched() -> (Server, Server, Server, String) {
+    let first = Server::start(&[]);
+    let second = Server::start(&["--replicaof", &format!("127.0.0.1 {}", first.port)]);
+    let sentinel = Server::start_sentinel(first.port);
+    ready(&sentinel, &second).await;
+    let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port);
+    (first, second, sentinel, url)
+}
+
+async fn connections_of_ones_own_notice_that_another_is_the_primary() {
+    let (first, _second, sentinel, url) = watched().await;
+    let redis = connect(&url).await;
+    let (silent, lane) = (redis.dedicated(None).await.unwrap(), redis.lane(None).await.unwrap());
+    let mut writes = redis.dedicated(None).await.unwrap();
+    assert!(!silent.has_ended() && !lane.has_ended());
+    assert_eq!(sentinel.cli(&["SENTINEL", "FAILOVER", "main"]), "OK");
+    for _ in 0..500 {
+        if silent.has_ended() && lane.has_ended() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(silent.has_ended() && lane.has_ended(), "nobody asked anything over them");
+    let refused = writes.query(cmd("SET").arg("k").arg(1), SECOND).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::ReadOnly, Outcome::NotDone), "{refused}");
+    let mut next = redis.dedicated(None).await.unwrap();
+    next.query(cmd("SET").arg("k").arg(2), SECOND).await.unwrap();
+    // One that is told so by the server itself, which sentinels had not said yet.
+    let second = format!("{}", first.port);
+    let now = redis.status().borrow().servers.keys().next().unwrap().to_string();
+    let (host, port) = now.rsplit_once(':').unwrap();
+    let demote = std::process::Command::new("redis-cli")
+        .args(["-h", host, "-p", port, "REPLICAOF", "127.0.0.1", &second])
+        .output();
+    assert!(demote.unwrap().status.success());
+    let other = redis.dedicated(None).await;
+    assert!(next.query(cmd("SET").arg("k").arg(3), SECOND).await.is_err());
+    assert!(next.has_ended());
+    assert!(other.is_err() || other.unwrap().has_ended(), "all of that time");
+}
+
+fn packed(commands: &[Cmd]) -> Vec<u8> {
+    commands.iter().flat_map(Cmd::get_packed_command).collect()
+}
+
+async fn ask(routed: &mut Routed, commands: &[Cmd]) -> Vec<Reply> {
+    let answers = routed.ask(packed(commands), commands.len(), SECOND * 5).await;
+    answers.into_iter().map(Result::unwrap).collect()
+}
+
+fn push(key: &str, value: u32) -> Cmd {
+    cmd("RPUSH").arg(key).arg(value).take()
+}
+
+async fn what_keeps_its_order_follows_a_slot_that_moves() {
+    let nodes = Server::start_cluster();
+    let redis = connect(&url(&nodes)).await;
+    assert!(redis.is_cluster());
+    let mut routed =
+        redis.routed(packed(&[cmd("SCRIPT").arg("LOAD").arg("return 7").take()]), 1).await.unwrap();
+    assert!(routed.server().cluster && !routed.has_ended());
+    let hash = Script::new("return 7").hash().to_owned();
+    let call = |key: &str| cmd("EVALSHA").arg(&hash).arg(1).arg(key).take();
+    let told =
+        ask(&mut routed, &[call("a"), cmd("TIME"), call("b"), call("c"), cmd("WAIT").arg(1).arg(10).take()])
+            .await;
+    assert_eq!(
+        [&told[0], &told[2], &told[3], &told[4]],
+        [&Reply::Int(7), &Reply::Int(7), &Reply::Int(7), &Reply::Int(0)]
+    );
+    assert!(nodes.iter().all(|node| node.cli(&["SCRIPT", "FLUSH"]) == "OK"));
+    ask(&mut routed, &[cmd("SCRIPT").arg("LOAD").arg("return 7").take()]).await;
+    assert_eq!(
+        ask(&mut routed, &[call("a"), call("b"), call("c")]).await,
+        vec![Reply::Int(7); 3],
+        "all nodes know it"
+    );
+
+    let ids: Vec<String> = nodes.iter().map(|node| node.cli(&["CLUSTER", "MYID"])).collect();
+    let slot = slot_of_key(b"foo").to_string();
+    let mut at = usize::from(slot_of_key(b"foo") / 5462);
+    let mut value = 0;
+    for _ in 0..3 {
+        let to = (at + 1) % 3;
+        assert_eq!(nodes[to].cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[at]]), "OK");
+        assert_eq!(nodes[at].cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[to]]), "OK");
+        for step in 0..3 {
+            if step == 1 {
+                let port = nodes[to].port.to_string();
+                // The first time there was none, and it was made at the new node.
+                let told = nodes[at].cli(&["MIGRATE", "127.0.0.1", &port, "foo", "0", "1000"]);
+                assert!(["OK", "NOKEY"].contains(&told.as_str()), "{told}");
+                assert_eq!(nodes[at].cli(&["CLUSTER", "COUNTKEYSINSLOT", &slot]), "0");
+            }
+            if step == 2 {
+                assert!(
+                    nodes
+                        .iter()
+                        .all(|node| node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &ids[to]]) == "OK")
+                );
+            }
+            let commands: Vec<Cmd> =
+                (0..50).map(|n| push(if n % 5 == 4 { "bar" } else { "foo" }, value + n)).collect();
+            let told = ask(&mut routed, &commands).await;
+            assert!(told.iter().all(|told| matches!(told, Reply::Int(_))), "{told:?}");
+            value += 50;
+        }
+        at = to;
+    }
+    let told = ask(&mut routed, &[cmd("LRANGE").arg("foo").arg(0).arg(-1).take()]).await;
+    let kept: Vec<i64> = told[0].items().iter().filter_map(Reply::int).collect();
+    let pushed: Vec<i64> = (0..i64::from(value)).filter(|n| n % 50 % 5 != 4).collect();
+    assert_eq!(kept, pushed, "each once, in order");
+}
+
+async fn what_keeps_its_order_goes_on_where_nodes_are_left() {
+    let mut nodes = Server::start_cluster();
+    for node in &nodes {
+        assert_eq!(node.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]), "OK");
+    }
+    let redis = connect(&url(&nodes)).await;
+    let mut routed = redis.routed(Vec::new(), 0).await.unwrap();
+    let mut names = (0..).map(|n| format!("k{n}"));
+    let lost = names.find(|name| slot_of_key(name.as_bytes()) / 5462 == 2).unwrap();
+    let kept = names.find(|name| slot_of_key(name.as_bytes()) / 5462 == 1).unwrap();
+    let both = [push(&lost, 1), push(&kept, 1)];
+    ask(&mut routed, &both).await;
+    nodes[2].kill();
+    for number in 2..5 {
+        let told = routed.ask(packed(&both), 2, SECOND * 5).await;
+        assert!(told[0].is_err(), "{told:?}");
+        assert_eq!(told[1].clone().unwrap(), Reply::Int(number), "others go on");
+    }
+    nodes[2].up();
+    let mut told = Vec::new();
+    for _ in 0..200 {
+        told = routed.ask(packed(&both), 2, SECOND * 5).await;
+        if told.iter().all(|told| matches!(told, Ok(Reply::Int(_)))) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it is not mended: {told:?}");
 }

@@ -17,7 +17,7 @@ use crate::{
     redis::{
         commands::Told,
         description::Description,
-        feed::Feed,
+        feed::{Feed, answered},
         keys::PartitionKeys,
         scripts::{self, Script},
         topics::position,
@@ -358,7 +358,7 @@ pub(super) async fn read(member: Arc<Member>) {
     let mut verified = Instant::now();
     loop {
         member.wake.turn();
-        let plan = {
+        let mut plan = {
             let mut core = member.core();
             if core.is_over() {
                 return;
@@ -371,6 +371,7 @@ pub(super) async fn read(member: Arc<Member>) {
         match read.await {
             Ok(brought) => {
                 pause = PAUSE / 20;
+                let brought = answered(&mut plan.asks, &mut plan.of, brought);
                 let came = brought.iter().any(|brought| !brought.entries.is_empty());
                 let (waker, lost) = {
                     let mut core = member.core();

@@ -1,0 +1,386 @@
+//! The nodes of a cluster, asked at the same time: each what its slots are, following those that move.
+//!
+//! Not here: taking commands apart (`packed.rs`), who has which slot (`topology.rs`), who waits for the answers (`routed.rs`).
+
+use super::{
+    Redis,
+    dedicated::Dedicated,
+    error::{Error, Result},
+    node::Node,
+    packed::{self, Way},
+    routed::{Greeting, open, straight},
+    topology::{Topology, beside},
+    url::{Address, addresses},
+    wire::Reply,
+};
+use futures::future::join_all;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+
+/// How often a command follows a redirection, or waits for a slot that is moving, before its last answer is given.
+const ROUNDS: usize = 16;
+/// How long it is waited for a slot that is moving.
+const MOVING: Duration = Duration::from_millis(20);
+/// For how long a node to which no connection could be made is left alone.
+const REST: Duration = Duration::from_millis(250);
+/// What makes a node do a command of a slot that it only gets.
+const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
+
+/// A connection that ended with something open, and the start of the server that it led to.
+type Ended = (i64, Option<String>);
+
+/// The connections to them.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    redis: Redis,
+    greeting: Greeting,
+    lines: HashMap<Arc<str>, Dedicated>,
+    resting: HashMap<Arc<str>, (Instant, Error)>,
+    ended: HashMap<Arc<str>, Ended>,
+}
+
+/// A command that is not answered yet.
+struct Open {
+    at: usize,
+    slot: Option<u16>,
+    /// Where it was sent on to, and whether only for once.
+    to: Option<(Address, bool)>,
+}
+
+/// What one node is asked.
+struct Part {
+    node: Arc<Node>,
+    commands: Vec<(usize, bool)>,
+}
+
+/// The connection that a node had before.
+enum Before {
+    Open(Box<Dedicated>),
+    Ended(Option<Ended>),
+}
+
+/// How a node is asked.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    greeting: &'a Greeting,
+    packed: &'a [u8],
+    commands: &'a [(Range<usize>, Way)],
+    limit: Duration,
+}
+
+/// What a node did of its part.
+struct Done {
+    name: Arc<str>,
+    line: Option<Dedicated>,
+    replies: Vec<(usize, Result<Reply>)>,
+    /// A connection that ended with something open.
+    ended: Option<Ended>,
+    /// Why no connection could be made to it.
+    absent: Option<Error>,
+}
+
+impl Nodes {
+    pub(super) fn new(redis: Redis, greeting: Greeting, lines: HashMap<Arc<str>, Dedicated>) -> Self {
+        Self { redis, greeting, lines, resting: HashMap::new(), ended: HashMap::new() }
+    }
+
+    /// Asks `replies` commands; one result for each, in order. Each reply may take `limit`.
+    pub(super) async fn ask(&mut self, packed: &[u8], replies: usize, limit: Duration) -> Vec<Result<Reply>> {
+        let known = packed::commands(packed).filter(|commands| commands.len() == replies);
+        let Some(commands) = known else {
+            return (0..replies).map(|_| Err(Error::settings("what is asked is no command"))).collect();
+        };
+        let mut answers = BTreeMap::new();
+        let everywhere = chosen(&commands, Way::Everywhere);
+        if !everywhere.is_empty() {
+            self.everywhere(packed, &commands, &everywhere, limit, &mut answers).await;
+        }
+        let served = self.routed(packed, &commands, limit, &mut answers).await;
+        for at in chosen(&commands, Way::After) {
+            let answer = self.after(&packed[commands[at].0.clone()], &served, limit).await;
+            answers.insert(at, answer);
+        }
+        answers.into_values().collect()
+    }
+
+    /// What goes to the nodes by slot. Answers which of them did something.
+    async fn routed(
+        &mut self,
+        packed: &[u8],
+        commands: &[(Range<usize>, Way)],
+        limit: Duration,
+        answers: &mut BTreeMap<usize, Result<Reply>>,
+    ) -> BTreeSet<Arc<str>> {
+        let mut served = BTreeSet::new();
+        let mut open = by_slot(commands);
+        let latest = Instant::now() + limit;
+        for round in 0..ROUNDS {
+            if open.is_empty() || round > 0 && Instant::now() > latest {
+                break;
+            }
+            let seen = self.redis.0.topology.looked();
+            let parts = Self::parts(&self.redis.0.topology, &open, answers).await;
+            let asked: Vec<_> = parts.into_iter().map(|part| self.start(part)).collect();
+            let how = How { greeting: &self.greeting, packed, commands, limit };
+            let done = join_all(asked.into_iter().map(|(part, line)| run(part, line, how)));
+            let mut again = Vec::new();
+            let (mut look, mut wait) = (false, false);
+            for Done { name, line, replies, ended, absent } in done.await {
+                let own = addresses(&name, 0).ok().and_then(|mut own| own.pop());
+                for (at, reply) in replies {
+                    let to = match (&reply, &own) {
+                        (Ok(Reply::Error(text)), Some(own)) => redirection(text, own),
+                        _ => None,
+                    };
+                    look |= reply.is_err() || matches!(to, Some(Redirection::To(_, false)));
+                    wait |= matches!(to, Some(Redirection::Wait));
+                    match to {
+                        None if reply.is_ok() => _ = served.insert(Arc::clone(&name)),
+                        None => {}
+                        Some(Redirection::To(address, asking)) => again.push((at, Some((address, asking)))),
+                        Some(Redirection::Wait) => again.push((at, None)),
+                    }
+                    answers.insert(at, reply);
+                }
+                if let Some(error) = absent {
+                    self.resting.insert(Arc::clone(&name), (Instant::now() + REST, error));
+                }
+                if let Some(ended) = ended {
+                    self.ended.insert(Arc::clone(&name), ended);
+                }
+                if let Some(line) = line {
+                    self.lines.insert(name, line);
+                }
+            }
+            if look {
+                // What is not found now is told by the answers, and looked for again with the next failure.
+                drop(self.redis.0.topology.refresh(seen).await);
+            }
+            if wait && round + 1 < ROUNDS {
+                sleep(MOVING).await;
+            }
+            open.retain_mut(|command| {
+                let next = again.iter_mut().find(|(at, _)| *at == command.at);
+                next.is_some_and(|(_, to)| {
+                    command.to = to.take();
+                    true
+                })
+            });
+        }
+        served
+    }
+
+    /// What each node is to be asked, in order; what no node can be asked is answered.
+    async fn parts(
+        topology: &Topology,
+        open: &[Open],
+        answers: &mut BTreeMap<usize, Result<Reply>>,
+    ) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        for command in open {
+            let node = match &command.to {
+                Some((address, _)) => topology.at(address.clone()),
+                None => topology.owner(command.slot).await,
+            };
+            let asking = command.to.as_ref().is_some_and(|(_, asking)| *asking);
+            match node {
+                Err(error) => _ = answers.insert(command.at, Err(error)),
+                Ok(node) => match parts.iter_mut().find(|part| Arc::ptr_eq(&part.node, &node)) {
+                    Some(part) => part.commands.push((command.at, asking)),
+                    None => parts.push(Part { node, commands: vec![(command.at, asking)] }),
+                },
+            }
+        }
+        parts
+    }
+
+    /// A part with its connection, where one is open; or why its node is left alone.
+    fn start(&mut self, part: Part) -> (Part, Result<Before>) {
+        let name = part.node.dialer.name();
+        let line = self.lines.remove(&name).filter(|line| !line.has_ended() && line.owed() == 0);
+        match self.resting.get(&name) {
+            Some((until, error)) if line.is_none() && *until > Instant::now() => {
+                let error = Error::new(error.kind(), &name, error.what());
+                (part, Err(error))
+            }
+            _ => match line {
+                Some(line) => (part, Ok(Before::Open(Box::new(line)))),
+                None => (part, Ok(Before::Ended(self.ended.remove(&name)))),
+            },
+        }
+    }
+
+    async fn everywhere(
+        &mut self,
+        packed: &[u8],
+        commands: &[(Range<usize>, Way)],
+        chosen: &[usize],
+        limit: Duration,
+        answers: &mut BTreeMap<usize, Result<Reply>>,
+    ) {
+        let bytes: Vec<u8> = chosen.iter().flat_map(|at| &packed[commands[*at].0.clone()]).copied().collect();
+        let asked = self.lines.values_mut().map(|line| straight(line, bytes.clone(), chosen.len(), limit));
+        let all = join_all(asked).await;
+        // A node whose connection ended is asked when it is connected to again, by the greeting.
+        let told = all.into_iter().max_by_key(|replies| replies.iter().filter(|reply| reply.is_ok()).count());
+        let none = || Err(Error::settings("no node of the cluster is connected"));
+        let told = told.unwrap_or_else(|| chosen.iter().map(|_| none()).collect());
+        answers.extend(chosen.iter().copied().zip(told));
+    }
+
+    /// Asks each node that did something: the lowest number that one answers.
+    async fn after(&mut self, command: &[u8], served: &BTreeSet<Arc<str>>, limit: Duration) -> Result<Reply> {
+        let asked = self.lines.iter_mut().filter(|(name, _)| served.contains(*name));
+        let asked: Vec<_> = asked.map(|(_, line)| straight(line, command.to_vec(), 1, limit)).collect();
+        if asked.len() < served.len() {
+            // The connection over which it was done has ended: nobody can tell.
+            return Ok(Reply::Int(0));
+        }
+        let replies: Result<Vec<Reply>> = join_all(asked).await.into_iter().flatten().collect();
+        let replies = replies?;
+        if let Some(error) = replies.iter().find(|reply| matches!(reply, Reply::Error(_))) {
+            return Ok(error.clone());
+        }
+        Ok(Reply::Int(replies.iter().filter_map(Reply::int).min().unwrap_or(0)))
+    }
+}
+
+fn chosen(commands: &[(Range<usize>, Way)], wanted: Way) -> Vec<usize> {
+    (0..commands.len()).filter(|at| commands[*at].1 == wanted).collect()
+}
+
+/// The commands that go by slot; those without a key with the next that has one, or the last.
+fn by_slot(commands: &[(Range<usize>, Way)]) -> Vec<Open> {
+    let slot = |way: &Way| if let Way::Slot(slot) = way { Some(*slot) } else { None };
+    let mut next = commands.iter().rev().find_map(|(_, way)| slot(way));
+    let mut open: Vec<Open> = Vec::with_capacity(commands.len());
+    for (at, (_, way)) in commands.iter().enumerate().rev() {
+        match way {
+            Way::Slot(_) => next = slot(way),
+            Way::Along => {}
+            Way::Everywhere | Way::After => continue,
+        }
+        open.push(Open { at, slot: next, to: None });
+    }
+    open.reverse();
+    open
+}
+
+/// Asks a node its part.
+async fn run(part: Part, before: Result<Before>, how: How<'_>) -> Done {
+    let name = part.node.dialer.name();
+    let line = match before {
+        Ok(Before::Open(line)) => Ok(*line),
+        Ok(Before::Ended(ended)) => {
+            let opened = again(&part.node, ended, how).await;
+            opened.map_err(|(error, ended)| (error.clone(), ended, Some(error)))
+        }
+        Err(error) => Err((error, None, None)),
+    };
+    let mut line = match line {
+        Ok(line) => line,
+        Err((error, ended, absent)) => {
+            let replies = part.commands.iter().map(|(at, _)| (*at, Err(error.clone()))).collect();
+            return Done { name, line: None, replies, ended, absent };
+        }
+    };
+    let mut bytes = Vec::new();
+    let mut count = 0;
+    for (at, asking) in &part.commands {
+        if *asking {
+            bytes.extend_from_slice(ASKING);
+        }
+        bytes.extend_from_slice(&how.packed[how.commands[*at].0.clone()]);
+        count += 1 + usize::from(*asking);
+    }
+    let mut told = straight(&mut line, bytes, count, how.limit).await.into_iter();
+    let mut replies = Vec::with_capacity(part.commands.len());
+    for (at, asking) in part.commands {
+        if asking {
+            drop(told.next());
+        }
+        replies.extend(told.next().map(|reply| (at, reply)));
+    }
+    if line.has_ended() || line.owed() > 0 {
+        let ended = Some((line.client_id(), line.server().run_id.clone()));
+        return Done { name, line: None, replies, ended, absent: None };
+    }
+    Done { name, line: Some(line), replies, ended: None, absent: None }
+}
+
+/// Connects again. What the connection before was sent and its server did not read yet would come behind what is asked now: it is ended there first,
+/// where this user may.
+async fn again(
+    node: &Node,
+    ended: Option<Ended>,
+    how: How<'_>,
+) -> std::result::Result<Dedicated, (Error, Option<Ended>)> {
+    let mut line = match open(node, how.greeting).await {
+        Ok(line) => line,
+        Err(error) => return Err((error, ended)),
+    };
+    let Some((id, run)) = ended else { return Ok(line) };
+    if run.is_some() && run == line.server().run_id {
+        let mut kill = Vec::new();
+        ::redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).write_packed_command(&mut kill);
+        if let Some(Err(error)) = straight(&mut line, kill, 1, how.limit).await.pop() {
+            return Err((error, Some((id, run))));
+        }
+    }
+    Ok(line)
+}
+
+/// What a node says instead of doing something.
+enum Redirection {
+    /// Somebody else has the slot, or (true) gets it and has the keys already.
+    To(Address, bool),
+    /// Some of the keys are on their way.
+    Wait,
+}
+
+fn redirection(text: &[u8], own: &Address) -> Option<Redirection> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut words = text.split(' ');
+    let asking = match words.next()? {
+        "MOVED" => false,
+        "ASK" => true,
+        "TRYAGAIN" => return Some(Redirection::Wait),
+        _ => return None,
+    };
+    let (host, port) = words.nth(1)?.rsplit_once(':')?;
+    Some(Redirection::To(beside(own, host.trim_matches(['[', ']']), port.parse().ok()?), asking))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_key_goes_with_the_next_that_has_one_else_with_the_last() {
+        let commands =
+            [Way::Along, Way::Slot(3), Way::Everywhere, Way::Along, Way::Slot(5), Way::Along, Way::After];
+        let commands: Vec<_> = commands.into_iter().map(|way| (0..0, way)).collect();
+        let open: Vec<_> = by_slot(&commands).iter().map(|open| (open.at, open.slot)).collect();
+        assert_eq!(open, [(0, Some(3)), (1, Some(3)), (3, Some(5)), (4, Some(5)), (5, Some(5))]);
+        assert_eq!(by_slot(&[(0..0, Way::Along)])[0].slot, None);
+    }
+
+    #[test]
+    fn a_redirection_is_read_as_nodes_write_it() {
+        let own = Address::Tcp { host: "h".into(), port: 1 };
+        let to = |text: &str| match redirection(text.as_bytes(), &own) {
+            Some(Redirection::To(address, asking)) => format!("{address} {asking}"),
+            Some(Redirection::Wait) => "wait".into(),
+            None => "none".into(),
+        };
+        assert_eq!(to("MOVED 3999 127.0.0.1:6381"), "127.0.0.1:6381 false");
+        assert_eq!(to("ASK 3999 :6381"), "h:6381 true");
+        assert_eq!(to("TRYAGAIN Multiple keys request during rehashing of slot"), "wait");
+        assert_eq!(to("ERR MOVED"), "none");
+    }
+}
