@@ -40,6 +40,19 @@ impl Event {
         Self(Arc::new(Placed { message, place: Some(place) }))
     }
 
+    /// Makes another event of it, in the same place of memory where nobody else has it.
+    pub(crate) fn become_placed(&mut self, message: Message, place: Place) {
+        match Arc::get_mut(&mut self.0) {
+            Some(placed) => *placed = Placed { message, place: Some(place) },
+            None => *self = Self::placed(message, place),
+        }
+    }
+
+    /// Whether they are clones of one another.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The message.
     #[must_use]
     pub fn message(&self) -> &Message {

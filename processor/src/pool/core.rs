@@ -67,6 +67,11 @@ impl<K: Hash + Eq + Clone, T, X: Execute> Core<K, T, X> {
         self.workers.is_crowded()
     }
 
+    /// How many results there are to be taken, and how much waits for a worker.
+    pub(crate) fn over_and_waiting(&self) -> (usize, usize) {
+        self.workers.over_and_waiting()
+    }
+
     /// Gives it to a worker, once it is sent. Work behind it in its lane goes with it, as far as `prepare` makes jobs of it and while there
     /// are workers for all other lanes that are ready, so that nobody's turn comes later.
     pub(crate) fn run(

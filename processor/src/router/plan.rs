@@ -4,7 +4,7 @@
 //! Not here: registering (`router/mod.rs`).
 
 use super::{Route, Router, pace::Pace};
-use ropeway_broker::{Message, Topic, wire};
+use ropeway_broker::{Headers, Message, Topic, wire};
 use std::{ops::Deref, sync::Arc};
 
 /// The handlers of an event, in the order they run, and how quick they were.
@@ -45,8 +45,8 @@ pub(crate) struct Plans {
     topics: Vec<(Topic, OfTopic)>,
     /// The one that was asked for last: messages come in batches of one topic.
     last: usize,
-    /// The type that was found last in it: many of one type come one after the other.
-    again: Option<(Box<[u8]>, Plan)>,
+    /// The type that was found last in it, as the only header: many of one type come one after the other, and most say it first.
+    again: Option<(Headers, Plan)>,
 }
 
 #[derive(Debug)]
@@ -66,17 +66,17 @@ impl Plans {
         &self.router
     }
 
-    /// The handlers of a message of the topic that was asked for last, where it has the type that was found last.
+    /// The handlers of a message of the topic that was asked for last, where its first header is the type that was found last.
     pub(crate) fn again(&self, topic: &Topic, message: &Message) -> Option<&Plan> {
-        let (name, plan) = self.again.as_ref()?;
-        let is_it = message.headers.get(wire::TYPE).flatten() == Some(name)
-            && self.topics.get(self.last).is_some_and(|(last, _)| last == topic);
+        let (said, plan) = self.again.as_ref()?;
+        let is_it = message.headers.packed().starts_with(said.packed())
+            && self.topics.get(self.last).is_some_and(|(last, _)| same(last, topic));
         is_it.then_some(plan)
     }
 
     /// The handlers of an event; none where no handler takes it.
     pub(crate) fn of(&mut self, topic: &Topic, event_type: Option<&str>) -> Plan {
-        if self.topics.get(self.last).is_none_or(|(last, _)| last != topic) {
+        if self.topics.get(self.last).is_none_or(|(last, _)| !same(last, topic)) {
             let known = self.topics.iter().position(|(other, _)| other == topic);
             self.last = known.unwrap_or(self.topics.len());
             self.again = None;
@@ -86,7 +86,11 @@ impl Plans {
         }
         let Some((_, of_topic)) = self.topics.get(self.last) else { return Plan::from_iter([]) };
         if let Some((name, plan)) = event_type.and_then(|name| Some((name, of_topic.exact(name)?))) {
-            self.again = Some((name.as_bytes().into(), plan.clone()));
+            if self.again.as_ref().is_none_or(|(said, _)| said.get(wire::TYPE) != Some(Some(name.as_bytes())))
+            {
+                let said = Headers::builder().add(wire::TYPE, Some(name)).build();
+                self.again = Some((said, plan.clone()));
+            }
             return plan.clone();
         }
         let takes = |route: &Arc<Route>| route.takes(topic.as_str(), event_type);
@@ -95,6 +99,11 @@ impl Plans {
         }
         of_topic.patterns.iter().filter(|route| takes(route)).cloned().collect()
     }
+}
+
+/// Whether they are the same topic: mostly it is the same piece of memory.
+fn same(one: &Topic, other: &Topic) -> bool {
+    std::ptr::eq(one.as_str(), other.as_str()) || one == other
 }
 
 impl OfTopic {

@@ -30,6 +30,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
     sync::mpsc,
@@ -39,6 +40,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A dead letter that is being written: the ticket of its source, its size, the answer.
 pub(crate) type Written = (Ticket, usize, Outcomes);
+
+/// Results are gathered while there are so many more of them each time that others ran, and for so long at most.
+const GATHER: (usize, Duration) = (16, Duration::from_millis(1));
 
 /// What a processor is made of. `Debug` is left out: it would show payloads.
 pub(crate) struct Driver {
@@ -107,8 +111,7 @@ impl Driver {
             }
             let woken = self.wait(&mut timer).await;
             if matches!(woken, Woken::Ran(..)) && self.core.is_crowded() {
-                // Workers have more to go on with: what ends meanwhile is taken in the same turn.
-                tokio::task::yield_now().await;
+                self.gather().await;
             }
             let now = Instant::now();
             self.wake(woken, now);
@@ -206,6 +209,20 @@ impl Driver {
         }
     }
 
+    /// While workers have more to go on with and end much, they are let run: what ends meanwhile is taken in one turn, and what a tick of the timer
+    /// woke together waits again soon.
+    async fn gather(&mut self) {
+        let (began, mut before) = (Instant::now(), 0);
+        loop {
+            tokio::task::yield_now().await;
+            let (over, waiting) = self.core.over_and_waiting();
+            if waiting == 0 || over < before + GATHER.0 || began.elapsed() >= GATHER.1 {
+                break;
+            }
+            before = over;
+        }
+    }
+
     /// Takes what is over already, so that acks are given in batches.
     fn collect(&mut self, now: Instant) {
         while let Some((ticket, result)) = self.core.try_finished() {
@@ -218,6 +235,7 @@ impl Driver {
 
     /// Brings gauges and counters up to date.
     fn show(&mut self) {
+        self.looks.let_go();
         self.looks.tally.flush(&self.counters);
         self.core.show();
         let lanes = self.core.lanes();

@@ -12,7 +12,7 @@ use super::{
     outcome::run_of,
     partitions::Turn,
     tally::Tally,
-    work::{LaneKey, Run, Step, Work},
+    work::{LaneKey, Run, Step, Work, place},
 };
 use crate::{
     Event, Failure, Verdict,
@@ -48,6 +48,8 @@ pub(super) struct Looks {
     pub(super) bounds: Bounds,
     /// Where attempts are put while they are looked at: what is ready leaves it to the next.
     place: Option<ReusableBoxFuture<'static, Handled>>,
+    /// The context of the last look, for the next where its handler let go of it, and the event in it likewise.
+    spare: Option<crate::Context>,
     pub(super) tally: Tally,
     pub(super) stint: Stint,
     /// Stints since the consumer was asked last.
@@ -131,6 +133,7 @@ impl Looks {
             runner,
             bounds: Bounds::of(tokio::runtime::Handle::current().metrics().num_workers()),
             place: None,
+            spare: None,
             tally: Tally::new(waited),
             stint: Stint::new(Instant::now()),
             unheard: 0,
@@ -143,6 +146,23 @@ impl Looks {
     pub(super) fn hears(&mut self, more: bool) -> bool {
         self.unheard = if more && self.unheard < UNHEARD { self.unheard + 1 } else { 0 };
         self.unheard == 0
+    }
+
+    /// Drops what is kept for the next look: it holds a message.
+    pub(super) fn let_go(&mut self) {
+        self.spare = None;
+    }
+
+    /// What was delivered, as a handler sees it.
+    fn event(&mut self, turn: &Turn, delivery: Delivery) -> Event {
+        let at = place(&turn.owned, delivery.position);
+        match self.spare.as_mut().and_then(crate::Context::event_mut) {
+            Some(event) => {
+                event.become_placed(delivery.message, at);
+                event.clone()
+            }
+            None => Event::placed(delivery.message, at),
+        }
     }
 
     /// Runs the handlers of a message from the first on, as far as they go at once.
@@ -171,7 +191,8 @@ impl Looks {
         let started = self.stint.now;
         self.tally.begins(route, &self.runner);
         let span = span_of(&self.runner, route, 1, event);
-        let cx = self.runner.context(event, 1, &turn.reins);
+        let spare = self.spare.take().and_then(|mut cx| cx.renew(event, &turn.reins).then_some(cx));
+        let cx = spare.unwrap_or_else(|| self.runner.context(event, 1, &turn.reins));
         let handling = {
             let (route, event, cx) = (route.clone(), event.clone(), cx.clone());
             async move { route.handler.handle(event, cx).await }
@@ -191,6 +212,7 @@ impl Looks {
         let handled = match polled {
             Ok(Poll::Ready(Ok(Verdict::Done))) => {
                 self.tally.took(route, took);
+                self.spare = Some(cx);
                 return (Seen::Done, took);
             }
             Ok(Poll::Pending) => match self.place.take() {
@@ -274,7 +296,7 @@ impl Driver {
     ) -> bool {
         let (since, wall) = at;
         let position = delivery.position;
-        let event = Work::event(turn, delivery);
+        let event = self.looks.event(turn, delivery);
         self.looks.stint.refresh();
         let waited = self.looks.stint.waited;
         self.looks.tally.started(wall.since(event.timestamp()) + waited, waited);

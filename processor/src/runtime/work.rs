@@ -127,13 +127,8 @@ impl Work {
         let key = delivery.message.key.clone().map(|key| (turn.place, key));
         let size = delivery.message.size();
         let position = delivery.position;
-        let event = Self::event(&turn, delivery);
+        let event = Event::placed(delivery.message, place(&turn.owned, position));
         (key, Self { turn, event, position, size, since, step: Step::New, first_failure: None })
-    }
-
-    /// What was delivered, as a handler sees it.
-    pub(crate) fn event(turn: &Turn, delivery: Delivery) -> Event {
-        Event::placed(delivery.message, place(&turn.owned, delivery.position))
     }
 
     /// A record that is no message, as a message of its bytes.
@@ -195,6 +190,7 @@ impl Work {
     }
 }
 
-fn place(owned: &Owned, position: Position) -> Place {
+/// Where an event lies.
+pub(super) fn place(owned: &Owned, position: Position) -> Place {
     Place { topic: owned.topic.clone(), partition: owned.partition, position, epoch: owned.epoch }
 }

@@ -240,6 +240,12 @@ impl<X: Execute> Workers<X> {
         wake.into_iter().for_each(Waker::wake);
     }
 
+    /// How many results there are to be taken, and how much waits for a worker.
+    pub(super) fn over_and_waiting(&self) -> (usize, usize) {
+        let state = self.shared.state();
+        (state.done.len() + self.fetched.len(), state.queue.len())
+    }
+
     /// Waits for a result; for ever where nothing runs. Cancel safe.
     pub(super) async fn finished(&mut self) -> Done<X::Output> {
         poll_fn(|cx| match self.try_finished(Some(cx)) {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 const WARM: u64 = 128;
 
 /// A processor whose handler was seen to be quick. It notes what it begins, and whether the driver runs it: `driver: text`.
-async fn warm<U>(
+pub(super) async fn warm<U>(
     fake: &Fake,
     log: &Log,
     settings: ProcessorSettings,

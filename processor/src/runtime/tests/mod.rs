@@ -2,6 +2,7 @@
 
 mod ends;
 mod fake;
+mod kept;
 mod look;
 mod trial;
 mod work;
