@@ -19,7 +19,8 @@ const LONGEST_GRACE: Duration = Duration::from_secs(24 * 3600);
 #[serde(default, deny_unknown_fields)]
 pub struct ProcessorSettings {
     /// How many events are handled at a time, all keys and partitions together: 1 to 65,536. Each is run by a task of tokio, which goes on with
-    /// the next, or by the processor's own where its handlers are quick. What may be fetched and waits is bounded by the subscription's `in_flight`, which should be larger. Default 64.
+    /// the next, or by the processor's own where its handlers are quick; as many again are queued for those tasks, not begun, and given up at
+    /// once where their partition goes. What may be fetched and waits is bounded by the subscription's `in_flight`, which should be larger. Default 64.
     pub concurrency: usize,
     /// How long one attempt of one handler may take: more than 0. `None`: for ever, which lets one that hangs block its key for ever. Default 60 s.
     pub attempt_timeout: Option<Duration>,
