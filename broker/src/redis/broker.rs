@@ -17,7 +17,7 @@ use crate::{
     Admin, Answer, Capabilities, Consumer, Durability, Health, Message, MessageBroker, Outcomes, Reader,
     Result, Statistics, Subscription, Target,
 };
-use ropeway_store::redis::{Redis, RedisSettings};
+use ropeway_store::redis::{Redis, RedisSettings, Server};
 use std::{
     future::Future,
     sync::{
@@ -126,6 +126,16 @@ impl Shared {
 
     pub(super) fn topics(&self) -> &Arc<Topics> {
         &self.topics
+    }
+
+    /// What the server said of itself when it was connected to last.
+    pub(super) fn server(&self) -> Arc<Server> {
+        self.facts.server()
+    }
+
+    /// Whether one script can touch all keys, so that a forward is one step. Not in a cluster, where they lie in different slots.
+    pub(super) fn is_one_place(&self) -> bool {
+        !self.redis.is_cluster()
     }
 
     /// What a call answers, within the time that the contract gives it; `Closed` after close.
@@ -276,7 +286,7 @@ impl MessageBroker for RedisStreams {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             backend: BACKEND,
-            atomic_forward: false,
+            atomic_forward: self.shared.is_one_place(),
             replay: true,
             compaction: false,
             shared_by_processes: true,

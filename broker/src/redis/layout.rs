@@ -52,6 +52,16 @@ pub(super) fn fields(message: &Message, mut take: impl FnMut(&[u8])) {
     }
 }
 
+/// The same in one piece, each behind its length in 4 bytes: for scripts.
+pub(super) fn packed(message: &Message) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(message.size() + 128);
+    fields(message, |word| {
+        packed.extend_from_slice(&u32::try_from(word.len()).unwrap_or(u32::MAX).to_be_bytes());
+        packed.extend_from_slice(word);
+    });
+    packed
+}
+
 /// How many names and values [`fields`] hands over.
 pub(super) fn field_count(message: &Message) -> usize {
     let there = [

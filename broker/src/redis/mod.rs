@@ -26,7 +26,7 @@
 //! | `ropeway:{orders/0}:log` | stream | the messages, as `layout.rs` says | publishers; anybody who keeps to the layout |
 //! | `ropeway:{orders/0}:part` | hash | `life`; `removed`: the last id that was purged or trimmed; of a topic with a limit of bytes `counted` (up to which entry), `bytes` (counted ever), `pieces` (where each begins); `stock:<name>` since when a consumer group of others holds retention back, and where it stands | `partition_*.lua` |
 //! | `ropeway:{orders/0}:delayed`, `:held` | sorted set, hash | ids of delayed messages by the time they are due (another one of the same id with `#1` behind it); by id the words of their entries, each behind its length in 4 bytes | `hold.lua`, `release_due.lua`, `cancel.lua` |
-//! | `ropeway:{orders/0}:group:billing` | hash | `epoch`, `owner`, `life`, `position` (all before it is done), `read` (entries ever added before it, or empty), `map` of what is done beyond, `beyond` (how many those are), `at` (last commit), `before` (position in an earlier life, until something of this one is done) | `take_over.lua`, `commit.lua`, `seek.lua` |
+//! | `ropeway:{orders/0}:group:billing` | hash | `epoch`, `owner`, `life`, `position` (all before it is done), `read` (entries ever added before it, or empty), `map` of what is done beyond, `beyond` (how many those are), `at` (last commit), `before` (position in an earlier life, until something of this one is done), `forward` (epoch and number of the last round of forwards that took effect) | `take_over.lua`, `commit.lua`, `forward.lua`, `seek.lua` |
 //! | `ropeway:groups` | set | names of groups | members, seek |
 //! | `ropeway:{group/billing}:members` | sorted set | members by the end of their lease | `lease.lua`, `release.lua` |
 //! | `ropeway:{group/billing}:asked` | hash | member: token of its membership, a space, its topics joined by commas | `lease.lua`, `release.lua` |
@@ -48,6 +48,9 @@
 //! * **Groups**: members agree on who owns what by a table with leases. What fences is the epoch in the partition's slot: a take-over raises it to the larger
 //!   of one more and the server's clock, and a commit of another epoch is refused. The position is mirrored by `XGROUP SETID .. ENTRIESREAD`, so that
 //!   tools of Redis show the right lag.
+//! * **Forwarding** is one script: it publishes, or holds what is for later, and stores what is acked by it, if the epoch holds. A member sends one round of
+//!   forwards at a time, with a number; a round that is sent again is known by it. In a cluster, where no script can touch two slots, what is
+//!   forwarded is published and then acked.
 //! * **In a cluster** a topic spans slots, and so do its groups. A script touches keys of one slot. Commands go to the node that has their slot, and follow
 //!   it when it moves; what a slot has is done in order. Redis refuses to read streams of several slots at once, so that each log that is waited for
 //!   has a connection that waits (`bells.rs`), and what came is read by slot. An ack promises what the least of the nodes does.

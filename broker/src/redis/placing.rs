@@ -11,7 +11,9 @@ use super::{
     write::{Batch, Entry, Later, Write, told},
     writer::durability,
 };
-use crate::{Durability, Error, ErrorKind, Message, Published, Result, Topic, clock, partition_for_key};
+use crate::{
+    Durability, Error, ErrorKind, Group, Message, Published, Result, Target, Topic, clock, partition_for_key,
+};
 use ropeway_store::redis::Server;
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,6 +21,7 @@ use std::{collections::HashMap, sync::Arc};
 const REMEMBERED: usize = 16_384;
 
 /// Finds the place of each message.
+#[derive(Debug)]
 pub(super) struct Placing {
     topics: Arc<Topics>,
     max_message: usize,
@@ -51,8 +54,10 @@ impl Placing {
             Ok(&**description)
         });
         for (at, message) in messages.into_iter().enumerate() {
-            let placed =
-                described.as_ref().map_err(Clone::clone).and_then(|topic| self.place(&job, topic, &message));
+            let placed = described
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|topic| self.place(&job.to, job.from.as_ref(), topic, &message));
             outcomes.push(match placed {
                 Ok((partition, keys, later)) => {
                     write.bytes += message.size();
@@ -75,13 +80,14 @@ impl Placing {
         write.batches.push(Batch { job, outcomes });
     }
 
-    fn place(
+    /// The place of a message; `from` is the group that forwards it.
+    pub(super) fn place(
         &mut self,
-        job: &Job,
+        to: &Target,
+        from: Option<&Group>,
         description: &Description,
         message: &Message,
     ) -> Result<(u32, Arc<PartitionKeys>, Option<Later>)> {
-        let to = &job.to;
         message.check(self.max_message)?;
         let count = description.spec.partitions;
         let partition = match (to.partition, &message.key) {
@@ -93,7 +99,7 @@ impl Placing {
                 self.spread % count
             }
         };
-        self.tasks.keeper.publishes(job.from.as_ref(), &to.topic, description, partition, message.size())?;
+        self.tasks.keeper.publishes(from, &to.topic, description, partition, message.size())?;
         let due = message.deliver_at.filter(|at| *at > clock::wall());
         let life = || description.life.map(|life| life.to_string()).unwrap_or_default();
         let later = due.map(|due| Later { due, life: life() });
@@ -119,7 +125,7 @@ impl Placing {
 }
 
 /// Whether the server gives what is asked for.
-fn can_give(at_least: Option<Durability>, server: Option<&Server>) -> Result<()> {
+pub(super) fn can_give(at_least: Option<Durability>, server: Option<&Server>) -> Result<()> {
     let (Some(at_least), Some(server)) = (at_least, server) else { return Ok(()) };
     let gives = durability(server);
     let replicas = server.replicas.unwrap_or(0);

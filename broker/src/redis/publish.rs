@@ -4,7 +4,7 @@
 //! (`../publisher/`).
 
 use super::{failure::closed, settings::RedisStreamsSettings};
-use crate::{Answer, Error, ErrorKind, Group, Message, Outcomes, Statistics, Target};
+use crate::{Answer, Error, ErrorKind, Group, Message, Outcomes, Result, Statistics, Target};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -130,25 +130,37 @@ impl Intake {
             self.counted.count(&outcomes);
             Box::pin(std::future::ready(outcomes)) as Answer<Outcomes>
         };
-        if self.closed.load(Ordering::Acquire) {
-            return refuse(closed(), batch);
-        }
-        let size = batch.iter().map(Message::size).sum();
-        let Some(held) = self.room.hold(batch.len(), size) else {
-            let context = format!(
-                "{} messages and {} bytes may wait for the server; wait for outcomes, or raise `queue_messages` and `queue_bytes`",
-                self.room.most_messages, self.room.most_bytes
-            );
-            return refuse(Error::new(ErrorKind::Throttled, context), batch);
+        let (held, deadline) = match self.admit(batch.iter()) {
+            Ok(admitted) => admitted,
+            Err(error) => return refuse(error, batch),
         };
         let (answer, answered) = oneshot::channel();
-        let deadline = Instant::now() + self.deadline;
         let job = Job { to: to.clone(), batch, from: from.cloned(), deadline, answer, _held: held };
         if let Err(mpsc::error::SendError(job)) = self.sender.send(job) {
             return refuse(closed(), job.batch);
         }
         // Who writes answers every job; it is dropped only with the runtime.
         Box::pin(async move { answered.await.unwrap_or_else(|_| Outcomes(Vec::new())) })
+    }
+
+    /// Room for messages, and when their outcome is due.
+    ///
+    /// # Errors
+    /// `Closed`, `Throttled`.
+    pub(super) fn admit<'a>(&self, batch: impl Iterator<Item = &'a Message>) -> Result<(Held, Instant)> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        let (messages, bytes) =
+            batch.fold((0, 0), |(messages, bytes), message| (messages + 1, bytes + message.size()));
+        let held = self.room.hold(messages, bytes).ok_or_else(|| {
+            let context = format!(
+                "{} messages and {} bytes may wait for the server; wait for outcomes, or raise `queue_messages` and `queue_bytes`",
+                self.room.most_messages, self.room.most_bytes
+            );
+            Error::new(ErrorKind::Throttled, context)
+        })?;
+        Ok((held, Instant::now() + self.deadline))
     }
 
     /// Takes nothing over any more.
@@ -187,7 +199,7 @@ impl Room {
 
 /// Room that is taken.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     room: Arc<Room>,
     messages: usize,
     bytes: usize,

@@ -136,11 +136,7 @@ impl Entry {
     fn put(&self, request: &mut Request) {
         if let Some(later) = &self.later {
             let keys = [self.keys.log(), &self.keys.part(), &self.keys.delayed(), &self.keys.held()];
-            let mut packed = Vec::with_capacity(self.message.size() + 128);
-            layout::fields(&self.message, |word| {
-                packed.extend_from_slice(&u32::try_from(word.len()).unwrap_or(u32::MAX).to_be_bytes());
-                packed.extend_from_slice(word);
-            });
+            let packed = layout::packed(&self.message);
             let id = self.message.id.as_u128().to_be_bytes();
             let due = later.due.as_millis().to_string();
             request.call(&scripts::HOLD, &keys, 4).word(&later.life).word(id).word(due).word(packed);

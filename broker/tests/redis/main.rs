@@ -1,12 +1,14 @@
 //! The Redis backend on a real server, beyond what the suites for all backends check. Where there is no server, each is shown as ignored.
 //!
-//! `server.rs` has one, `proxy.rs` stands before it. `scripts.rs` and `group_scripts.rs` are the scripts, one by one; `cuts.rs` are publishes whose
-//! connection ends; `foreign.rs` is what other clients do to streams; `kept.rs` is retention.
+//! `server.rs` has one, `proxy.rs` stands before it. `scripts.rs`, `group_scripts.rs` and `forward_script.rs` are the scripts, one by one; `cuts.rs`
+//! and `forwards.rs` are publishes and forwards whose connection ends; `foreign.rs` is what other clients do to streams; `kept.rs` is retention.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cuts;
 mod foreign;
+mod forward_script;
+mod forwards;
 mod group_scripts;
 mod kept;
 mod proxy;
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         ("group_scripts", group_scripts::all()),
         ("cuts", cuts::all()),
         ("foreign", foreign::all()),
+        ("forward_script", forward_script::all()),
+        ("forwards", forwards::all()),
         ("kept", kept::all()),
     ];
     let trial = |module: &str, (name, test): Test| {

@@ -131,7 +131,8 @@ impl Server {
         all[at + 1].clone()
     }
 
-    fn flat(value: &Value) -> Vec<String> {
+    /// All words of an answer, in order.
+    pub(super) fn flat(value: &Value) -> Vec<String> {
         match value {
             Value::Array(items) => items.iter().flat_map(Self::flat).collect(),
             Value::BulkString(bytes) => vec![String::from_utf8_lossy(bytes).into_owned()],

@@ -2,7 +2,7 @@
 //!
 //! Not here: what it comes to (`core.rs`), when it is stored (`run.rs`).
 
-use super::{Member, starts};
+use super::{Member, core::Stirred, rounds::Forward, starts};
 use crate::redis::failure::{BACKEND, late};
 use crate::{Answer, Control, Error, Message, Outcomes, Owned, Position, Result, Start, Target, Topic};
 use std::{
@@ -37,7 +37,33 @@ impl GroupControl {
         Ok(())
     }
 
-    /// Publishes in the order of the calls; what is acked then, whoever waits for it.
+    /// Publishes and acks in one step, in the order of the calls.
+    fn forward_at_once(
+        &self,
+        of: &Owned,
+        done: &[Position],
+        out: Vec<(Target, Message)>,
+    ) -> Answer<Outcomes> {
+        let shared = &self.member.shared;
+        let (held, deadline) = match shared.intake().admit(out.iter().map(|(_, message)| message)) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let batch = out.into_iter().map(|(_, message)| message).collect();
+                let outcomes = Outcomes::all_not_written(&error.on(BACKEND), batch);
+                shared.counted.count(&outcomes);
+                return Box::pin(ready(outcomes));
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        let counted = Arc::clone(&shared.counted);
+        let (of, done) = (of.clone(), done.to_vec());
+        self.member.core().rounds.push(Forward { of, done, out, deadline, answer, counted, _held: held });
+        self.member.stir(Stirred { keeper: true, ..Stirred::default() });
+        // Who sends answers every one; it is dropped only with the runtime.
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Outcomes(Vec::new())) })
+    }
+
+    /// Where the keys lie in different slots of a cluster. Publishes in the order of the calls; what is acked then, whoever waits for it.
     async fn published(self, of: Owned, done: Vec<Position>, runs: Vec<Answer<Outcomes>>) -> Outcomes {
         let mut outcomes = Vec::new();
         for published in futures::future::join_all(runs).await {
@@ -80,6 +106,9 @@ impl Control for GroupControl {
         if let Err(error) = checked {
             let batch = out.into_iter().map(|(_, message)| message).collect();
             return Box::pin(ready(Outcomes::all_not_written(&error, batch)));
+        }
+        if self.member.shared.is_one_place() {
+            return self.forward_at_once(of, done, out);
         }
         let intake = self.member.shared.intake();
         let take = |(target, batch)| intake.take_from(Some(&self.member.group), &target, batch);

@@ -5,6 +5,7 @@
 //! reading (`reading.rs`), one partition (`share.rs`).
 
 use super::{
+    rounds::Rounds,
     share::{Share, fenced},
     table::{Counts, Membership, Table},
 };
@@ -107,6 +108,7 @@ pub(super) struct Core {
     pub(super) retry: Option<Instant>,
     pub(super) pause: Duration,
     pub(super) flushes: Vec<Flush>,
+    pub(super) rounds: Rounds,
     pub(super) closing: Option<Instant>,
     /// Nobody polls any more.
     pub(super) dropped: bool,
@@ -146,6 +148,7 @@ impl Core {
             retry: None,
             pause: super::duty::FIRST_PAUSE,
             flushes: Vec::new(),
+            rounds: Rounds::default(),
             closing: None,
             dropped: false,
             ended: None,
@@ -403,6 +406,7 @@ impl Core {
         self.told.clear();
         self.shares.clear();
         self.flushes.clear();
+        self.rounds = Rounds::default();
         self.closers.clear();
         self.waker.take()
     }

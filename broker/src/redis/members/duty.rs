@@ -32,6 +32,8 @@ pub(super) enum Job {
         topics: String,
     },
     Commit(Vec<Commit>),
+    /// Send what is to be forwarded.
+    Forward,
     /// Give back; `verb` and `whom` as in `release.lua`.
     Release {
         verb: &'static str,
@@ -65,6 +67,14 @@ impl Core {
         self.retry = None;
         if self.lost {
             return if self.closing.is_some() { Job::Leave } else { Job::Join { topics: self.topics() } };
+        }
+        // Before commits, which would not know of what it acks; but the lease goes on.
+        if !self.rounds.is_empty() {
+            return if self.next_renew <= now {
+                Job::Renew { ask: self.ask.then(|| self.topics()) }
+            } else {
+                Job::Forward
+            };
         }
         let commits = self.commits(now);
         if !commits.is_empty() {
@@ -334,6 +344,7 @@ impl Core {
         self.shares.clear();
         self.flushes.iter_mut().for_each(|flush| flush.left.clear());
         self.answer_flushes();
+        self.rounds.end(&closed());
         let unacked = std::mem::take(&mut self.unacked);
         self.closers.drain(..).for_each(|closer| _ = closer.send(unacked.clone()));
     }

@@ -6,7 +6,11 @@ use super::{
     core::{Core, Told},
     share::{Ending, Share, fenced},
 };
-use crate::{Bound, Event, GoneReason, Owned, balance::TopicPartition};
+use crate::{
+    Bound, Event, GoneReason, Owned,
+    balance::TopicPartition,
+    redis::failure::{BACKEND, late},
+};
 use std::{task::Waker, time::Duration};
 use tokio::time::Instant;
 
@@ -118,6 +122,7 @@ impl Core {
             }
         }
         self.tell_ended(now);
+        self.rounds.expire(now, || late("the server").on(BACKEND));
         self.wake_if_told()
     }
 
@@ -144,6 +149,6 @@ impl Core {
             share.ending.as_ref().filter(|ending| !ending.told).map(|ending| ending.at + GRACE)
         });
         let open = self.shares.values().any(|share| share.ending.is_none());
-        drains.chain(graces).chain(self.closing.filter(|_| open)).min()
+        drains.chain(graces).chain(self.closing.filter(|_| open)).chain(self.rounds.due()).min()
     }
 }

@@ -8,7 +8,9 @@
 //! | `table.rs` | who is there and who owns what: pure |
 //! | `core.rs`, `duty.rs`, `going.rs`, `reading.rs` | what a member knows and decides: pure |
 //! | `share.rs` | one owned partition: pure |
+//! | `rounds.rs` | forwards that wait, and what is sent of them at once: pure |
 //! | `run.rs` | the two tasks |
+//! | `forward.rs` | sending a round of forwards |
 //! | `starts.rs` | joining, and where a group starts |
 //! | `consumer.rs`, `control.rs` | what the user holds |
 //!
@@ -18,8 +20,10 @@ mod consumer;
 mod control;
 mod core;
 mod duty;
+mod forward;
 mod going;
 mod reading;
+mod rounds;
 mod run;
 mod share;
 mod starts;
@@ -27,7 +31,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::{broker::Shared, failure::closed, keys::GroupKeys, wake::Wake};
+use super::{broker::Shared, failure::closed, keys::GroupKeys, placing::Placing, wake::Wake};
 use crate::{Consumer, Group, Result, Subscription};
 use consumer::GroupConsumer;
 use core::{Core, Rules, Stirred};
@@ -53,6 +57,7 @@ pub(super) struct Member {
     core: Mutex<Core>,
     keeper: Notify,
     wake: Wake,
+    placing: Mutex<Placing>,
     /// Settling comes from any thread.
     runtime: Handle,
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
@@ -121,6 +126,8 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
         lease: shared.settings().lease,
     };
     let topics = subscription.topics.iter().cloned().collect();
+    let most = shared.settings().max_message;
+    let placing = Placing::new(Arc::clone(shared.topics()), most, Arc::clone(&shared.tasks));
     let member = Arc::new(Member {
         keys: shared.topics().keys.group(&subscription.group),
         shared: Arc::clone(shared),
@@ -130,6 +137,7 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
         core: Mutex::new(Core::new(rules, topics, Instant::now())),
         keeper: Notify::new(),
         wake: Wake::default(),
+        placing: Mutex::new(placing),
         runtime: Handle::current(),
         tasks: Mutex::default(),
     });

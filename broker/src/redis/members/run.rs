@@ -140,6 +140,7 @@ impl Member {
                 let stored = self.commit(commits).await?;
                 Ok(waker(self.core().stored(commits, &stored, Instant::now())))
             }
+            Job::Forward => self.forward().await,
             Job::Release { verb, whom, partitions } => {
                 self.release(token, verb, whom, partitions).await?;
                 self.core().released(partitions);

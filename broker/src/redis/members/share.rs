@@ -317,19 +317,51 @@ impl Share {
         self.dirty.is_some_and(|since| since + interval <= now)
     }
 
+    /// What is stored once these are done as well.
+    pub(super) fn store_with(&self, done: &[Position]) -> Store {
+        let mut window = self.window.clone();
+        for position in done {
+            window.ack(*position);
+        }
+        self.store(&window, done)
+    }
+
+    fn store(&self, window: &AckWindow, done: &[Position]) -> Store {
+        let position = window.position();
+        let read = self.read_before(position, done);
+        let (map, _) = window.encode(MAX_MAP);
+        let whole = window.until() == self.seen.0;
+        let beyond = || {
+            let behind = self.seen.1.filter(|_| whole)?.checked_sub(read?)?;
+            behind.checked_sub(window.holes() as u64)
+        };
+        Store { position, read, map, beyond: beyond() }
+    }
+
+    /// Notes that a forward took effect, which acks `done`: `store` is stored, with the acks up to `changes`. How much that frees.
+    pub(super) fn forwarded(
+        &mut self,
+        done: &[Position],
+        store: &Store,
+        changes: u64,
+        now: Instant,
+    ) -> Bound {
+        let others = self.changes > changes;
+        let none = Bound { messages: 0, bytes: 0 };
+        let freed = self.ack(done, now).unwrap_or(none);
+        // Acks that came meanwhile are not stored yet.
+        self.saved = self.saved.max(if others { changes } else { self.changes });
+        self.stored = (store.position, store.read);
+        self.dirty = self.dirty.filter(|_| self.saved < self.changes);
+        if let Some(ending) = &mut self.ending {
+            ending.committed = self.saved == self.changes;
+        }
+        freed
+    }
+
     /// What is to be committed.
     pub(super) fn commit(&self) -> Commit {
-        let store = (self.saved < self.changes).then(|| {
-            let position = self.window.position();
-            let read = self.read_before(position);
-            let (map, _) = self.window.encode(MAX_MAP);
-            let whole = self.window.until() == self.seen.0;
-            let beyond = || {
-                let behind = self.seen.1.filter(|_| whole)?.checked_sub(read?)?;
-                behind.checked_sub(self.window.holes() as u64)
-            };
-            Store { position, read, map, beyond: beyond() }
-        });
+        let store = (self.saved < self.changes).then(|| self.store(&self.window, &[]));
         Commit {
             of: self.of.clone(),
             keys: self.followed.keys.clone(),
@@ -352,12 +384,12 @@ impl Share {
         self.confirms.drain(..).for_each(|answer| _ = answer.send(Ok(())));
     }
 
-    /// How many entries were ever added before the position, where it is known.
-    fn read_before(&self, position: Position) -> Option<u64> {
+    /// How many entries were ever added before the position, where it is known, once these are done.
+    fn read_before(&self, position: Position, done: &[Position]) -> Option<u64> {
         if position == self.stored.0 && self.stored.1.is_some() {
             return self.stored.1;
         }
-        match self.counts.first_key_value() {
+        match self.counts.iter().find(|(open, _)| !done.contains(open)) {
             Some((first, count)) if *first == position => count.and_then(|count| count.checked_sub(1)),
             _ if position == self.seen.0 => self.seen.1,
             _ => None,

@@ -103,6 +103,7 @@ impl Play {
                     return done.join(", ");
                 }
                 Job::Renew { .. } | Job::Join { .. } => self.look(),
+                Job::Forward => unreachable!("nothing is forwarded here"),
                 Job::Commit(commits) => {
                     done.push("commit".into());
                     let all = vec![Stored::Yes; commits.len()];
@@ -444,7 +445,6 @@ fn who_polls_is_called_for_what_comes_while_a_partition_waits_for_room() {
     play.told();
     play.read(0, 1..=20, Some(LIFE));
     assert!(play.told().starts_with("0@1: 1 2"));
-    // The task that acts looks at the clock meanwhile.
     assert_eq!(play.act(), "");
     assert!(play.read(1, 1..=1, Some(LIFE)), "the other partition has something");
     assert_eq!(play.told(), "1@2: 1");

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Takes partitions of a group that nobody owns, as far as they are still free. Owning here is what members agree on; what fences is the epoch
 -- (take_over.lua), which comes after.
 --

@@ -7,14 +7,5 @@
 local life = redis.call('HGET', KEYS[2], 'life') or ''
 if life ~= ARGV[1] then return {'life', life} end
 if redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end
-local name, number = ARGV[2], 0
-while true do
-  local stored = redis.call('HGET', KEYS[4], name)
-  if not stored then break end
-  if stored == ARGV[4] then return {'held'} end
-  number = number + 1
-  name = ARGV[2] .. '#' .. number
-end
-redis.call('HSET', KEYS[4], name, ARGV[4])
-redis.call('ZADD', KEYS[3], ARGV[3], name)
+hold(KEYS[3], KEYS[4], ARGV[2], ARGV[3], ARGV[4])
 return {'held'}

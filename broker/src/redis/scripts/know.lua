@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Adds a name to a set: a group to those of a topic, or to all there are.
 --
 -- KEYS: the set. ARGV: the name.

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Joins a group, or renews the lease of a member, and tells who is there and who owns what. Who let its lease end is removed on the way, and what
 -- it owned is free.
 --
@@ -18,20 +17,12 @@ if verb ~= 'join' and not mine then
   return {'lost'}
 end
 
--- The last static member that left keeps what it had, unless another had it in passing: as in release.lua.
-local function remember(partition, member)
-  local was = redis.call('HGET', KEYS[5], partition)
-  local since = tonumber(redis.call('HGET', KEYS[5], '@' .. partition) or now)
-  if not was or was == member or since <= now - 60000 or redis.call('HEXISTS', KEYS[2], was) == 1 then
-    redis.call('HSET', KEYS[5], partition, member)
-  end
-end
 local function free(member, static)
   local owners = redis.call('HGETALL', KEYS[3])
   for i = 1, #owners, 2 do
     if owners[i + 1] == member then
       redis.call('HDEL', KEYS[3], owners[i])
-      if static then remember(owners[i], member) end
+      if static then remember(owners[i], member, now) end
     end
   end
 end

@@ -1,8 +1,8 @@
 //! The scripts that run in Redis: each one role, told in its first lines. They are sent by their hash.
 //!
 //! What a script answers is a list that begins with a word: what it did, or why it did nothing. An error reply means that Redis refused
-//! it. `entries.lua` is no script of its own: what several share stands before each of them. Those by which members of groups join, own and
-//! commit run also where the server has no memory left (`allow-oom`): what they write is small and takes the place of what was there, and without
+//! it. `entries.lua`, `held.lua`, `progress.lua` and `remember.lua` are no scripts of their own: what several share stands before each of them. Those by which members of groups join, own and
+//! commit run also where the server has no memory left (`allow_oom.lua`): what they write is small and takes the place of what was there, and without
 //! them nobody could finish what makes room. Not here: what their keys hold (`../mod.rs`), who
 //! runs them (`../commands.rs`).
 
@@ -32,10 +32,10 @@ pub(super) fn load() -> Request {
 }
 
 macro_rules! scripts {
-    ($($constant:ident $name:literal $(behind $shared:literal)?;)*) => {
+    ($($constant:ident $name:literal $(behind $($shared:literal)+)?;)*) => {
         $(pub(super) static $constant: Script = Script {
             name: $name,
-            text: concat!($(include_str!(concat!($shared, ".lua")),)? include_str!(concat!($name, ".lua"))),
+            text: concat!($($(include_str!(concat!($shared, ".lua")),)+)? include_str!(concat!($name, ".lua"))),
             hash: LazyLock::new(|| ropeway_store::redis::Script::new($constant.text).hash().to_owned()),
         };)*
         pub(super) static ALL: &[&Script] = &[$(&$constant),*];
@@ -52,16 +52,17 @@ scripts! {
     PARTITION_MEASURE "partition_measure" behind "entries";
     PARTITION_TRIM "partition_trim" behind "entries";
     ADD_ONCE "add_once";
-    TAKE_OVER "take_over";
-    COMMIT "commit";
-    LEASE "lease";
-    CLAIM "claim";
-    RELEASE "release";
-    KNOW "know";
+    TAKE_OVER "take_over" behind "allow_oom";
+    COMMIT "commit" behind "allow_oom" "progress";
+    FORWARD "forward" behind "progress" "held";
+    LEASE "lease" behind "allow_oom" "remember";
+    CLAIM "claim" behind "allow_oom";
+    RELEASE "release" behind "allow_oom" "remember";
+    KNOW "know" behind "allow_oom";
     SEEK "seek";
     FORGET "forget";
-    HOLD "hold";
-    RELEASE_DUE "release_due";
+    HOLD "hold" behind "held";
+    RELEASE_DUE "release_due" behind "held";
     CANCEL "cancel";
 }
 
@@ -72,10 +73,15 @@ mod tests {
     #[test]
     fn each_script_says_what_it_does_and_what_it_takes_and_answers() {
         for script in ALL {
-            let own = script.text.strip_prefix(include_str!("entries.lua")).unwrap_or(script.text);
-            let flags = |line: &&str| line.starts_with("#!");
-            let head: Vec<&str> =
-                own.lines().skip_while(flags).take_while(|line| line.starts_with("--")).collect();
+            let shared = [
+                include_str!("allow_oom.lua"),
+                include_str!("entries.lua"),
+                include_str!("progress.lua"),
+                include_str!("held.lua"),
+                include_str!("remember.lua"),
+            ];
+            let own = shared.iter().fold(script.text, |own, shared| own.strip_prefix(shared).unwrap_or(own));
+            let head: Vec<&str> = own.lines().take_while(|line| line.starts_with("--")).collect();
             let head = head.join("\n");
             for word in ["KEYS", "ARGV", "Answers"] {
                 assert!(head.contains(word), "{}: no {word} in its first lines", script.name);

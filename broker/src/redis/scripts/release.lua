@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Gives partitions back to the group, hands them to another member, or leaves the group. What is another's by now stays as it is.
 --
 -- KEYS: members, asked, owners, news, had. ARGV: member, token of its membership, 'stay' | 'leaving' | 'leave' | 'to', whom ('to': where that is no
@@ -18,14 +17,6 @@ if verb == 'leave' then
   redis.call('HDEL', KEYS[2], ARGV[1])
 end
 
--- The last static member that left keeps what it had, unless another had it in passing: as in lease.lua.
-local function remember(partition, member)
-  local was = redis.call('HGET', KEYS[5], partition)
-  local since = tonumber(redis.call('HGET', KEYS[5], '@' .. partition) or now)
-  if not was or was == member or since <= now - 60000 or redis.call('HEXISTS', KEYS[2], was) == 1 then
-    redis.call('HSET', KEYS[5], partition, member)
-  end
-end
 for _, partition in ipairs(given) do
   if redis.call('HGET', KEYS[3], partition) == ARGV[1] then
     if verb == 'to' and redis.call('HEXISTS', KEYS[2], ARGV[4]) == 1 then
@@ -33,7 +24,7 @@ for _, partition in ipairs(given) do
     else
       redis.call('HDEL', KEYS[3], partition)
     end
-    if static and (verb == 'leave' or verb == 'leaving') then remember(partition, ARGV[1]) end
+    if static and (verb == 'leave' or verb == 'leaving') then remember(partition, ARGV[1], now) end
   end
 end
 redis.call('XADD', KEYS[4], 'MAXLEN', 1, '*', 'who', ARGV[1])

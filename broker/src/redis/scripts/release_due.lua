@@ -11,16 +11,7 @@ local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, ARGV[2])
 for _, name in ipairs(due) do
   local packed = redis.call('HGET', KEYS[4], name)
-  if packed then
-    local words, at = {}, 1
-    while at <= #packed do
-      local length
-      length, at = struct.unpack('>I4', packed, at)
-      words[#words + 1] = string.sub(packed, at, at + length - 1)
-      at = at + length
-    end
-    redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', unpack(words))
-  end
+  if packed then redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', unpack(words(packed))) end
   redis.call('ZREM', KEYS[3], name)
   redis.call('HDEL', KEYS[4], name)
 end

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Makes a member the owner of a partition: raises the epoch, and answers what the group has there. From then on every commit of the owner
 -- before is refused. Where the group has no position, that of ARGV is stored, before anything is delivered. Where its position is of an
 -- earlier life of the topic, it begins at the beginning of this one.
@@ -33,6 +32,8 @@ elseif was[6] then
 end
 redis.call('HSET', KEYS[3], 'epoch', epoch, 'owner', ARGV[3], 'at', string.format('%.0f', now), 'life', life,
   'position', position, 'read', read, 'map', map)
+-- The last round of forwards that took effect, which forward.lua writes: from here on it is known that there was none before.
+redis.call('HSETNX', KEYS[3], 'forward', epoch .. ' 0')
 
 -- The mirror, which tools of Redis show. An entry is done that lies before the position, so the last one done is just before it.
 local ms, seq = string.match(position, '^(%d+)-(%d+)$')

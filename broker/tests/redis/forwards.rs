@@ -1,0 +1,117 @@
+//! What becomes of forwards whose connection ends: each takes effect once, whole, or is told truthfully.
+//!
+//! Not here: the script (`forward_script.rs`), what all backends promise of forwards (the conformance suite).
+
+use super::{
+    proxy::{DELAY, LATE, LOSE_ANSWERS, PASS, Proxy, REFUSE, SWALLOW},
+    server::Server,
+};
+use futures::future::join_all;
+use ropeway_broker::{
+    Admin, Consumer, ConsumerExt, Delivery, Event, Group, Message, MessageBroker, Owned, Published,
+    RedisStreams, RedisStreamsSettings, Subscription, Target, Topic, TopicSpec,
+};
+use ropeway_store::redis::RedisSettings;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
+
+/// A member with 20 messages in flight, behind a proxy.
+struct Stage {
+    server: Server,
+    proxy: Proxy,
+    broker: Arc<RedisStreams>,
+    consumer: Box<dyn Consumer>,
+    of: Owned,
+    deliveries: Vec<Delivery>,
+}
+
+impl Stage {
+    async fn set(publish_deadline: Duration) -> Self {
+        let server = Server::own();
+        let proxy = Proxy::before(server.socket()).await;
+        let settings = RedisStreamsSettings {
+            prefix: server.prefix.clone(),
+            publish_deadline,
+            ..RedisStreamsSettings::default()
+        };
+        let url = RedisSettings::from_url(&format!("redis://{}", proxy.address)).unwrap();
+        let broker = RedisStreams::connect(url, settings).await.unwrap();
+        let [from, to] = ["s", "t"].map(|name| Topic::new(name).unwrap());
+        for topic in [&from, &to] {
+            broker.create_topic(topic, TopicSpec::partitions(1)).await.unwrap();
+        }
+        let mut consumer =
+            broker.subscribe(Subscription::new(Group::new("g").unwrap(), [from.clone()])).await.unwrap();
+        let batch = (0..20).map(|number| Message::builder().payload(number.to_string()).build()).collect();
+        assert!(broker.publish(&Target::from(&from), batch).await.all_acked());
+        let (mut deliveries, mut owned) = (Vec::new(), None);
+        while deliveries.len() < 20 {
+            match timeout(Duration::from_secs(20), consumer.next()).await.unwrap().unwrap() {
+                Event::Batch(batch) => {
+                    owned = Some(batch.of);
+                    deliveries.extend(batch.deliveries);
+                }
+                Event::Assigned(_) | Event::CaughtUp(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        Self { server, proxy, broker, consumer, of: owned.unwrap(), deliveries }
+    }
+
+    /// Forwards each message by itself; what each came to.
+    fn forward(&self) -> impl Future<Output = Vec<Published>> + use<> {
+        let control = self.consumer.control();
+        let to = Target::from(Topic::new("t").unwrap());
+        let forward = |delivery: &Delivery| {
+            let copy = Message::builder().payload(delivery.message.payload.clone().unwrap()).build();
+            control.forward(&self.of, &[delivery.position], vec![(to.clone(), copy)])
+        };
+        let answers: Vec<_> = self.deliveries.iter().map(forward).collect();
+        async { join_all(answers).await.into_iter().map(|mut outcomes| outcomes.0.remove(0)).collect() }
+    }
+
+    /// The numbers in the target, in order.
+    fn numbers(&mut self) -> Vec<usize> {
+        let prefix = &self.server.prefix;
+        let read = format!("XRANGE {prefix}:{{t/0}}:log - +");
+        let entries: Vec<(String, Vec<Vec<u8>>)> = self.server.ask(&read);
+        let payload =
+            |fields: &Vec<Vec<u8>>| String::from_utf8_lossy(fields.last().unwrap()).parse().unwrap();
+        entries.iter().map(|(_, fields)| payload(fields)).collect()
+    }
+
+    async fn unfinished(&self) -> Option<u64> {
+        let described = self.broker.describe_group(&Group::new("g").unwrap()).await.unwrap();
+        described.partitions[0].unfinished
+    }
+}
+
+async fn a_forward_whose_answer_is_lost_takes_effect_once_and_acks() {
+    for mode in [LOSE_ANSWERS, REFUSE, DELAY] {
+        let mut stage = Stage::set(Duration::from_secs(20)).await;
+        stage.proxy.set(mode);
+        let forwarded = tokio::spawn(stage.forward());
+        sleep(Duration::from_millis(150)).await;
+        stage.proxy.set(PASS);
+        let outcomes = timeout(Duration::from_secs(20), forwarded).await.unwrap().unwrap();
+        assert!(outcomes.iter().all(Published::is_acked), "{mode}: {outcomes:?}");
+        // What reaches the server late.
+        sleep(2 * LATE).await;
+        assert_eq!(stage.numbers(), (0..20).collect::<Vec<_>>(), "{mode}");
+        assert_eq!(stage.unfinished().await, Some(0), "{mode}");
+    }
+}
+
+async fn a_server_that_says_nothing_does_not_keep_a_forward_beyond_its_deadline() {
+    let stage = Stage::set(Duration::from_secs(2)).await;
+    stage.proxy.set(SWALLOW);
+    let begin = Instant::now();
+    let outcomes = timeout(Duration::from_secs(20), stage.forward()).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(!outcomes.iter().any(Published::is_acked), "{outcomes:?}");
+}
+
+super::async_tests! {
+    a_forward_whose_answer_is_lost_takes_effect_once_and_acks,
+    a_server_that_says_nothing_does_not_keep_a_forward_beyond_its_deadline,
+}
