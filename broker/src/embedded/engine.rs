@@ -6,7 +6,7 @@
 use super::{
     core::{Core, Rules, Step, closed, store_error, stored_as},
     housekeeping::{Chore, Done, Housekeeping},
-    publish::Timer,
+    publish::Waits,
     queue::{Cost, Lane, Queue, Refused, Run},
     time::{Mark, Pace, Steady},
 };
@@ -27,7 +27,7 @@ pub(super) struct Engine {
     queue: Queue,
     house: Housekeeping,
     /// For those who wait for an answer.
-    pub(super) timer: Arc<Timer>,
+    pub(super) waits: Arc<Waits>,
     /// Held by who runs a step.
     turn: Mutex<()>,
     /// Steps are run by who calls.
@@ -54,7 +54,7 @@ impl Engine {
             pace,
             queue: Queue::new(most),
             house: Housekeeping::default(),
-            timer: Arc::default(),
+            waits: Arc::default(),
             turn: Mutex::new(()),
             inline,
             rules,
