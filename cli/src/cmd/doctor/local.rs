@@ -18,8 +18,9 @@ pub(super) async fn memory(address: &Address, url: &BrokerUrl) -> Result<Report,
         Finding::new(
             "durability",
             Level::Note,
-            "everything is gone with the process: use embedded:DIR to keep it",
-        ),
+            "everything is gone with the process",
+        )
+        .fix("use embedded:DIR to keep it"),
         Finding::new(
             "memory",
             Level::Fine,

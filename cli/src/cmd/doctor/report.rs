@@ -67,6 +67,7 @@ impl Finding {
     }
 
     /// Says which server it is about.
+    #[cfg(any(test, feature = "redis"))]
     pub(super) fn at(mut self, server: impl Into<String>) -> Self {
         self.server = Some(server.into());
         self
