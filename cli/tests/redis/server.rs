@@ -26,7 +26,7 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) struct Server {
     pub(crate) port: u16,
     child: Child,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Server {
@@ -59,15 +59,57 @@ impl Server {
         Self::spawn(&[&args[..], &["--tls-cert-file", cert, "--tls-key-file", key]].concat(), &port)
     }
 
+    /// A sentinel that watches `primary` as `main`, alone.
+    pub(crate) fn sentinel(primary: &Self) -> Self {
+        let (port, dir) = (free_port().to_string(), tempfile::tempdir().unwrap());
+        let path = dir.path().join("sentinel.conf");
+        let lines = format!("port {port}\nsentinel monitor main 127.0.0.1 {} 1\n", primary.port);
+        std::fs::write(&path, lines).unwrap();
+        let mut command = Command::new("redis-server");
+        command.arg(path).arg("--sentinel");
+        Self::run(command, dir, &port)
+    }
+
+    /// Three that form a cluster.
+    pub(crate) fn cluster() -> [Self; 3] {
+        let nodes = [0, 1, 2].map(|_| {
+            let bus = free_port().to_string();
+            let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+            (Self::start(&[&cluster[..], &["--appendonly", "yes", "--appendfsync", "always"]].concat()), bus)
+        });
+        for (index, (node, _)) in nodes.iter().enumerate() {
+            let (first, last) = (index * 5462, (index * 5462 + 5461).min(16383));
+            node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+            for (other, bus) in &nodes[..index] {
+                node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus]);
+            }
+        }
+        until("the cluster serves all slots", || {
+            let told = |(node, _): &(Self, String)| node.cli(&["CLUSTER", "INFO"]);
+            let well =
+                |told: String| told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:3");
+            nodes.iter().map(told).all(well)
+        });
+        nodes.map(|(node, _)| node)
+    }
+
     fn spawn(args: &[&str], port: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0"]).args(args);
+        Self::run(command, tempfile::tempdir().unwrap(), port)
+    }
+
+    fn run(mut command: Command, dir: TempDir, port: &str) -> Self {
         command.current_dir(dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Self { port: port.parse().unwrap(), child: command.spawn().unwrap(), _dir: dir };
+        let server = Self { port: port.parse().unwrap(), child: command.spawn().unwrap(), dir };
         let listens = || TcpStream::connect(("127.0.0.1", server.port)).is_ok();
         until(&format!("redis-server listens on port {port}"), listens);
         server
+    }
+
+    /// The directory of its files.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn url(&self) -> String {

@@ -3,13 +3,16 @@
 use crate::{
     Test,
     running::{Place, Ran},
-    server::Server,
+    server::{Server, on},
 };
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
 pub(crate) fn all() -> Vec<Test> {
-    vec![("every_verb_works_or_is_refused_by_name", every_verb_works_or_is_refused_by_name)]
+    vec![
+        ("every_verb_works_or_is_refused_by_name", every_verb_works_or_is_refused_by_name),
+        ("every_way_to_a_server_works", every_way_to_a_server_works),
+    ]
 }
 
 /// Arguments, what is typed, how it ends, and what it prints or says.
@@ -98,6 +101,36 @@ fn every_verb_works_or_is_refused_by_name() -> Result<(), String> {
         place.run_with_env(&["doctor", "redis:"], variables).code(6);
     }
     assert_eq!(untried(&place), BTreeSet::new());
+    Ok(())
+}
+
+/// A socket, the primary that a sentinel names, a cluster.
+fn every_way_to_a_server_works() -> Result<(), String> {
+    let alone = Server::start(&["--unixsocket", "socket", "--appendonly", "yes", "--appendfsync", "always"]);
+    let sentinel = Server::sentinel(&alone);
+    let cluster = Server::cluster();
+    let nodes = cluster.each_ref().map(|node| format!("127.0.0.1:{}", node.port)).join(",");
+    for (url, servers) in [
+        (format!("unix://{}/socket?prefix=a", alone.dir().display()), 1),
+        (format!("redis+sentinel://127.0.0.1:{}/main?prefix=b", sentinel.port), 1),
+        (format!("redis+cluster://{nodes}"), 3),
+    ] {
+        let place = on(&url);
+        place.run(&["topic", "create", "orders", "-p", "6"]).ok();
+        let lines: String = (0..60).map(|number| format!("{number}\n")).collect();
+        place.run_with_input(&["pub", "orders", "--format", "lines"], lines.as_bytes()).ok();
+        assert_eq!(place.run(&["sub", "orders", "-g", "g", "-n", "20", "-o", "raw"]).ok().lines().len(), 20);
+        assert_eq!(place.run(&["group", "lag", "g", "-o", "json"]).ok().json()[0]["unfinished"], 40, "{url}");
+        let rest = place.run(&["sub", "orders", "-g", "g", "--until", "end", "-o", "raw"]).ok().lines();
+        assert_eq!(rest.len(), 40, "{url}");
+        place.run(&["bench", "e2e", "-n", "300", "--assert", "lost==0"]).ok();
+        place.run(&["demo", "--records", "300"]).ok();
+        let report = place.run(&["doctor", "-o", "json"]).code(6).json();
+        let findings = report["findings"].as_array().unwrap();
+        let of = |check: &str| findings.iter().filter(|finding| finding["check"] == check).count();
+        assert_eq!((of("append_only"), of("memory"), of("topics")), (servers, servers, 1), "{report:#}");
+        place.run(&["topic", "delete", "orders", "-y"]).ok();
+    }
     Ok(())
 }
 

@@ -15,12 +15,8 @@ const ORDER: &str = "order per key, at least once, acks in any order";
 pub(super) async fn memory(address: &Address, url: &BrokerUrl) -> Result<Report, Failure> {
     let settings = EmbeddedSettings::of_url(url)?;
     let findings = vec![
-        Finding::new(
-            "durability",
-            Level::Note,
-            "everything is gone with the process",
-        )
-        .fix("use embedded:DIR to keep it"),
+        Finding::new("durability", Level::Note, "everything is gone with the process")
+            .fix("use embedded:DIR to keep it"),
         Finding::new(
             "memory",
             Level::Fine,

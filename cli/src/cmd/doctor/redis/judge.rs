@@ -224,10 +224,14 @@ fn replicas(facts: &Facts) -> Option<Finding> {
     if count == 0 {
         let (host, port) = facts.address.rsplit_once(':').unwrap_or((&facts.address, "6379"));
         let says = "none: what was acked is lost with this machine or its disk";
+        let found = Finding::new("replicas", Level::Warning, says);
+        if facts.told("cluster_enabled") == Some("1") {
+            let add = format!("redis-cli --cluster add-node NEWHOST:PORT {} --cluster-slave", facts.address);
+            return Some(found.fix(add));
+        }
+        let promoted = "a sentinel promotes it by itself; connect with redis+sentinel://HOST/NAME then";
         return Some(
-            Finding::new("replicas", Level::Warning, says)
-                .fix(format!("replicaof {host} {port}    # in redis.conf of a second server"))
-                .fix("a sentinel or a cluster promotes it by itself; connect with redis+sentinel:// or redis+cluster://"),
+            found.fix(format!("replicaof {host} {port}    # in redis.conf of a second server")).fix(promoted),
         );
     }
     // slave0:ip=127.0.0.1,port=7001,state=online,offset=14,lag=0

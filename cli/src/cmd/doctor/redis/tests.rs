@@ -90,6 +90,13 @@ fn each_misconfiguration_is_one_finding_with_its_fix() {
         (&[("maxmemory", "9000000000")], "memory", Warning, "machine has only", "maxmemory"),
         (&[("maxmemory", "50000000")], "memory", Warning, "too little", "maxmemory"),
         (&[("connected_clients", "9500")], "connections", Warning, "9500", "maxclients 20000"),
+        (
+            &[("connected_slaves", "0"), ("cluster_enabled", "1")],
+            "replicas",
+            Warning,
+            "none",
+            "add-node NEWHOST:PORT redis.example:6379",
+        ),
         (&[("connected_slaves", "0")], "replicas", Warning, "none", "replicaof redis.example 6379"),
         (&[("slave0", "ip=h,state=wait_bgsave,lag=0")], "replicas", Warning, "keep up", "log"),
         (&[("slave0", "ip=h,state=online,lag=60")], "replicas", Warning, "keep up", "log"),
