@@ -1,11 +1,13 @@
 //! The Redis backend on a real server, beyond what the suites for all backends check. Where there is no server, each is shown as ignored.
 //!
 //! `server.rs` has one, `proxy.rs` stands before it. `scripts.rs`, `group_scripts.rs` and `forward_script.rs` are the scripts, one by one; `cuts.rs`
-//! and `forwards.rs` are publishes and forwards whose connection ends; `foreign.rs` is what other clients do to streams; `kept.rs` is retention.
+//! and `forwards.rs` are publishes and forwards whose connection ends; `foreign.rs` is what other clients do to streams; `kept.rs` is retention;
+//! `doubles.rs` are scripts that are wrong, and are seen.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cuts;
+mod doubles;
 mod foreign;
 mod forward_script;
 mod forwards;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         ("scripts", scripts::all()),
         ("group_scripts", group_scripts::all()),
         ("cuts", cuts::all()),
+        ("doubles", doubles::all()),
         ("foreign", foreign::all()),
         ("forward_script", forward_script::all()),
         ("forwards", forwards::all()),
