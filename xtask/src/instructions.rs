@@ -33,14 +33,14 @@ const CELLS: &[Cell] = &[
     Cell {
         name: "publish",
         without: None,
-        bound: 2_350,
+        bound: 2_100,
         goal: None,
         meaning: "made, published in batches of 256 and acked, on memory:",
     },
     Cell {
         name: "consume_to_ack",
         without: Some("publish"),
-        bound: 950,
+        bound: 880,
         goal: None,
         meaning: "from the log to a consumer and acked, a batch at a time",
     },
