@@ -53,9 +53,9 @@ const REMEMBERED: usize = 16_384;
 pub(super) fn durability(server: &Server) -> Durability {
     match server.durable() {
         Durable::Always => Durability::PowerLoss,
-        // An answer comes after the write to the file, so that it survives the process.
-        Durable::EverySecond | Durable::Sometime => Durability::ProcessCrash,
-        Durable::Nothing => Durability::Volatile,
+        // Not with `appendfsync everysec`: while a sync takes long Redis answers before it writes to the file.
+        _ if server.writes_first() => Durability::ProcessCrash,
+        _ => Durability::Volatile,
     }
 }
 

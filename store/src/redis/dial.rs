@@ -73,7 +73,8 @@ pub(super) async fn open(settings: &RedisSettings, address: &Address) -> Result<
             cmd("INFO"),
             cmd("CONFIG")
                 .arg("GET")
-                .arg(&["appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "min-replicas-to-write"])
+                .arg(&["appendonly", "appendfsync", "no-appendfsync-on-rewrite"])
+                .arg(&["maxmemory", "maxmemory-policy", "min-replicas-to-write"])
                 .take(),
             cmd("COMMAND").arg("LIST").take(),
         ]);

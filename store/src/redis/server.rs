@@ -74,6 +74,8 @@ pub struct Server {
     pub append_only: Option<bool>,
     /// How that file is synced: `always`, `everysec` or `no`.
     pub append_fsync: Option<String>,
+    /// Whether it is not synced while it is rewritten (`no-appendfsync-on-rewrite`).
+    pub fsync_pauses: Option<bool>,
     /// Replicas that are connected.
     pub replicas: Option<u32>,
     /// How many of them must be well for it to take writes.
@@ -92,11 +94,18 @@ impl Server {
     #[must_use]
     pub fn durable(&self) -> Durable {
         match (self.append_only, self.append_fsync.as_deref()) {
-            (Some(true), Some("always")) => Durable::Always,
+            (Some(true), Some("always")) if self.fsync_pauses == Some(false) => Durable::Always,
             (Some(true), Some("everysec")) => Durable::EverySecond,
             (Some(true), _) => Durable::Sometime,
             _ => Durable::Nothing,
         }
+    }
+
+    /// Whether it has written to its append-only file when it answers, so that what it answered survives its process. With `everysec` that is not
+    /// so: while a sync takes long it answers first, and writes up to two seconds later. Where nobody knows it is `everysec`, the default.
+    #[must_use]
+    pub fn writes_first(&self) -> bool {
+        self.append_only == Some(true) && matches!(self.append_fsync.as_deref(), Some("always" | "no"))
     }
 
     /// Whether it may forget keys by itself at its memory limit. True where nobody knows.
@@ -108,6 +117,8 @@ impl Server {
     /// What holds of both: the least of each.
     pub(super) fn least(&self, other: &Self) -> Self {
         let low = if self.durable() <= other.durable() { self } else { other };
+        // Synced seldom on one and answered early on the other: both at once is what is said of nobody.
+        let first = !low.writes_first() || self.writes_first() && other.writes_first();
         let lax = if self.evicts() { self } else { other };
         let both = |one: Option<u32>, other: Option<u32>| one.zip(other).map(|(one, other)| one.min(other));
         let commands = self.commands.as_ref().zip(other.commands.as_ref());
@@ -118,7 +129,8 @@ impl Server {
             cluster: self.cluster && other.cluster,
             loading: self.loading || other.loading,
             append_only: low.append_only,
-            append_fsync: low.append_fsync.clone(),
+            append_fsync: low.append_fsync.clone().filter(|_| first),
+            fsync_pauses: low.fsync_pauses,
             replicas: both(self.replicas, other.replicas),
             min_replicas: both(self.min_replicas, other.min_replicas),
             eviction: lax.eviction.clone(),
@@ -157,6 +169,7 @@ impl Server {
                 .map(|on| on == "1")
                 .or_else(|| set("appendonly").map(|on| on == "yes")),
             append_fsync: set("appendfsync"),
+            fsync_pauses: set("no-appendfsync-on-rewrite").map(|pauses| pauses == "yes"),
             replicas: told("connected_slaves").and_then(|count| count.parse().ok()),
             min_replicas: set("min-replicas-to-write").and_then(|count| count.parse().ok()),
             eviction: told("maxmemory_policy").or_else(|| set("maxmemory-policy")),
@@ -203,7 +216,8 @@ mod tests {
             "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\naof_enabled:1\r\nrole:master\r\nconnected_slaves:2\r\nmaxmemory:100\r\n\
              maxmemory_policy:noeviction\r\ncluster_enabled:0\r\nloading:0\r\n",
         );
-        let config = list(&["appendfsync", "always", "min-replicas-to-write", "1"]);
+        let always = ["appendfsync", "always", "no-appendfsync-on-rewrite", "no"];
+        let config = list(&[&always[..], &["min-replicas-to-write", "1"]].concat());
         let server = Server::of(&refused(), &info, &config, &list(&["xadd", "GET"])).unwrap();
         assert_eq!(server.version, Version { major: 7, minor: 0, patch: 15 });
         assert_eq!(
@@ -215,6 +229,22 @@ mod tests {
             [server.knows("XADD"), server.knows("get"), server.knows("xdelex")],
             [Some(true), Some(true), Some(false)]
         );
+    }
+
+    #[test]
+    fn what_survives_a_power_cut_and_what_the_process_is_told_apart() {
+        let info = bulk("redis_version:7.0.15\r\naof_enabled:1\r\n");
+        for (config, durable, first) in [
+            (&["appendfsync", "always", "no-appendfsync-on-rewrite", "no"][..], Durable::Always, true),
+            (&["appendfsync", "always", "no-appendfsync-on-rewrite", "yes"], Durable::Sometime, true),
+            (&["appendfsync", "always"], Durable::Sometime, true),
+            (&["appendfsync", "everysec"], Durable::EverySecond, false),
+            (&["appendfsync", "no"], Durable::Sometime, true),
+            (&[], Durable::Sometime, false),
+        ] {
+            let server = Server::of(&refused(), &info, &list(config), &refused()).unwrap();
+            assert_eq!((server.durable(), server.writes_first()), (durable, first), "{config:?}");
+        }
     }
 
     #[test]

@@ -79,12 +79,14 @@ impl Facts {
 /// What a publish that was acked survives, in words.
 pub(super) fn survives(facts: &Facts) -> String {
     match (facts.told("aof_enabled"), facts.set("appendfsync")) {
-        (Some("1"), Some("always")) => "what was acked survives a power cut of the server (power_loss)",
-        (Some("1"), Some("everysec")) => {
-            "what was acked survives the end of the server's process; a power cut takes about the last second (process_crash)"
+        (Some("1"), Some("always")) if facts.set("no-appendfsync-on-rewrite") != Some("yes") => {
+            "what was acked survives a power cut of the server (power_loss)"
         }
-        (Some("1"), _) => {
+        (Some("1"), Some("always" | "no")) => {
             "what was acked survives the end of the server's process; how much a power cut takes is not known (process_crash)"
+        }
+        (Some("1"), Some("everysec")) => {
+            "what was acked survives nothing that is certain: as a rule all but the last second, but while a sync takes long Redis answers before it writes (volatile)"
         }
         _ => "what was acked survives nothing that is certain: it may be gone when the server restarts (volatile)",
     }
@@ -175,7 +177,7 @@ fn sync(facts: &Facts) -> Vec<Finding> {
     findings.extend(facts.set("appendfsync").map(|how| match how {
         "always" => found(Level::Fine, "appendfsync always: what was acked is on the disk"),
         "everysec" => {
-            let says = "appendfsync everysec: a power cut takes about the last second of what was acked";
+            let says = "appendfsync everysec: a power cut takes about the last second of what was acked, and while a sync takes long a killed process up to two";
             facts.setting(found(Level::Warning, says), "appendfsync", "always")
         }
         _ => {
