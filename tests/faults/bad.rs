@@ -41,7 +41,7 @@ fn good() -> Evidence {
                 Event::Ack(1, vec![id("a:1")]),
                 invoke("c:1"),
                 Event::Refused(id("c:1")),
-                Event::Confirmed(1, 1),
+                Event::Confirmed(vec![id("a:1")]),
                 start("a:2"),
                 end("a:2", Outcome::Done),
                 Event::Ack(1, vec![id("a:2")]),
@@ -55,13 +55,14 @@ fn good() -> Evidence {
                 end("b:2", Outcome::Done),
                 end("a:2", Outcome::Done),
                 Event::Ack(2, vec![id("b:2"), id("a:2")]),
-                Event::Confirmed(2, 2),
+                Event::Confirmed(vec![id("b:2"), id("a:2")]),
                 Event::Drained,
             ],
         ],
         log: vec![(place(0), id("a:1")), (place(1), id("a:2")), (place(2), id("b:1")), (place(3), id("b:2"))],
         low: vec![Position(7, 0)],
         dead: vec![id("b:1")],
+        atomic: true,
     }
 }
 
@@ -72,7 +73,7 @@ const BAD: &[(&str, Change, &str)] = &[
     ("an_acked_message_that_vanished", |e| drop(e.log.remove(1)), "a:2 was acked and is not in the log"),
     (
         "an_acked_message_that_nobody_handled",
-        |e| remove(e, &["start a:2", "end a:2 done", "ack 1 a:2", "ack 2 b:2 a:2", "confirmed 2 2"]),
+        |e| remove(e, &["start a:2", "end a:2 done", "ack 1 a:2", "ack 2 b:2 a:2", "confirmed b:2 a:2"]),
         "a:2 was acked, and neither handled nor dead-lettered",
     ),
     (
@@ -108,7 +109,7 @@ const BAD: &[(&str, Change, &str)] = &[
     ),
     (
         "a_written_message_in_doubt_that_nobody_handled",
-        |e| remove(e, &["start b:2", "end b:2 done", "ack 2 b:2 a:2", "confirmed 2 2"]),
+        |e| remove(e, &["start b:2", "end b:2 done", "ack 2 b:2 a:2", "confirmed b:2 a:2"]),
         "b:2 is in the log and no handler completed it",
     ),
     ("an_ack_of_another_place", |e| e.log[1].0 = place(9), "a:2 was acked at"),
@@ -168,12 +169,20 @@ const BAD: &[(&str, Change, &str)] = &[
         "before its handler had ended",
     ),
     (
-        "more_confirmed_than_acked",
-        |e| e.lives[1].insert(6, Event::Confirmed(2, 3)),
-        "member 2 had 3 acks confirmed and gave 2",
+        "a_confirmed_ack_that_nobody_gave",
+        |e| e.lives[1].insert(6, Event::Confirmed(vec![id("a:1")])),
+        "the ack of a:1 was confirmed, and nobody gave it",
     ),
     ("a_rejected_message_without_dead_letter", |e| e.dead.clear(), "b:1 was rejected and is not among"),
-    ("a_dead_letter_twice", |e| e.dead.push(id("b:1")), "b:1 is dead-lettered twice"),
+    ("a_dead_letter_twice", |e| e.dead.push(id("b:1")), "b:1 is dead-lettered 2 times"),
+    (
+        "a_dead_letter_twice_of_what_was_rejected_once",
+        |e| {
+            e.atomic = false;
+            e.dead.push(id("b:1"));
+        },
+        "b:1 is dead-lettered 2 times",
+    ),
     (
         "a_dead_letter_of_a_good_message",
         |e| e.dead.push(id("a:1")),
@@ -213,6 +222,20 @@ fn passes_the_good_one() -> Result<(), Failed> {
         return Err(format!("{counts:?}").into());
     }
     Ok(())
+}
+
+/// Where publishing and acking are two steps, a kill between them has it rejected and dead-lettered once more.
+fn passes_a_dead_letter_for_each_rejection() -> Result<(), Failed> {
+    let mut evidence = good();
+    evidence.atomic = false;
+    evidence.lives[0].retain(|event| !matches!(event, Event::Forwarded(_)));
+    let again = [Event::Start(id("b:1")), Event::End(id("b:1"), Outcome::Rejected)];
+    evidence.lives[1].splice(1..1, again);
+    evidence.dead.push(id("b:1"));
+    match check(&evidence).1 {
+        wrong if wrong.is_empty() => Ok(()),
+        wrong => Err(format!("{wrong:?}").into()),
+    }
 }
 
 fn passes_delayed_ones_in_any_order() -> Result<(), Failed> {
@@ -271,6 +294,10 @@ fn lines_round_trip() -> Result<(), Failed> {
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("checker::passes_a_good_history", passes_the_good_one),
+        Trial::test(
+            "checker::passes_a_dead_letter_for_each_rejection",
+            passes_a_dead_letter_for_each_rejection,
+        ),
         Trial::test("checker::passes_delayed_messages_in_any_order", passes_delayed_ones_in_any_order),
         Trial::test(
             "checker::hears_no_promise_after_a_power_cut",

@@ -10,7 +10,7 @@
 //! * what was refused, or never published, never appears anywhere;
 //! * first completions of a key come in the order of its numbers (but for delayed ones), and no two handlers of a key run at once;
 //! * a message completes twice only if a kill lies between, and not after its ack was confirmed;
-//! * the dead letters are exactly the rejected ones, each once.
+//! * the dead letters are exactly the rejected ones, each once; where dead-lettering and acking are two steps, at most as often as it was rejected.
 
 use crate::{
     history::{Event, Id, Outcome, Place},
@@ -30,6 +30,8 @@ pub(crate) struct Evidence {
     pub(crate) low: Vec<Position>,
     /// The dead letters.
     pub(crate) dead: Vec<Id>,
+    /// Whether dead-lettering and acking are one step.
+    pub(crate) atomic: bool,
 }
 
 impl Evidence {
@@ -77,7 +79,7 @@ pub(crate) fn check(evidence: &Evidence) -> (Counts, Vec<String>) {
         wrong.push("the last life did not end drained".to_owned());
     }
     let written = check_log(&publishing.acked, evidence, &mut wrong);
-    let dead = check_dead(&handling, &written, &evidence.dead, &mut wrong);
+    let dead = check_dead(&handling, &written, evidence, &mut wrong);
 
     for id in publishing.acked.keys().filter(|id| !handling.completed.contains_key(id) && !dead.contains(id))
     {
@@ -162,10 +164,12 @@ struct Handling {
     highest: BTreeMap<String, u64>,
     /// The handler of a key that runs now.
     running: BTreeMap<String, u64>,
-    /// What each member acked in this life, in order.
-    given: BTreeMap<u32, Vec<Id>>,
+    /// What was acked in this life.
+    given: BTreeSet<Id>,
     /// Durably done: must never be seen again.
     settled: BTreeSet<Id>,
+    /// How often each was rejected.
+    rejections: BTreeMap<Id, usize>,
     duplicates: usize,
     is_cut: bool,
     /// First seen by a handler after the power had begun to go.
@@ -186,21 +190,21 @@ impl Handling {
             Event::Cut => self.is_cut = true,
             Event::Start(id) => self.start(id),
             Event::End(id, outcome) => self.end(id, *outcome),
-            Event::Ack(member, ids) => {
+            Event::Ack(_, ids) => {
                 for id in ids {
                     if !self.completed.contains_key(id) {
                         self.wrong.push(format!("{id} was acked as done before its handler had ended"));
                     }
                 }
-                self.given.entry(*member).or_default().extend_from_slice(ids);
+                self.given.extend(ids.iter().cloned());
             }
-            Event::Confirmed(member, count) => {
-                let given = self.given.entry(*member).or_default();
-                if *count > given.len() {
-                    self.wrong
-                        .push(format!("member {member} had {count} acks confirmed and gave {}", given.len()));
+            Event::Confirmed(ids) => {
+                for id in ids {
+                    if !self.given.contains(id) {
+                        self.wrong.push(format!("the ack of {id} was confirmed, and nobody gave it"));
+                    }
                 }
-                self.settled.extend(given.iter().take(*count).cloned());
+                self.settled.extend(ids.iter().cloned());
             }
             Event::Forwarded(id) => {
                 self.settled.insert(id.clone());
@@ -228,6 +232,9 @@ impl Handling {
         }
         if outcome == Outcome::Failed {
             return;
+        }
+        if outcome == Outcome::Rejected {
+            *self.rejections.entry(id.clone()).or_default() += 1;
         }
         if let Some((life, before)) = self.completed.insert(id.clone(), (self.life, outcome)) {
             self.duplicates += 1;
@@ -281,19 +288,22 @@ fn check_log(
 fn check_dead(
     handling: &Handling,
     written: &BTreeSet<Id>,
-    letters: &[Id],
+    evidence: &Evidence,
     wrong: &mut Vec<String>,
 ) -> BTreeSet<Id> {
-    let mut dead = BTreeSet::new();
-    for id in letters {
-        if !dead.insert(id.clone()) {
-            wrong.push(format!("{id} is dead-lettered twice"));
+    let mut letters = BTreeMap::<&Id, usize>::new();
+    evidence.dead.iter().for_each(|id| *letters.entry(id).or_default() += 1);
+    for (id, times) in &letters {
+        let most = if evidence.atomic { 1 } else { handling.rejections.get(*id).copied().unwrap_or(1) };
+        if *times > most {
+            wrong.push(format!("{id} is dead-lettered {times} times"));
         }
-        match handling.completed.get(id) {
+        match handling.completed.get(*id) {
             Some((_, Outcome::Rejected)) => {}
             _ => wrong.push(format!("{id} is dead-lettered and was not rejected")),
         }
     }
+    let dead: BTreeSet<Id> = letters.into_keys().cloned().collect();
     let rejected = handling.completed.iter().filter(|(_, (_, outcome))| *outcome == Outcome::Rejected);
     // With the power went what was not on the disk: nobody heard that it was.
     let is_nowhere = |id: &Id| handling.after_the_cut.contains(id) && !written.contains(id);

@@ -6,6 +6,7 @@
 //! Not here: what a history must look like (`check.rs`).
 
 use crate::traffic;
+use ropeway_broker::Timestamp;
 use std::{
     fmt, fs,
     io::{self, Write},
@@ -41,8 +42,8 @@ pub(crate) enum Event {
     End(Id, Outcome),
     /// A member says that these are done.
     Ack(u32, Vec<Id>),
-    /// The first so many that a member acked, counted from the start of its life, are durably acked.
-    Confirmed(u32, usize),
+    /// The acks of these are durable.
+    Confirmed(Vec<Id>),
     /// Dead-lettered and acked, in one commit.
     Forwarded(Id),
     /// Nothing is left to do, and the worker ends of its own will.
@@ -69,18 +70,50 @@ pub(crate) enum Outcome {
 
 /// Writes a history. Cloning shares the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Writer(Arc<fs::File>);
+pub(crate) struct Writer {
+    file: Arc<fs::File>,
+    /// Who writes into a history that several processes share, and when it began.
+    shared: Option<(u32, Timestamp)>,
+}
 
 impl Writer {
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = fs::OpenOptions::new().append(true).create_new(true).open(path)?;
-        Ok(Self(Arc::new(file)))
+        Ok(Self { file: Arc::new(file), shared: None })
     }
 
-    /// Adds an event. A history that cannot be written proves nothing: the worker stops.
+    /// Writes into a history to which other processes write as well: each line begins with the number of the worker and the milliseconds
+    /// since `began`. Lines lie in the order in which they were written.
+    pub(crate) fn share(path: &Path, worker: u32, began: Timestamp) -> io::Result<Self> {
+        let file = fs::OpenOptions::new().append(true).create(true).open(path)?;
+        Ok(Self { file: Arc::new(file), shared: Some((worker, began)) })
+    }
+
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Adds an event.
     pub(crate) fn write(&self, event: &Event) {
-        let line = format!("{event}\n");
-        if let Err(error) = (&*self.0).write_all(line.as_bytes()) {
+        self.line(format_args!("{event}"));
+    }
+
+    /// Adds what only a shared history holds.
+    pub(crate) fn note(&self, what: fmt::Arguments<'_>) {
+        if self.is_shared() {
+            self.line(what);
+        }
+    }
+
+    /// One line, one write. A history that cannot be written proves nothing: the worker stops.
+    fn line(&self, what: fmt::Arguments<'_>) {
+        let line = match self.shared {
+            None => format!("{what}\n"),
+            Some((worker, began)) => {
+                format!("{worker} {} {what}\n", Timestamp::now().since(began).as_millis())
+            }
+        };
+        if let Err(error) = (&*self.file).write_all(line.as_bytes()) {
             eprintln!("could not write the history: {error}");
             std::process::exit(3);
         }
@@ -169,7 +202,10 @@ impl fmt::Display for Event {
                 write!(f, "ack {member}")?;
                 ids.iter().try_for_each(|id| write!(f, " {id}"))
             }
-            Self::Confirmed(member, count) => write!(f, "confirmed {member} {count}"),
+            Self::Confirmed(ids) => {
+                write!(f, "confirmed")?;
+                ids.iter().try_for_each(|id| write!(f, " {id}"))
+            }
             Self::Forwarded(id) => write!(f, "forwarded {id}"),
             Self::Drained => write!(f, "drained"),
             Self::Cut => write!(f, "cut"),
@@ -182,6 +218,7 @@ fn parse(line: &str) -> Option<Event> {
     let what = words.next()?;
     let words: Vec<&str> = words.collect();
     let id = |i: usize| words.get(i)?.parse::<Id>().ok();
+    let ids = |words: &[&str]| words.iter().map(|word| word.parse::<Id>().ok()).collect::<Option<Vec<_>>>();
     Some(match (what, words.len()) {
         ("ready", 0) => Event::Ready,
         ("drained", 0) => Event::Drained,
@@ -204,11 +241,8 @@ fn parse(line: &str) -> Option<Event> {
             };
             Event::End(id(0)?, outcome)
         }
-        ("confirmed", 2) => Event::Confirmed(words[0].parse().ok()?, words[1].parse().ok()?),
-        ("ack", 2..) => {
-            let ids = words[1..].iter().map(|word| word.parse().ok()).collect::<Option<_>>()?;
-            Event::Ack(words[0].parse().ok()?, ids)
-        }
+        ("confirmed", 1..) => Event::Confirmed(ids(&words)?),
+        ("ack", 2..) => Event::Ack(words[0].parse().ok()?, ids(&words[1..])?),
         _ => return None,
     })
 }
@@ -226,7 +260,7 @@ impl Open {
     pub(crate) fn at_the_end_of(life: &[Event]) -> Self {
         let mut publishes = std::collections::BTreeSet::new();
         let mut handlers = std::collections::BTreeSet::new();
-        let mut acks = std::collections::BTreeMap::<u32, (usize, usize)>::new();
+        let mut acks = std::collections::BTreeSet::new();
         for event in life {
             match event {
                 Event::Invoke(id) => {
@@ -241,16 +275,12 @@ impl Open {
                 Event::End(id, _) => {
                     handlers.remove(id);
                 }
-                Event::Ack(member, ids) => acks.entry(*member).or_default().0 += ids.len(),
-                Event::Confirmed(member, count) => acks.entry(*member).or_default().1 = *count,
+                Event::Ack(_, ids) => acks.extend(ids),
+                Event::Confirmed(ids) => ids.iter().for_each(|id| _ = acks.remove(id)),
                 Event::Ready | Event::Forwarded(_) | Event::Drained | Event::Cut => {}
             }
         }
-        Self {
-            publishes: publishes.len(),
-            handlers: handlers.len(),
-            acks: acks.values().map(|(given, confirmed)| given.saturating_sub(*confirmed)).sum(),
-        }
+        Self { publishes: publishes.len(), handlers: handlers.len(), acks: acks.len() }
     }
 
     /// Whether a kill at that moment proves something.

@@ -9,6 +9,7 @@ mod bad;
 mod check;
 mod disk;
 mod disk_full;
+mod drill;
 mod history;
 mod injected;
 mod kill;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ropeway_tests::server::Server::Redis,
         kill::survives_kills_on_redis,
     ));
+    trials.extend(drill::trials());
     trials.extend(bad::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -230,15 +230,10 @@ impl Run {
             let low: Vec<Position> = about.partitions.iter().map(|partition| partition.low).collect();
             let mut evidence = Vec::new();
             for (index, (_, dead)) in names.groups.iter().enumerate() {
-                let mut dead: Vec<_> =
-                    read_topic(&*broker, dead, false).await?.into_iter().map(|(_, id)| id).collect();
-                if !broker.capabilities().atomic_forward {
-                    // A kill between publishing a dead letter and the ack has it published again: that is what is promised there.
-                    let mut seen = std::collections::HashSet::new();
-                    dead.retain(|id| seen.insert(id.clone()));
-                }
+                let dead = read_topic(&*broker, dead, false).await?.into_iter().map(|(_, id)| id).collect();
+                let atomic = broker.capabilities().atomic_forward;
                 let lives = self.lives.iter().map(|life| life[index].clone()).collect();
-                evidence.push(Evidence { lives, log: log.clone(), low: low.clone(), dead });
+                evidence.push(Evidence { lives, log: log.clone(), low: low.clone(), dead, atomic });
             }
             broker.close(PATIENCE).await;
             Ok(evidence)

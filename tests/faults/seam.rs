@@ -1,5 +1,8 @@
-//! A broker that is another one, and writes down what is settled through it: acks, their confirmation, dead letters.
+//! A broker that is another one, and writes down what is settled through it: acks, their confirmation, dead letters; in a history that
+//! several processes share also what is owned and handed out.
 //!
+//! An ack counts as confirmed when a flush that was asked for after it told nothing of its partition, and its owner is confirmed to own it still:
+//! a flush says nothing of what was lost before it. A forward that is not one step is an ack like any other.
 //! It sits below the processor, so that what the processor tells the bus is seen and not what it says about itself.
 //! Not here: publishes and handlers, which the worker writes down (`worker.rs`).
 
@@ -9,8 +12,8 @@ use crate::{
 };
 use futures::future::FutureExt;
 use ropeway_broker::{
-    Admin, Answer, Capabilities, Consumer, Control, Error, Event, Health, Message, MessageBroker, Outcomes,
-    Owned, Position, Reader, Result, Statistics, Subscription, Target, Topic,
+    Admin, Answer, Capabilities, Consumer, Control, Error, ErrorKind, Event, Health, Message, MessageBroker,
+    Outcomes, Owned, Position, Reader, Result, Statistics, Subscription, Target, Topic,
 };
 use std::{
     collections::HashMap,
@@ -24,6 +27,8 @@ use std::{
 
 /// How often a member asks for its acks to be made durable: often enough to confirm many, seldom enough to leave some open.
 const CONFIRM: Duration = Duration::from_millis(60);
+/// The same of several processes.
+const CONFIRM_SHARED: Duration = Duration::from_millis(250);
 
 /// The broker.
 #[derive(Debug)]
@@ -55,7 +60,7 @@ impl MessageBroker for Watched {
         let atomic = self.capabilities().atomic_forward;
         async move {
             let inner = answer.await?;
-            let state = Mutex::default();
+            let state = Arc::default();
             let control = Arc::new(WatchedControl { inner: inner.control(), atomic, member, history, state });
             tokio::spawn(confirm(Arc::clone(&control)));
             Ok(Box::new(WatchedConsumer { inner, control }) as Box<dyn Consumer>)
@@ -93,20 +98,8 @@ struct WatchedConsumer {
 impl Consumer for WatchedConsumer {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         let event = self.inner.poll_next(cx);
-        // Nothing here makes a gap or a record that is no message: one that is told is a loss.
-        if let Poll::Ready(Ok(Event::Unreadable { .. } | Event::Gap { .. })) = &event {
-            traffic::stop(&format!("a member was told {event:?}"));
-        }
-        if let Poll::Ready(Ok(Event::Batch(batch))) = &event {
-            let mut state = self.control.lock();
-            for delivery in &batch.deliveries {
-                match traffic::id(&delivery.message) {
-                    Ok(id) => {
-                        state.delivered.insert((batch.of.clone(), delivery.position), id);
-                    }
-                    Err(why) => traffic::stop(&why),
-                }
-            }
+        if let Poll::Ready(Ok(event)) = &event {
+            self.control.see(event);
         }
         event
     }
@@ -123,50 +116,129 @@ struct WatchedControl {
     atomic: bool,
     member: u32,
     history: Writer,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// What lies where, until it is acked.
     delivered: HashMap<(Owned, Position), Id>,
-    /// How many acks are written down.
-    given: usize,
+    /// Acked, and not known to be durable yet.
+    given: Vec<(Owned, Id)>,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    /// These are acked.
+    fn give(&mut self, of: &Owned, done: &[Position]) -> Vec<Id> {
+        let taken = |position: &Position| self.delivered.remove(&(of.clone(), *position));
+        let ids: Vec<Id> = done.iter().filter_map(taken).collect();
+        self.given.extend(ids.iter().map(|id| (of.clone(), id.clone())));
+        ids
+    }
 }
 
 impl WatchedControl {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn see(&self, event: &Event) {
+        let note = |what: &str, of: &Owned, more: &dyn std::fmt::Display| {
+            self.history.note(format_args!("{what} {} {} {more}", of.partition, of.epoch));
+        };
+        match event {
+            Event::Assigned(list) => {
+                list.iter().for_each(|assigned| note("owns", &assigned.of, &self.member))
+            }
+            Event::Gone(of, why) => {
+                lock(&self.state).delivered.retain(|(owned, _), _| owned != of);
+                note("gone", of, &format_args!("{} {why:?}", self.member));
+            }
+            // Nothing here makes a record that is no message; a gap is a loss, and judged where servers may lose something.
+            Event::Gap { of, why, .. } if self.history.is_shared() => note("gap", of, &why.as_str()),
+            Event::Unreadable { .. } | Event::Gap { .. } => {
+                traffic::stop(&format!("a member was told {event:?}"));
+            }
+            Event::Batch(batch) => {
+                note("hand", &batch.of, &batch.deliveries.len());
+                let mut state = lock(&self.state);
+                for delivery in &batch.deliveries {
+                    match traffic::id(&delivery.message) {
+                        Ok(id) => {
+                            state.delivered.insert((batch.of.clone(), delivery.position), id);
+                        }
+                        Err(why) => traffic::stop(&why),
+                    }
+                }
+            }
+            Event::Revoking { .. } | Event::CaughtUp(_) => {}
+        }
+    }
+
+    /// Writes down what is durably acked; what is not known yet stays.
+    async fn settle(&self) {
+        let given = std::mem::take(&mut lock(&self.state).given);
+        if given.is_empty() {
+            return;
+        }
+        let failed = self.inner.flush().await;
+        let mut owners: HashMap<&Owned, Option<bool>> = HashMap::new();
+        for (of, _) in &given {
+            if !owners.contains_key(of) {
+                let holds = match failed.iter().find(|(owned, _)| owned == of) {
+                    Some((_, error)) => Err(error.clone()),
+                    None => self.inner.confirm(of).await,
+                };
+                let is_known = match holds {
+                    Ok(()) => Some(true),
+                    Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Closed) => {
+                        Some(false)
+                    }
+                    Err(_) => None,
+                };
+                owners.insert(of, is_known);
+            }
+        }
+        let holds = |of: &Owned| owners.get(of).copied().flatten();
+        let sure = given.iter().filter(|(of, _)| holds(of) == Some(true));
+        let sure: Vec<Id> = sure.map(|(_, id)| id.clone()).collect();
+        let again: Vec<_> = given.iter().filter(|(of, _)| holds(of).is_none()).cloned().collect();
+        if !sure.is_empty() {
+            self.history.write(&Line::Confirmed(sure));
+        }
+        lock(&self.state).given.extend(again);
     }
 }
 
 impl Control for WatchedControl {
     fn ack(&self, of: &Owned, done: &[Position]) -> Result<()> {
         self.inner.ack(of, done)?;
-        let mut state = self.lock();
-        let taken = |position: &Position| state.delivered.remove(&(of.clone(), *position));
-        let ids: Vec<Id> = done.iter().filter_map(taken).collect();
+        let mut state = lock(&self.state);
+        let ids = state.give(of, done);
         if !ids.is_empty() {
-            state.given += ids.len();
             self.history.write(&Line::Ack(self.member, ids));
         }
         Ok(())
     }
 
     fn forward(&self, of: &Owned, done: &[Position], out: Vec<(Target, Message)>) -> Answer<Outcomes> {
-        let ids: Vec<Id> = {
-            let state = self.lock();
-            done.iter()
-                .filter_map(|position| state.delivered.get(&(of.clone(), *position)).cloned())
-                .collect()
-        };
+        let known = |position: &Position| lock(&self.state).delivered.get(&(of.clone(), *position)).cloned();
+        let known: Vec<Id> = done.iter().filter_map(known).collect();
         let answer = self.inner.forward(of, done, out);
-        let (history, atomic) = (self.history.clone(), self.atomic);
+        let (state, history) = (Arc::clone(&self.state), self.history.clone());
+        let (atomic, member, of, done) = (self.atomic, self.member, of.clone(), done.to_vec());
         async move {
             let outcomes = answer.await;
-            // Elsewhere the ack follows, and a kill between the two has it delivered again.
-            if outcomes.all_acked() && atomic {
-                ids.into_iter().for_each(|id| history.write(&Line::Forwarded(id)));
+            if outcomes.all_acked() {
+                if atomic {
+                    known.into_iter().for_each(|id| history.write(&Line::Forwarded(id)));
+                    return outcomes;
+                }
+                let mut state = lock(&state);
+                let ids = state.give(&of, &done);
+                if !ids.is_empty() {
+                    history.write(&Line::Ack(member, ids));
+                }
             }
             outcomes
         }
@@ -200,13 +272,8 @@ impl Control for WatchedControl {
 
 /// Confirms what was acked, again and again, as long as the process lives.
 async fn confirm(control: Arc<WatchedControl>) {
-    let mut confirmed = 0;
     loop {
-        tokio::time::sleep(CONFIRM).await;
-        let given = control.lock().given;
-        if given > confirmed && control.inner.flush().await.is_empty() {
-            confirmed = given;
-            control.history.write(&Line::Confirmed(control.member, confirmed));
-        }
+        tokio::time::sleep(if control.history.is_shared() { CONFIRM_SHARED } else { CONFIRM }).await;
+        control.settle().await;
     }
 }

@@ -33,17 +33,22 @@ pub(crate) fn is_delayed(id: &Id) -> bool {
     id.key.starts_with('d')
 }
 
+/// Whether it is of a drill, where many small messages are published.
+pub(crate) fn is_small(id: &Id) -> bool {
+    id.key.starts_with('r')
+}
+
 /// Whether the handler rejects it.
-pub(crate) const fn is_rejected(id: &Id) -> bool {
-    id.number % 13 == 5
+pub(crate) fn is_rejected(id: &Id) -> bool {
+    id.number % if is_small(id) { 131 } else { 13 } == 5
 }
 
 /// Whether the first attempt at it fails.
-pub(crate) const fn fails_first(id: &Id) -> bool {
-    id.number % 7 == 3
+pub(crate) fn fails_first(id: &Id) -> bool {
+    id.number % if is_small(id) { 71 } else { 7 } == 3
 }
 
-/// The message: its payload begins with the id, and is up to 2 kB long.
+/// The message: its payload begins with the id, and is up to 2 kB long, of a drill up to 64 bytes.
 pub(crate) fn message(id: &Id, deliver_at: Option<Timestamp>) -> Message {
     let message = Message::builder().key(id.key.clone()).event_type(EVENT_TYPE).payload(payload(id));
     match deliver_at {
@@ -53,7 +58,7 @@ pub(crate) fn message(id: &Id, deliver_at: Option<Timestamp>) -> Message {
 }
 
 fn payload(id: &Id) -> String {
-    let filler = usize::try_from(id.number * 37 % 2000).unwrap_or(0);
+    let filler = usize::try_from(id.number * 37 % if is_small(id) { 50 } else { 2000 }).unwrap_or(0);
     format!("{id} {}", "x".repeat(filler))
 }
 

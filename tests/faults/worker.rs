@@ -3,6 +3,7 @@
 //! Not here: what is settled, which is seen below the processor (`seam.rs`); who kills it (`kill.rs`).
 
 use crate::{
+    drill,
     history::{self, Event, Id, Outcome, Place, Writer},
     load,
     seam::Watched,
@@ -67,6 +68,7 @@ async fn play(role: &str) -> Result<(), Failure> {
     let url = std::env::var(URL)?;
     match role {
         "soak" => load::run(&url).await,
+        drill::member::CONSUME | drill::member::PUBLISH => drill::member::play(role, &url).await,
         "open" => Ok(ropeway_broker::connect(&url).await.map(drop)?),
         _ => run(role, &url).await,
     }
