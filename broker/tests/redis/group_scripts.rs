@@ -72,6 +72,26 @@ fn a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused() {
     assert_eq!(commit(&mut server, &keys, &owner[1], "5000-4", "3", "5000-3"), ["stored"]);
 }
 
+/// Over a connection that its owner has given up, and whose bytes the network held back.
+fn a_commit_that_comes_late_takes_nothing_back() {
+    let mut server = Server::get();
+    let keys = partition(&mut server);
+    let owner = take_over(&mut server, &keys, LIFE, ["5000-1", "0"]).remove(1);
+    assert_eq!(commit(&mut server, &keys, &owner, "5000-10", "9", "5000-9"), ["stored"]);
+    for late in ["5000-9", "4999-50"] {
+        assert_eq!(commit(&mut server, &keys, &owner, late, "2", "5000-2"), ["stored"]);
+        assert_eq!(server.hash(&keys[2], "position").as_deref(), Some("5000-10"), "{late}");
+        assert_eq!(server.hash(&keys[2], "read").as_deref(), Some("9"), "{late}");
+    }
+    // At the same position, with less done beyond it.
+    let names = keys.each_ref().map(String::as_str);
+    let fewer = ["5000", "g", owner.as_str(), "5000-10", "9", "less", "0", "5000-9"];
+    assert_eq!(server.run("commit", &names, &fewer), ["stored"]);
+    assert_eq!(server.hash(&keys[2], "map").as_deref(), Some("map"));
+    assert_eq!(commit(&mut server, &keys, &owner, "5001-0", "9", "5000-9"), ["stored"]);
+    assert_eq!(server.hash(&keys[2], "position").as_deref(), Some("5001-0"));
+}
+
 /// Who could not renew, commit or take over while the memory limit is reached would stop just those who make room.
 fn members_go_on_where_the_server_has_no_memory_left() {
     let mut server = Server::own();
@@ -297,6 +317,7 @@ fn a_double_that_gives_an_epoch_again_after_a_failover_is_seen() {
 super::tests! {
     a_start_is_stored_with_the_first_take_over_and_the_epoch_grows_with_each,
     a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused,
+    a_commit_that_comes_late_takes_nothing_back,
     members_go_on_where_the_server_has_no_memory_left,
     a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one,
     a_seek_moves_a_group_and_fences_who_owned_before,

@@ -3,7 +3,8 @@
 -- KEYS: log, part, what the group has of the partition.
 -- ARGV: life ('' for a stream of somebody else), group, epoch, position ('' leaves it as it is: a confirmation), entries before it ('' where
 -- unknown), map, entries that are done beyond it, last id that is done (what the mirror shows).
--- Answers {'stored'}; {'fenced', epoch} where another owns it; {'life', stored} where the topic is another or gone. Then nothing is changed.
+-- Answers {'stored'}, also where more is stored already: one that comes late, over a connection that its owner has given up, takes nothing
+-- back; {'fenced', epoch} where another owns it; {'life', stored} where the topic is another or gone. Then nothing is changed.
 local life = redis.call('HGET', KEYS[2], 'life') or ''
 if life ~= ARGV[1] then return {'life', life} end
 local epoch = redis.call('HGET', KEYS[3], 'epoch') or ''
@@ -11,6 +12,16 @@ if epoch ~= ARGV[3] then return {'fenced', epoch} end
 if ARGV[4] == '' then
   redis.call('HSET', KEYS[3], 'at', time())
   return {'stored'}
+end
+-- In one epoch a position only grows, and what is done beyond it as long as it stays.
+local function less(a, b) return #a < #b or (#a == #b and a < b) end
+local stored = redis.call('HMGET', KEYS[3], 'position', 'beyond')
+if stored[1] == ARGV[4] then
+  if (tonumber(ARGV[7]) or 0) < (tonumber(stored[2]) or 0) then return {'stored'} end
+elseif stored[1] then
+  local ms, seq = string.match(ARGV[4], '^(%d+)-(%d+)$')
+  local was, of = string.match(stored[1], '^(%d+)-(%d+)$')
+  if less(ms, was) or (ms == was and less(seq, of)) then return {'stored'} end
 end
 store(KEYS[1], KEYS[3], ARGV[2], unpack(ARGV, 4, 8))
 return {'stored'}
