@@ -76,21 +76,33 @@ impl Facts {
     }
 }
 
-/// What a publish that was acked survives, in words.
-pub(super) fn survives(facts: &Facts) -> String {
+/// What a publish that was acked survives, in words; before it how little that is, from 0 for most.
+pub(super) fn survives(facts: &Facts) -> (u8, &'static str) {
+    let pauses = facts.set("no-appendfsync-on-rewrite") == Some("yes");
     match (facts.told("aof_enabled"), facts.set("appendfsync")) {
-        (Some("1"), Some("always")) if facts.set("no-appendfsync-on-rewrite") != Some("yes") => {
-            "what was acked survives a power cut of the server (power_loss)"
+        (Some("1"), Some("always")) if !pauses => {
+            (0, "what was acked survives a power cut of the server (power_loss)")
         }
-        (Some("1"), Some("always" | "no")) => {
-            "what was acked survives the end of the server's process; how much a power cut takes is not known (process_crash)"
+        (Some("1"), Some("always")) => (
+            1,
+            "what was acked survives the end of the server's process; and a power cut, but for what is acked while the file is rewritten (process_crash)",
+        ),
+        (Some("1"), Some("no")) => (
+            2,
+            "what was acked survives the end of the server's process; a power cut takes what the system had not written by itself (process_crash)",
+        ),
+        (Some("1"), Some("everysec")) => (
+            3,
+            "what was acked survives as a rule, but for about the last second: the server answers before it is on the disk, and while a sync takes long before it is written (volatile)",
+        ),
+        (Some("1"), _) => {
+            (4, "what was acked survives as a rule; how much a crash takes cannot be seen (volatile)")
         }
-        (Some("1"), Some("everysec")) => {
-            "what was acked survives nothing that is certain: as a rule all but the last second, but while a sync takes long Redis answers before it writes (volatile)"
-        }
-        _ => "what was acked survives nothing that is certain: it may be gone when the server restarts (volatile)",
+        _ => (
+            5,
+            "what was acked survives nothing that is certain: it may be gone when the server restarts (volatile)",
+        ),
     }
-    .to_owned()
 }
 
 /// All findings about a server, in the order in which one would look.
