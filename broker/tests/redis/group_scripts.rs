@@ -88,6 +88,10 @@ fn a_commit_that_comes_late_takes_nothing_back() {
     let fewer = ["5000", "g", owner.as_str(), "5000-10", "9", "less", "0", "5000-9"];
     assert_eq!(server.run("commit", &names, &fewer), ["stored"]);
     assert_eq!(server.hash(&keys[2], "map").as_deref(), Some("map"));
+    // Who has just taken over may not know how many there are.
+    let unknown = ["5000", "g", owner.as_str(), "5000-10", "9", "more", "", "5000-9"];
+    assert_eq!(server.run("commit", &names, &unknown), ["stored"]);
+    assert_eq!(server.hash(&keys[2], "map").as_deref(), Some("more"));
     assert_eq!(commit(&mut server, &keys, &owner, "5001-0", "9", "5000-9"), ["stored"]);
     assert_eq!(server.hash(&keys[2], "position").as_deref(), Some("5001-0"));
 }

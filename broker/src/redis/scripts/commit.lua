@@ -13,15 +13,5 @@ if ARGV[4] == '' then
   redis.call('HSET', KEYS[3], 'at', time())
   return {'stored'}
 end
--- In one epoch a position only grows, and what is done beyond it as long as it stays.
-local function less(a, b) return #a < #b or (#a == #b and a < b) end
-local stored = redis.call('HMGET', KEYS[3], 'position', 'beyond')
-if stored[1] == ARGV[4] then
-  if (tonumber(ARGV[7]) or 0) < (tonumber(stored[2]) or 0) then return {'stored'} end
-elseif stored[1] then
-  local ms, seq = string.match(ARGV[4], '^(%d+)-(%d+)$')
-  local was, of = string.match(stored[1], '^(%d+)-(%d+)$')
-  if less(ms, was) or (ms == was and less(seq, of)) then return {'stored'} end
-end
 store(KEYS[1], KEYS[3], ARGV[2], unpack(ARGV, 4, 8))
 return {'stored'}
