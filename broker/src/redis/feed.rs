@@ -42,6 +42,8 @@ pub(super) struct Feed {
     connection: Option<Dedicated>,
     /// In a cluster.
     spread: Option<Spread>,
+    /// A connection was made since this was asked last.
+    connected: bool,
 }
 
 /// How the logs of a cluster are read: those to which something came, each where it is.
@@ -49,12 +51,20 @@ pub(super) struct Feed {
 struct Spread {
     line: Option<Routed>,
     bells: Bells,
+    /// Something could not be read since this was asked last.
+    failed: bool,
 }
 
 impl Feed {
     pub(super) fn new(redis: Redis) -> Self {
-        let spread = || Spread { line: None, bells: Bells::new(redis.clone()) };
-        Self { spread: redis.is_cluster().then(spread), redis, connection: None }
+        let spread = || Spread { line: None, bells: Bells::new(redis.clone()), failed: false };
+        Self { spread: redis.is_cluster().then(spread), redis, connection: None, connected: false }
+    }
+
+    /// Whether another server may have been read since this was asked last: one that has less than the one before.
+    pub(super) fn may_be_another(&mut self) -> bool {
+        let failed = self.spread.as_mut().is_some_and(|spread| std::mem::take(&mut spread.failed));
+        std::mem::take(&mut self.connected) || failed
     }
 
     /// Reads at most `count` entries of each log, all at once; waits up to `wait` for the first where there is none (zero: not at all), or until
@@ -76,7 +86,10 @@ impl Feed {
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.redis.dedicated(None).await.map_err(failed)?,
+            None => {
+                self.connected = true;
+                self.redis.dedicated(None).await.map_err(failed)?
+            }
         };
         let request = request(asks, count, wait, news.as_ref().map(|(key, last)| (*key, **last)));
         if !wait.is_zero() {
@@ -149,6 +162,7 @@ impl Spread {
         {
             *last = entry.at;
         }
+        self.failed |= failure.is_some();
         // What one node has is read while another one is away.
         match failure {
             Some(error) if brought.iter().all(Option::is_none) => Err(error),

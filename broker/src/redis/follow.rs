@@ -72,6 +72,8 @@ pub(super) struct Followed {
     life: Option<u64>,
     /// The last entry that was seen or is known to be gone.
     after: Position,
+    /// The last entry that was seen.
+    seen: Position,
     /// How many entries were ever added up to `after`, where it is known.
     count: Option<u64>,
     /// What was there when reading began ends here; `None`: that was told.
@@ -92,7 +94,7 @@ impl Followed {
     ) -> Self {
         let after = before(start).max(marks.removed.unwrap_or(ZERO));
         let after = after.max(marks.life.map_or(ZERO, |life| Position(life, 0)));
-        Self { of, keys, life: marks.life, after, count, goal: Some(end), deleted: false }
+        Self { of, keys, life: marks.life, after, seen: ZERO, count, goal: Some(end), deleted: false }
     }
 
     /// Goes on at `position`, before which all is done or was told: `count` entries, where it is known. What was removed from there on is a gap.
@@ -104,7 +106,7 @@ impl Followed {
         count: Option<u64>,
         end: Position,
     ) -> Self {
-        Self { of, keys, life, after: before(position), count, goal: Some(end), deleted: false }
+        Self { of, keys, life, after: before(position), seen: ZERO, count, goal: Some(end), deleted: false }
     }
 
     /// What to ask for: entries behind this one.
@@ -135,7 +137,7 @@ impl Followed {
             if entry.at <= self.after {
                 continue;
             }
-            self.after = entry.at;
+            (self.after, self.seen) = (entry.at, entry.at);
             self.count = self.count.map(|count| count + 1);
             told.push(self.decode(entry));
             self.catch_up(false, &mut told);
@@ -144,9 +146,12 @@ impl Followed {
         told
     }
 
-    /// Compares how many entries were counted with what the stream says, and tells what somebody else removed before it was seen. The numbers were
-    /// taken after the last read.
+    /// Compares how many entries were counted with what the stream says, and tells what somebody else removed before it was seen, and that the log
+    /// lost its end: then reading goes on behind what is left of it. The numbers were taken after the last read.
     pub(super) fn verify(&mut self, counts: Counts) -> Option<Told> {
+        if let Some(told) = self.truncated(counts) {
+            return Some(told);
+        }
         let gone = counts.added.saturating_sub(counts.length);
         let at_end = self.after >= counts.last;
         let from = self.after.next();
@@ -164,6 +169,20 @@ impl Followed {
         lost.then_some(Told::Gap { from: (!at_end).then_some(from), to: None, why: GapReason::Trimmed })
     }
 
+    /// What was seen and is there no more, since a copy that had less took its place.
+    fn truncated(&mut self, counts: Counts) -> Option<Told> {
+        let (shorter, at_end) = (counts.last < self.seen, self.after >= counts.last);
+        let fewer = at_end && self.count.is_some_and(|count| counts.added < count);
+        if !shorter && !fewer {
+            return None;
+        }
+        let from = shorter.then(|| counts.last.next());
+        let to = Some(self.seen.max(counts.last).next());
+        self.after = self.after.min(counts.last);
+        (self.seen, self.count) = (self.after, Some(counts.added));
+        Some(Told::Gap { from, to, why: GapReason::Truncated })
+    }
+
     /// Which life it is now.
     fn live(&mut self, marks: Marks, entries: &[Entry], told: &mut Vec<Told>) {
         let Some(was) = self.life else { return };
@@ -179,7 +198,7 @@ impl Followed {
                 let begin = Position(life, 0);
                 told.push(Told::Gap { from: None, to: Some(begin), why: GapReason::Recreated });
                 self.life = Some(life);
-                self.after = begin;
+                (self.after, self.seen) = (begin, ZERO);
                 self.count = Some(0);
                 self.deleted = false;
             }

@@ -7,7 +7,8 @@
 //! | `max_message` | `1MiB` | the largest message |
 //! | `publish_deadline` | `30s` | when a publish is answered at the latest |
 //! | `queue_messages`, `queue_bytes` | `65536`, `64MiB` | what may wait to be acked by the server; more is answered *not written* (`Throttled`) |
-//! | `wait` | `1s` | how long an ack that is to survive the machine waits for a replica |
+//! | `replicas` | `1` | how many replicas must have a message that is to survive the machine (a publisher asks for `Replicated`) before it is acked |
+//! | `wait` | `1s` | how long such an ack waits for them; then the outcome is *unknown*. Where fewer are connected it is refused |
 //! | `lease` | `9s` | for how long a member that is not heard of keeps what it owns, by the server's clock |
 //! | `group_expiry` | `7d` | for how long a group without members holds retention back |
 //! | `segment` | `64MiB` | the most bytes that retention by bytes removes together: an eighth of what a partition may hold (or 1 MiB, where that is more), if that is less |

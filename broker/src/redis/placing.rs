@@ -7,6 +7,7 @@ use super::{
     description::Description,
     keys::PartitionKeys,
     publish::Job,
+    settings::RedisStreamsSettings,
     topics::{Topics, no_partition},
     write::{Batch, Entry, Later, Write, told},
     writer::durability,
@@ -25,6 +26,7 @@ const REMEMBERED: usize = 16_384;
 pub(super) struct Placing {
     topics: Arc<Topics>,
     max_message: usize,
+    replicas: u32,
     tasks: Arc<Tasks>,
     /// The keys of the partitions of topics of ours.
     keys: HashMap<Topic, Vec<Arc<PartitionKeys>>>,
@@ -32,8 +34,9 @@ pub(super) struct Placing {
 }
 
 impl Placing {
-    pub(super) fn new(topics: Arc<Topics>, max_message: usize, tasks: Arc<Tasks>) -> Self {
-        Self { topics, max_message, tasks, keys: HashMap::new(), spread: 0 }
+    pub(super) fn new(topics: Arc<Topics>, settings: &RedisStreamsSettings, tasks: Arc<Tasks>) -> Self {
+        let RedisStreamsSettings { max_message, replicas, .. } = *settings;
+        Self { topics, max_message, replicas, tasks, keys: HashMap::new(), spread: 0 }
     }
 
     /// Adds a batch to a write; what may not go where it is to go has its outcome at once.
@@ -50,7 +53,7 @@ impl Placing {
         let replicated = job.to.at_least == Some(Durability::Replicated);
         let described = description.as_ref().map_err(Clone::clone);
         let described = described.and_then(|description| {
-            can_give(job.to.at_least, server)?;
+            can_give(job.to.at_least, server, self.replicas)?;
             Ok(&**description)
         });
         for (at, message) in messages.into_iter().enumerate() {
@@ -125,15 +128,15 @@ impl Placing {
 }
 
 /// Whether the server gives what is asked for.
-pub(super) fn can_give(at_least: Option<Durability>, server: Option<&Server>) -> Result<()> {
+pub(super) fn can_give(at_least: Option<Durability>, server: Option<&Server>, wanted: u32) -> Result<()> {
     let (Some(at_least), Some(server)) = (at_least, server) else { return Ok(()) };
     let gives = durability(server);
     let replicas = server.replicas.unwrap_or(0);
-    if at_least <= gives || (at_least == Durability::Replicated && replicas > 0) {
+    if at_least <= gives || (at_least == Durability::Replicated && replicas >= wanted) {
         return Ok(());
     }
     let context = format!(
-        "the server gives {} with {replicas} replicas, and {} is asked for; set appendonly and appendfsync, or add a replica",
+        "the server gives {} with {replicas} replicas (`replicas={wanted}` are wanted), and {} is asked for; set appendonly and appendfsync, turn eviction off, or add a replica",
         gives.as_str(),
         at_least.as_str()
     );

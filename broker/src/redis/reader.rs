@@ -370,7 +370,9 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
             Ok(brought) => {
                 pause = PAUSE / 20;
                 let brought = answered(&mut plan.asks, &mut plan.turns, brought);
+                let doubtful = feed.may_be_another();
                 let mut state = following.state();
+                state.followed.values_mut().for_each(|slot| slot.unverified |= doubtful);
                 state.take(&plan, brought);
                 let waker = if state.ready.is_empty() { None } else { state.waker.take() };
                 drop(state);

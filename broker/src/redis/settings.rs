@@ -7,7 +7,7 @@ use crate::{BrokerUrl, Result};
 use std::time::Duration;
 
 /// The parameters of a URL; the others are about connections, and taken by `ropeway_store::redis`.
-const PARAMETERS: [&str; 15] = [
+const PARAMETERS: [&str; 16] = [
     "ca",
     "cert",
     "db",
@@ -19,6 +19,7 @@ const PARAMETERS: [&str; 15] = [
     "publish_deadline",
     "queue_bytes",
     "queue_messages",
+    "replicas",
     "segment",
     "sentinel_password",
     "sentinel_user",
@@ -47,7 +48,9 @@ pub struct RedisStreamsSettings {
     pub group_expiry: Duration,
     /// The most bytes of a piece that retention by bytes removes, unless what a partition may hold would make more than 256 of them. Default: 64 MiB.
     pub segment: u64,
-    /// How long an ack of a publisher that asks for `Replicated` waits for a replica. Default: 1 s.
+    /// How many replicas must have a message whose publisher asks for `Replicated`, before it is acked. Default: 1.
+    pub replicas: u32,
+    /// How long such an ack waits for them. Default: 1 s.
     pub wait: Duration,
 }
 
@@ -62,6 +65,7 @@ impl Default for RedisStreamsSettings {
             lease: Duration::from_secs(9),
             group_expiry: Duration::from_secs(7 * 24 * 3600),
             segment: 64 * 1024 * 1024,
+            replicas: 1,
             wait: Duration::from_secs(1),
         }
     }
@@ -92,6 +96,10 @@ impl RedisStreamsSettings {
         url.number("queue_messages", &mut settings.queue_messages)?;
         url.duration("publish_deadline", &mut settings.publish_deadline)?;
         url.duration("group_expiry", &mut settings.group_expiry)?;
+        let mut replicas = usize::try_from(settings.replicas).unwrap_or(usize::MAX);
+        url.number("replicas", &mut replicas)?;
+        settings.replicas =
+            u32::try_from(replicas).map_err(|_| url.wrong_value("replicas", "a number of servers"))?;
         url.duration("wait", &mut settings.wait)?;
         url.duration("lease", &mut settings.lease)?;
         if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&settings.lease) {
@@ -123,6 +131,7 @@ mod tests {
             "lease=6m",
             "wait=x",
             "queue_messages=0",
+            "replicas=0",
             "prefx=a",
         ] {
             let error = of(bad).unwrap_err();

@@ -2,7 +2,14 @@
 //!
 //! Not here: the connection, and what an answer means (`writer.rs`); the queue before it (`publish.rs`).
 
-use super::{failure::BACKEND, keys::PartitionKeys, layout, publish::Job, request::Request, scripts};
+use super::{
+    failure::{BACKEND, late},
+    keys::PartitionKeys,
+    layout,
+    publish::Job,
+    request::Request,
+    scripts,
+};
 use crate::{Error, Message, Outcomes, Position, Published, Target, Timestamp, clock};
 use ropeway_store::redis::Reply;
 use std::{sync::Arc, time::Duration};
@@ -58,11 +65,11 @@ pub(super) struct Later {
 
 impl Write {
     /// The commands that write what is not settled. Whoever asks for a replica waits for it behind all of them.
-    pub(super) fn request(&mut self, wait: Duration) -> Request {
+    pub(super) fn request(&mut self, replicas: u32, wait: Duration) -> Request {
         let mut request = Request::with_room(self.bytes + 160 * self.entries.len());
         self.entries.iter().for_each(|entry| entry.put(&mut request));
         if self.is_replicated() {
-            request.command(&["WAIT", "1", &wait.as_millis().max(1).to_string()]);
+            request.command(&["WAIT", &replicas.to_string(), &wait.as_millis().max(1).to_string()]);
         }
         self.answers.clear();
         self.expected = request.commands();
@@ -92,6 +99,25 @@ impl Write {
         self.entries
             .extend(other.entries.into_iter().map(|entry| Entry { batch: entry.batch + first, ..entry }));
         self.bytes += other.bytes;
+    }
+
+    /// Something was written to a log: what was refused before it is not sent again, as it would come behind.
+    pub(super) fn not_behind(&mut self, log: &str) {
+        if self.entries.iter().all(|entry| entry.keys.log() != log) {
+            return;
+        }
+        for entry in std::mem::take(&mut self.entries) {
+            if entry.keys.log() != log {
+                self.entries.push(entry);
+                continue;
+            }
+            let Batch { job, outcomes } = &mut self.batches[entry.batch];
+            let error = told(&job.to, late("the server"));
+            outcomes[entry.at] = Some(match entry.unknown {
+                None => Published::not_written(error, entry.message),
+                Some(_) => Published::unknown(error, entry.message),
+            });
+        }
     }
 
     /// After a failure: gives back what is out of time `pause` from now, and what cannot be sent again.

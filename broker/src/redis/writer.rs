@@ -51,6 +51,11 @@ const REMEMBERED: usize = 16_384;
 
 /// What an acked message survives on that server, each about one machine.
 pub(super) fn durability(server: &Server) -> Durability {
+    // Our keys have no time to live, so that only these policies forget them.
+    let evicts = server.eviction.as_deref().is_none_or(|policy| policy.starts_with("allkeys"));
+    if evicts && server.max_memory != Some(0) {
+        return Durability::Volatile;
+    }
     match server.durable() {
         Durable::Always => Durability::PowerLoss,
         // Not with `appendfsync everysec`: while a sync takes long Redis answers before it writes to the file.
@@ -128,7 +133,7 @@ impl Writer {
         facts: Arc<Facts>,
     ) -> Self {
         Self {
-            placing: Placing::new(Arc::clone(&topics), settings.max_message, Arc::clone(&tasks)),
+            placing: Placing::new(Arc::clone(&topics), &settings, Arc::clone(&tasks)),
             redis,
             topics,
             settings,
@@ -219,7 +224,7 @@ impl Writer {
             return write.answer(|outcomes| self.counted.count(outcomes));
         }
         let Some(connection) = &mut self.connection else { return self.deliver(write, None).await };
-        let request = write.request(self.settings.wait);
+        let request = write.request(self.settings.replicas, self.settings.wait);
         let (expected, by) = (write.expected, by(&write));
         self.open.push_back(write);
         self.counted.commits.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +308,7 @@ impl Writer {
             self.connection = Some(connected.unwrap_or_else(|_| Err(late("the server")))?);
         }
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        let request = write.request(self.settings.wait);
+        let request = write.request(self.settings.replicas, self.settings.wait);
         let expected = write.expected;
         self.counted.commits.fetch_add(1, Ordering::Relaxed);
         let mut result = send(connection, request, expected, by).await;
@@ -343,7 +348,13 @@ impl Writer {
             // Nobody knows what replicas have: it is asked again.
             answers.clear();
         }
-        let copied = replicated && whole && answers.pop().and_then(|count| count.int()).unwrap_or(0) > 0;
+        let wanted = i64::from(self.settings.replicas);
+        let copied =
+            replicated && whole && answers.pop().and_then(|count| count.int()).unwrap_or(0) >= wanted;
+        if let Some(connection) = &self.connection {
+            // In a cluster a connection mends itself, and may lead to other nodes by now.
+            self.facts.set(connection.server());
+        }
         let gives = if copied { Durability::Replicated } else { durability(&self.facts.server()) };
         let entries = std::mem::take(&mut write.entries);
         let sent = write.expected;
@@ -351,12 +362,12 @@ impl Writer {
         let mut answers = answers.into_iter();
         for (at, mut entry) in entries.into_iter().enumerate() {
             match answers.next() {
-                Some(answer) if is_unknown_script(&answer) => {
+                Some(answer) if is_unknown_script(&answer) || is_passing(&answer) => {
                     usable = false;
                     write.entries.push(entry);
                 }
                 Some(answer) => {
-                    usable &= !is_read_only(&answer);
+                    write.not_behind(entry.keys.log());
                     let Batch { job, outcomes } = &mut write.batches[entry.batch];
                     let settled = self.settle(&job.to, &entry, &answer, gives);
                     outcomes[entry.at] = Some(settled.with(entry.message));
@@ -410,7 +421,7 @@ impl Writer {
                     self.tasks.mover.expect(&to.topic, later.due.since(clock::wall()));
                 }
                 if entry.replicated && durability < Durability::Replicated {
-                    let context = "it is written, but no replica said in time that it has it; wait longer (`wait`), or see the replicas";
+                    let context = "it is written, but too few replicas said in time that they have it; wait longer (`wait`), or see the replicas";
                     let error = told(to, Error::new(ErrorKind::Unavailable, context));
                     return Settled::Failed { unknown: true, error };
                 }
@@ -513,7 +524,11 @@ fn is_unknown_script(answer: &Reply) -> bool {
     matches!(answer, Reply::Error(text) if text.starts_with(b"NOSCRIPT"))
 }
 
-/// Whether the connection leads to a server that takes no writes any more.
-fn is_read_only(answer: &Reply) -> bool {
-    matches!(answer, Reply::Error(text) if text.starts_with(b"READONLY"))
+/// Whether the server did nothing, and another one, or the same in a while, does it: it is a replica by now, reads its data, or a slot moves.
+fn is_passing(answer: &Reply) -> bool {
+    const PASSING: [&[u8]; 7] =
+        [b"READONLY", b"LOADING", b"MASTERDOWN", b"CLUSTERDOWN", b"TRYAGAIN", b"MOVED", b"ASK"];
+    let Reply::Error(text) = answer else { return false };
+    let code = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+    PASSING.contains(&code)
 }

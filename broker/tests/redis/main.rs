@@ -2,20 +2,25 @@
 //!
 //! `server.rs` has one, `proxy.rs` stands before it. `scripts.rs`, `group_scripts.rs` and `forward_script.rs` are the scripts, one by one; `cuts.rs`
 //! and `forwards.rs` are publishes and forwards whose connection ends; `foreign.rs` is what other clients do to streams; `kept.rs` is retention;
-//! `doubles.rs` are scripts that are wrong, and are seen.
+//! `doubles.rs` are scripts that are wrong, and are seen. `nodes.rs` has servers that fail over, for
+//! `failover.rs`, `slots.rs` (a cluster whose slots move and whose nodes are replaced) and `secured.rs` (TLS and passwords).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cuts;
 mod doubles;
+mod failover;
 mod foreign;
 mod forward_script;
 mod forwards;
 mod group_scripts;
 mod kept;
+mod nodes;
 mod proxy;
 mod scripts;
+mod secured;
 mod server;
+mod slots;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 use std::{
@@ -63,6 +68,9 @@ fn main() -> ExitCode {
         ("forward_script", forward_script::all()),
         ("forwards", forwards::all()),
         ("kept", kept::all()),
+        ("failover", failover::all()),
+        ("slots", slots::all()),
+        ("secured", secured::all()),
     ];
     let trial = |module: &str, (name, test): Test| {
         // No ignored flag: with that the reason would not be printed.

@@ -148,7 +148,13 @@ pub(super) async fn ask_sentinel(settings: &RedisSettings, address: &Address, co
         let mut commands = introduction((settings.sentinel_username.as_deref(), password));
         commands.push(command);
         let secret = password.map(Secret::reveal);
-        let replies = converse(&mut line, &commands, name).await.map_err(|error| error.without(secret))?;
+        let replies = match converse(&mut line, &commands, name).await {
+            Ok(replies) => replies,
+            Err(error) if error.kind() == ErrorKind::Cut && speaks_tls(settings, address, name).await => {
+                return Err(Error::new(ErrorKind::Tls, name, "the sentinel speaks TLS on this port"));
+            }
+            Err(error) => return Err(error.without(secret)),
+        };
         for reply in &replies {
             if let Some(error) = error_of(name, reply) {
                 return Err(error.without(secret));

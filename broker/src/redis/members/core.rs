@@ -93,6 +93,8 @@ pub(super) struct Core {
     /// With this membership nothing is revoked: another handed us something, and it is not to come back to it.
     pub(super) calm: Option<Membership>,
     pub(super) counts: Counts,
+    /// Logs that lost their end, from where to where, until who consumes them here is told.
+    pub(super) truncated: BTreeMap<TopicPartition, (Option<Position>, Option<Position>)>,
     /// What is taken over because we claimed it, or had it before.
     pub(super) ours: BTreeSet<TopicPartition>,
     /// The first round is over.
@@ -139,6 +141,7 @@ impl Core {
             membership: None,
             calm: None,
             counts: Counts::new(),
+            truncated: BTreeMap::new(),
             ours: BTreeSet::new(),
             settled: false,
             first_told: false,

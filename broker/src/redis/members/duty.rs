@@ -244,6 +244,9 @@ impl Core {
             }
             let resumed = (taken.resumed).then(|| taken.before.unwrap_or(taken.position));
             let mut share = Share::new(taken);
+            if let Some((from, to)) = self.truncated.remove(&key) {
+                share.lost_its_end(from, to);
+            }
             let assignment = Assignment { of: share.of.clone(), resumed, from: share.from() };
             share.left_out = true;
             self.shares.insert(key.clone(), share);

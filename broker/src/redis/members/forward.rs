@@ -104,7 +104,8 @@ impl Member {
         for (target, message) in &forwards[at].out {
             let told = |error| write::told(target, error);
             let description = self.shared.topics().get(&target.topic).await.map_err(told)?;
-            can_give(target.at_least, Some(&self.shared.server())).map_err(told)?;
+            can_give(target.at_least, Some(&self.shared.server()), self.shared.settings().replicas)
+                .map_err(told)?;
             let mut placing = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
             let placed = placing.place(target, Some(&self.group), &description, message);
             let (partition, keys, later) = placed.map_err(told)?;
@@ -121,7 +122,8 @@ impl Member {
     /// Sends it; once more where the server forgot the script, which did nothing then.
     async fn send(&self, round: &Round) -> Result<Vec<Reply>> {
         let commands = &self.shared.topics().commands;
-        let request = || round.request(&self.group, self.shared.settings().wait);
+        let settings = self.shared.settings();
+        let request = || round.request(&self.group, settings.replicas, settings.wait);
         let answers = commands.ask(request()).await?;
         if matches!(answers.first(), Some(Reply::Error(text)) if text.starts_with(b"NOSCRIPT")) {
             commands.ask(scripts::load()).await?;
@@ -178,7 +180,8 @@ impl Member {
         let counted = &self.shared.counted;
         counted.acked.fetch_add(acked as u64, Ordering::Relaxed);
         counted.commits.fetch_add(1, Ordering::Relaxed);
-        let copied = copies.and_then(|copies| copies.int()).unwrap_or(0) > 0;
+        let wanted = i64::from(self.shared.settings().replicas);
+        let copied = copies.and_then(|copies| copies.int()).unwrap_or(0) >= wanted;
         let durability = if copied { Durability::Replicated } else { durability(&self.shared.server()) };
         // A round that was recognised does not tell where its messages lie.
         let mut entries = told.items.iter().skip(1);

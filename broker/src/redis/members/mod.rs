@@ -126,8 +126,7 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
         lease: shared.settings().lease,
     };
     let topics = subscription.topics.iter().cloned().collect();
-    let most = shared.settings().max_message;
-    let placing = Placing::new(Arc::clone(shared.topics()), most, Arc::clone(&shared.tasks));
+    let placing = Placing::new(Arc::clone(shared.topics()), shared.settings(), Arc::clone(&shared.tasks));
     let member = Arc::new(Member {
         keys: shared.topics().keys.group(&subscription.group),
         shared: Arc::clone(shared),

@@ -4,10 +4,10 @@
 
 use super::core::{Core, key_of, owned, queue};
 use crate::{
-    Owned,
+    GapReason, Owned,
     redis::{
         feed::{Ask, Brought},
-        follow::Entry,
+        follow::{Entry, Told},
         start::Extent,
     },
 };
@@ -87,7 +87,9 @@ impl Core {
     }
 
     /// Compares what was counted with what partitions say of themselves, which was asked after the last read: what somebody else trimmed is told.
-    pub(super) fn verify(&mut self, extents: &[(Owned, Extent)]) -> Option<Waker> {
+    /// A log that lost its end is lost, and taken over again: positions of what comes may be those of what was acked. Whether one is.
+    pub(super) fn verify(&mut self, extents: &[(Owned, Extent)]) -> (Option<Waker>, bool) {
+        let mut lost = Vec::new();
         for (of, extent) in extents {
             let Ok(share) = owned(&mut self.shares, of) else { continue };
             // Another life, or what we removed ourselves: the next read tells.
@@ -96,12 +98,18 @@ impl Core {
                 continue;
             }
             let told = share.followed.verify(extent.counts);
+            if let Some(Told::Gap { from, to, why: GapReason::Truncated }) = told {
+                self.truncated.insert(key_of(of), (from, to));
+                lost.push(key_of(of));
+                continue;
+            }
             share.put(told.into_iter().collect());
             if share.has_something() {
                 queue(&mut self.ready, &key_of(of), share);
             }
         }
-        self.wake_if_told()
+        lost.iter().for_each(|key| self.lose(key));
+        (self.wake_if_told(), !lost.is_empty())
     }
 }
 

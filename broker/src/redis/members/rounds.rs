@@ -205,7 +205,7 @@ impl Round {
     }
 
     /// The call of the script.
-    pub(super) fn request(&self, group: &Group, wait: Duration) -> Request {
+    pub(super) fn request(&self, group: &Group, replicas: u32, wait: Duration) -> Request {
         let mut keys = Vec::new();
         for source in &self.sources {
             keys.extend([source.keys.log().to_owned(), source.keys.part(), source.keys.group(group)]);
@@ -230,7 +230,7 @@ impl Round {
             }
         }
         if self.is_replicated() {
-            request.command(&["WAIT", "1", &wait.as_millis().max(1).to_string()]);
+            request.command(&["WAIT", &replicas.to_string(), &wait.as_millis().max(1).to_string()]);
         }
         request
     }

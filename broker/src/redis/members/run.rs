@@ -356,7 +356,7 @@ pub(super) async fn read(member: Arc<Member>) {
     let news = member.keys.news();
     let mut heard = Position(0, 0);
     let mut pause = PAUSE / 20;
-    let mut verified = Instant::now();
+    let (mut verified, mut doubtful) = (Instant::now(), false);
     loop {
         member.wake.turn();
         let mut plan = {
@@ -382,8 +382,9 @@ pub(super) async fn read(member: Arc<Member>) {
                     core.take(&plan, brought)
                 };
                 member.stir(Stirred { waker, keeper: lost || heard != before, feed: false });
-                if came && verified.elapsed() >= WAIT {
-                    verified = Instant::now();
+                doubtful |= came || feed.may_be_another();
+                if doubtful && verified.elapsed() >= WAIT {
+                    (verified, doubtful) = (Instant::now(), false);
                     member.verify(&plan).await;
                 }
             }
@@ -397,7 +398,7 @@ pub(super) async fn read(member: Arc<Member>) {
 }
 
 impl Member {
-    /// Looks whether somebody else removed what was not read yet. What cannot be asked now is asked the next time.
+    /// Looks whether somebody else removed what was not read yet, or the log lost its end. What cannot be asked now is asked the next time.
     async fn verify(&self, plan: &Plan) {
         let mut extents = Vec::with_capacity(plan.of.len());
         for (of, ask) in plan.of.iter().zip(&plan.asks) {
@@ -406,7 +407,7 @@ impl Member {
                 extents.extend(found.into_iter().map(|extent| (of.clone(), extent)));
             }
         }
-        let waker = self.core().verify(&extents);
-        self.stir(Stirred { waker, ..Stirred::default() });
+        let (waker, lost) = self.core().verify(&extents);
+        self.stir(Stirred { waker, keeper: lost, feed: false });
     }
 }

@@ -165,6 +165,11 @@ impl Share {
         }
     }
 
+    /// Tells first that the log lost its end, which ended the epoch before.
+    pub(super) fn lost_its_end(&mut self, from: Option<Position>, to: Option<Position>) {
+        self.buffer.push_front(Ready::Gap(from, to, GapReason::Truncated));
+    }
+
     /// Where reading begins.
     pub(super) fn from(&self) -> Position {
         self.window.position()

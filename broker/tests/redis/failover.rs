@@ -1,0 +1,259 @@
+//! What becomes of publishing and consuming when another server becomes the primary, and what is told of what that lost.
+
+use super::nodes::{Node, until};
+use ropeway_broker::{
+    Admin, Consumer, ConsumerExt, Durability, Epoch, Event, GapReason, Message, MessageBroker, Published,
+    ReaderExt, RedisStreams, Start, Subscription, Target, Topic, TopicSpec,
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// A primary, its replica, the sentinel that watches them, and a broker on them.
+struct Stage {
+    primary: Node,
+    replica: Node,
+    sentinel: Node,
+    broker: Arc<RedisStreams>,
+    topic: Topic,
+}
+
+impl Stage {
+    async fn set(partitions: u32) -> Self {
+        let primary = Node::start(None, &[]);
+        let replica = primary.replica(None);
+        let sentinel = primary.sentinel(&replica, None);
+        let broker = Self::open(&sentinel).await;
+        let topic = Topic::new("t").unwrap();
+        broker.create_topic(&topic, TopicSpec::partitions(partitions)).await.unwrap();
+        Self { primary, replica, sentinel, broker, topic }
+    }
+
+    async fn open(sentinel: &Node) -> Arc<RedisStreams> {
+        let url = format!("redis+sentinel://127.0.0.1:{}/main?lease=2s&publish_deadline=40s", sentinel.port);
+        RedisStreams::of_url(&url).await.unwrap()
+    }
+
+    fn to(&self, at_least: Option<Durability>) -> Target {
+        Target { at_least, ..self.topic.clone().into() }
+    }
+
+    async fn publish(&self, number: u32, at_least: Option<Durability>) -> Published {
+        let message = Message::builder().key((number % 5).to_string()).payload(number.to_string()).build();
+        self.broker.publish(&self.to(at_least), vec![message]).await.0.pop().unwrap()
+    }
+
+    async fn join(&self) -> Box<dyn Consumer> {
+        let group = ropeway_broker::Group::new("g").unwrap();
+        let subscription =
+            Subscription { start: Start::Earliest, ..Subscription::new(group, [self.topic.clone()]) };
+        self.broker.subscribe(subscription).await.unwrap()
+    }
+
+    /// Lets the replica have nothing that is written from now on.
+    fn cut_off(&self) {
+        self.replica.signal("STOP");
+        assert_eq!(self.primary.cli(&["CLIENT", "KILL", "TYPE", "replica"]), "1");
+    }
+
+    /// Kills the primary, and waits until the replica took its place.
+    fn fail_over(&mut self) {
+        self.primary.kill();
+        self.replica.signal("CONT");
+        until("the replica is the primary", || self.replica.cli(&["ROLE"]).starts_with("master"));
+    }
+}
+
+pub(super) fn number(message: &Message) -> u32 {
+    let payload = message.payload.clone().unwrap_or_default();
+    std::str::from_utf8(&payload).unwrap().parse().unwrap()
+}
+
+/// What comes to a consumer, until nothing came for so long: numbers, in order. Everything is acked.
+pub(super) async fn taken(consumer: &mut Box<dyn Consumer>, quiet: Duration) -> (Vec<u32>, Vec<Event>) {
+    let (mut numbers, mut others) = (Vec::new(), Vec::new());
+    while let Ok(event) = timeout(quiet, consumer.next()).await {
+        match event.unwrap() {
+            Event::Batch(batch) => {
+                let done: Vec<_> = batch.deliveries.iter().map(|delivery| delivery.position).collect();
+                numbers.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)));
+                _ = consumer.control().ack(&batch.of, &done);
+            }
+            other => others.push(other),
+        }
+    }
+    (numbers, others)
+}
+
+/// Whether the numbers of each key came in order; the same one may come again.
+pub(super) fn in_order(numbers: &[u32]) -> bool {
+    let mut seen = BTreeSet::new();
+    let first: Vec<u32> = numbers.iter().copied().filter(|number| seen.insert(*number)).collect();
+    (0..5).all(|key| first.iter().filter(|number| *number % 5 == key).is_sorted())
+}
+
+async fn what_replicas_have_survives_the_kill_of_a_primary_and_everybody_goes_on() {
+    let mut stage = Stage::set(3).await;
+    let mut consumer = stage.join().await;
+    for number in 0..100 {
+        let told = stage.publish(number, Some(Durability::Replicated)).await;
+        assert!(matches!(told, Published::Acked { durability: Durability::Replicated, .. }), "{told:?}");
+    }
+    let (early, _) = taken(&mut consumer, Duration::from_secs(1)).await;
+    assert_eq!(early.len(), 100);
+    stage.primary.kill();
+    for number in 100..200 {
+        let told = stage.publish(number, None).await;
+        assert!(matches!(told, Published::Acked { .. }), "{told:?}");
+    }
+    let (late, _) = taken(&mut consumer, Duration::from_secs(4)).await;
+    let all: Vec<u32> = early.into_iter().chain(late).collect();
+    assert_eq!(all.iter().copied().collect::<BTreeSet<_>>(), (0..200).collect(), "nothing is lost");
+    assert!(in_order(&all), "{all:?}");
+    assert_eq!(stage.replica.cli(&["ROLE"]).lines().next(), Some("master"));
+    // There is no replica any more: what cannot be promised is refused.
+    let refused = stage.publish(200, Some(Durability::Replicated)).await;
+    assert!(
+        matches!(&refused, Published::NotWritten(failed) if failed.error.to_string().contains("replica")),
+        "{refused:?}"
+    );
+}
+
+async fn a_primary_that_becomes_a_replica_is_left_and_no_publish_fails_by_it() {
+    let stage = Stage::set(3).await;
+    let mut consumer = stage.join().await;
+    let mut reader = stage.broker.read().await.unwrap();
+    reader.follow(&stage.topic, None, Start::Earliest).await.unwrap();
+    for number in 0..400 {
+        if number == 100 {
+            assert_eq!(stage.sentinel.cli(&["SENTINEL", "FAILOVER", "main"]), "OK");
+        }
+        let told = stage.publish(number, None).await;
+        assert!(matches!(told, Published::Acked { .. }), "{number}: {told:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    until("the replica is the primary", || stage.replica.cli(&["ROLE"]).starts_with("master"));
+    let (all, _) = taken(&mut consumer, Duration::from_secs(3)).await;
+    assert!(in_order(&all), "{all:?}");
+    let mut read = BTreeSet::new();
+    while let Ok(event) = timeout(Duration::from_secs(3), reader.next()).await {
+        if let Event::Batch(batch) = event.unwrap() {
+            read.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)));
+        }
+    }
+    // What the old primary took and the new one never got was acked for no more than the old one.
+    assert!(read.len() > 300 && read.contains(&399) && all.contains(&399), "{} {}", read.len(), all.len());
+}
+
+async fn the_epoch(consumer: &mut Box<dyn Consumer>) -> Epoch {
+    loop {
+        let event = timeout(Duration::from_secs(20), consumer.next()).await.unwrap().unwrap();
+        if let Event::Assigned(assigned) = event
+            && let Some(assigned) = assigned.first()
+        {
+            return assigned.of.epoch;
+        }
+    }
+}
+
+async fn what_a_failover_lost_is_told_and_no_epoch_comes_again() {
+    let mut stage = Stage::set(1).await;
+    let mut consumer = stage.join().await;
+    let first = the_epoch(&mut consumer).await;
+    for number in 0..10 {
+        stage.publish(number, Some(Durability::Replicated)).await;
+    }
+    assert_eq!(taken(&mut consumer, Duration::from_secs(1)).await.0.len(), 10);
+    consumer.control().close(Duration::from_secs(1)).await;
+    let mut reader = stage.broker.read().await.unwrap();
+    reader.follow(&stage.topic, None, Start::Earliest).await.unwrap();
+
+    stage.cut_off();
+    let mut consumer = stage.join().await;
+    let second = the_epoch(&mut consumer).await;
+    assert!(second > first);
+    for number in 10..30 {
+        let told = stage.publish(number, None).await;
+        assert!(matches!(told, Published::Acked { durability: Durability::ProcessCrash, .. }), "{told:?}");
+    }
+    assert_eq!(taken(&mut consumer, Duration::from_secs(1)).await.0, (10..30).collect::<Vec<_>>());
+    assert!(consumer.control().flush().await.is_empty());
+    let mut seen = Vec::new();
+    while seen.len() < 30 {
+        let event = timeout(Duration::from_secs(10), reader.next()).await.unwrap().unwrap();
+        if let Event::Batch(batch) = event {
+            seen.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)));
+        }
+    }
+
+    stage.fail_over();
+    for number in 30..40 {
+        let told = stage.publish(number, None).await;
+        assert!(matches!(told, Published::Acked { .. }), "{told:?}");
+    }
+    let (late, others) = taken(&mut consumer, Duration::from_secs(4)).await;
+    assert!((30..40).all(|number| late.contains(&number)), "{late:?} {others:?}");
+    let epochs: Vec<Epoch> = others
+        .iter()
+        .flat_map(|event| {
+            if let Event::Assigned(all) = event {
+                all.iter().map(|a| a.of.epoch).collect()
+            } else {
+                Vec::new()
+            }
+        })
+        .collect();
+    assert!(epochs.iter().all(|epoch| *epoch > second), "{second:?} {epochs:?}");
+    consumer.control().close(Duration::from_secs(1)).await;
+    let mut again = stage.join().await;
+    let third = the_epoch(&mut again).await;
+    assert!(third > second, "{third:?} after {second:?}, which was lost");
+
+    let (mut told, mut rest) = (false, Vec::new());
+    while let Ok(event) = timeout(Duration::from_secs(4), reader.next()).await {
+        match event.unwrap() {
+            Event::Batch(batch) => {
+                rest.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)))
+            }
+            Event::Gap { why: GapReason::Truncated, .. } => told = true,
+            _ => {}
+        }
+    }
+    assert_eq!(rest, (30..40).collect::<Vec<_>>());
+    assert!(told, "a reader is told that the log lost its end");
+    let truncated =
+        |event: &Event| matches!(event, Event::Gap { why: GapReason::Truncated, .. } | Event::Gone(..));
+    assert!(others.iter().any(truncated), "a member is told: {others:?}");
+}
+
+async fn a_message_that_too_few_replicas_have_in_time_is_unknown_and_what_cannot_be_is_refused() {
+    let stage = Stage::set(1).await;
+    let url =
+        |more: &str| format!("redis+sentinel://127.0.0.1:{}/main?wait=300ms{more}", stage.sentinel.port);
+    let publish = async |broker: &RedisStreams| {
+        let message = vec![Message::builder().payload("1").build()];
+        broker.publish(&stage.to(Some(Durability::Replicated)), message).await.0.pop().unwrap()
+    };
+    let (one, two) =
+        (RedisStreams::of_url(&url("")).await.unwrap(), RedisStreams::of_url(&url("&replicas=2")).await);
+    let acked = publish(&one).await;
+    assert!(matches!(acked, Published::Acked { durability: Durability::Replicated, .. }), "{acked:?}");
+    let refused = publish(&two.unwrap()).await;
+    assert!(
+        matches!(&refused, Published::NotWritten(failed) if failed.error.to_string().contains("replicas=2")),
+        "{refused:?}"
+    );
+    stage.replica.signal("STOP");
+    let unknown = publish(&one).await;
+    assert!(
+        matches!(&unknown, Published::Unknown(failed) if failed.error.to_string().contains("replicas")),
+        "{unknown:?}"
+    );
+    stage.replica.signal("CONT");
+}
+
+super::async_tests! {
+    a_message_that_too_few_replicas_have_in_time_is_unknown_and_what_cannot_be_is_refused,
+    what_replicas_have_survives_the_kill_of_a_primary_and_everybody_goes_on,
+    a_primary_that_becomes_a_replica_is_left_and_no_publish_fails_by_it,
+    what_a_failover_lost_is_told_and_no_epoch_comes_again,
+}

@@ -1,0 +1,143 @@
+//! A cluster whose slots move, and whose primaries are replaced, while it is published to and consumed: nothing is lost, and order holds.
+
+use super::{
+    failover::{in_order, number, taken},
+    nodes::{Node, until},
+};
+use ropeway_broker::{
+    Admin, Consumer, Durability, Event, Group, Health, Message, MessageBroker, Published, ReaderExt,
+    RedisStreams, Start, Subscription, Topic, TopicSpec,
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::time::{sleep, timeout};
+
+struct Stage {
+    nodes: Vec<Node>,
+    broker: Arc<RedisStreams>,
+    topic: Topic,
+}
+
+impl Stage {
+    async fn set(replicas: bool) -> Self {
+        let nodes = Node::cluster(replicas, None);
+        let url = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}?lease=5s", nodes[0].port, nodes[1].port);
+        let broker = RedisStreams::of_url(&url).await.unwrap();
+        let topic = Topic::new("t").unwrap();
+        broker.create_topic(&topic, TopicSpec::partitions(6)).await.unwrap();
+        Self { nodes, broker, topic }
+    }
+
+    async fn join(&self) -> Box<dyn Consumer> {
+        let subscription = Subscription {
+            start: Start::Earliest,
+            ..Subscription::new(Group::new("g").unwrap(), [self.topic.clone()])
+        };
+        self.broker.subscribe(subscription).await.unwrap()
+    }
+
+    async fn publish(&self, number: u32) -> Published {
+        let message = Message::builder().key((number % 5).to_string()).payload(number.to_string()).build();
+        self.broker.publish(&self.topic.clone().into(), vec![message]).await.0.pop().unwrap()
+    }
+
+    /// Moves the slot of a key to the next node, as `redis-cli --cluster reshard` does, with pauses in which it is on both.
+    async fn move_slot(&self, key: &str) {
+        let slot = self.nodes[0].cli(&["CLUSTER", "KEYSLOT", key]);
+        let mine = |node: &Node| !node.cli(&["CLUSTER", "COUNTKEYSINSLOT", &slot]).starts_with('0');
+        let from = (0..3).find(|at| mine(&self.nodes[*at])).unwrap();
+        let to = (from + 1) % 3;
+        let id = |at: usize| self.nodes[at].cli(&["CLUSTER", "MYID"]);
+        assert_eq!(self.nodes[to].cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]), "OK");
+        assert_eq!(self.nodes[from].cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]), "OK");
+        sleep(Duration::from_millis(30)).await;
+        loop {
+            let keys = self.nodes[from].cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
+            if keys.is_empty() {
+                break;
+            }
+            let port = self.nodes[to].port.to_string();
+            self.nodes[from].cli(&["MIGRATE", "127.0.0.1", &port, &keys, "0", "5000"]);
+            sleep(Duration::from_millis(30)).await;
+        }
+        for at in [to, from, (to + 1) % 3] {
+            assert_eq!(self.nodes[at].cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]), "OK");
+        }
+    }
+}
+
+async fn slots_that_move_lose_nothing_and_keep_the_order() {
+    let stage = Arc::new(Stage::set(false).await);
+    let mut consumer = stage.join().await;
+    let mut reader = stage.broker.read().await.unwrap();
+    reader.follow(&stage.topic, None, Start::Earliest).await.unwrap();
+    let publishing = Arc::clone(&stage);
+    let publishing = tokio::spawn(async move {
+        let mut number = 0;
+        let mut failed = Vec::new();
+        while number < 1500 {
+            let sent = (number..number + 10).map(|number| publishing.publish(number));
+            let told = futures::future::join_all(sent).await;
+            failed.extend(told.into_iter().filter(|told| !matches!(told, Published::Acked { .. })));
+            number += 10;
+            sleep(Duration::from_millis(10)).await;
+        }
+        failed
+    });
+    let moving = Arc::clone(&stage);
+    let moving = tokio::spawn(async move {
+        for key in
+            ["x{t/0}", "x{group/g}", "x{t/1}", "x{t/2}", "x{t}", "x{t/0}", "x{t/3}", "x{t/4}", "x{t/5}"]
+        {
+            moving.move_slot(key).await;
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let (early, _) = taken(&mut consumer, Duration::from_secs(3)).await;
+    moving.await.unwrap();
+    let failed = publishing.await.unwrap();
+    let (late, others) = taken(&mut consumer, Duration::from_secs(3)).await;
+    assert!(failed.is_empty(), "{} were not acked, such as {:?}", failed.len(), failed.first());
+    let all: Vec<u32> = early.into_iter().chain(late).collect();
+    assert_eq!(all.iter().copied().collect::<BTreeSet<_>>().len(), 1500, "{others:?}");
+    assert!(in_order(&all));
+    let mut read = Vec::new();
+    while let Ok(event) = timeout(Duration::from_secs(3), reader.next()).await {
+        match event.unwrap() {
+            Event::Batch(batch) => {
+                read.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)))
+            }
+            Event::Gap { why, .. } => panic!("{why:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(read.len(), 1500, "each once");
+    assert!(in_order(&read));
+}
+
+async fn a_node_that_dies_is_replaced_and_everybody_goes_on() {
+    let mut stage = Stage::set(true).await;
+    assert!(matches!(stage.broker.health().await, Health::Up));
+    let mut consumer = stage.join().await;
+    for number in 0..100 {
+        let target =
+            ropeway_broker::Target { at_least: Some(Durability::Replicated), ..stage.topic.clone().into() };
+        let message = Message::builder().key((number % 5).to_string()).payload(number.to_string()).build();
+        let told = stage.broker.publish(&target, vec![message]).await.0.pop().unwrap();
+        assert!(matches!(told, Published::Acked { durability: Durability::Replicated, .. }), "{told:?}");
+    }
+    let (early, _) = taken(&mut consumer, Duration::from_secs(1)).await;
+    stage.nodes[0].kill();
+    let sent = (100..200).map(|number| stage.publish(number));
+    let told = futures::future::join_all(sent).await;
+    assert!(told.iter().all(|told| matches!(told, Published::Acked { .. })), "{told:?}");
+    until("the replica is the primary", || stage.nodes[3].cli(&["ROLE"]).starts_with("master"));
+    let (late, _) = taken(&mut consumer, Duration::from_secs(5)).await;
+    let all: Vec<u32> = early.into_iter().chain(late).collect();
+    assert_eq!(all.iter().copied().collect::<BTreeSet<_>>(), (0..200).collect(), "nothing is lost");
+    assert!(in_order(&all), "{all:?}");
+}
+
+super::async_tests! {
+    slots_that_move_lose_nothing_and_keep_the_order,
+    a_node_that_dies_is_replaced_and_everybody_goes_on,
+}
