@@ -59,6 +59,9 @@ impl<M> Ticket<M> {
 /// small commit takes on a fast disk; on a slow one nothing is gained, and nothing looked for.
 const BRIEF: Duration = Duration::from_micros(250);
 
+/// A deadline beyond it never comes: no clock need show it.
+const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 /// Waits for answers, each for so long at most.
 ///
 /// A timer that is set where none is wakes the thread of the runtime that waits for timers, which costs more than all else that is done for
@@ -100,7 +103,7 @@ impl Wait {
         deadline: Duration,
         mut answer: oneshot::Receiver<T>,
     ) -> Option<Result<T, RecvError>> {
-        let (since, until) = (now(), tokio::time::Instant::now() + deadline);
+        let (since, until) = (now(), tokio::time::Instant::now() + deadline.min(FAR));
         let is_alone = self.is_alone();
         if is_alone && self.0.has_cores && self.0.was_brief.load(Ordering::Relaxed) {
             self.look(since, &mut answer).await;
@@ -298,6 +301,18 @@ mod tests {
         let (gone, answer) = oneshot::channel::<u8>();
         drop(gone);
         assert!(matches!(Wait::new(&waits).within(SOON, answer).await, Some(Err(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_no_clock_can_show_never_comes() {
+        let waits = waits();
+        let (reply, answer) = oneshot::channel();
+        let mut wait = pin!(Wait::new(&waits).within(Duration::MAX, answer));
+        assert!(poll(wait.as_mut()).is_pending());
+        tokio::time::advance(Duration::from_secs(86_400)).await;
+        assert!(poll(wait.as_mut()).is_pending());
+        _ = reply.send(7);
+        assert!(matches!(wait.await, Some(Ok(7))));
     }
 
     fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
