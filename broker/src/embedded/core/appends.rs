@@ -10,6 +10,8 @@ use ropeway_store::{Keyspace, WriteBatch};
 
 /// How much of a step's room is kept for the next one, in bytes.
 const KEPT: usize = 1024 * 1024;
+/// The same, in messages.
+const KEPT_MESSAGES: usize = 32 * 1024;
 
 /// Messages that a step appends to logs, in the order in which it decided so. What it appends to one partition is written as few records: a store
 /// has less work with a record of many messages than with many records.
@@ -99,7 +101,7 @@ impl Appends {
 
     /// Nothing any more; its room is for the next step, where it is not too much.
     pub(super) fn cleared(mut self) -> Self {
-        if self.bytes.capacity() > KEPT {
+        if self.bytes.capacity() > KEPT || self.messages.capacity() > KEPT_MESSAGES {
             return Self::default();
         }
         self.bytes.clear();
@@ -193,5 +195,10 @@ mod tests {
             let cleared = appends.cleared();
             assert_eq!((cleared.bytes(), cleared.bytes.capacity() > 0), (0, kept));
         }
+        // Of what was only looked at, such as repeats and what is delayed, nothing is appended.
+        let mut appends = Appends::default();
+        appends.push(None, 0, log, |out| out.push(0));
+        appends.reserve(10 * KEPT_MESSAGES);
+        assert!(appends.cleared().messages.capacity() <= KEPT_MESSAGES);
     }
 }
