@@ -7,7 +7,7 @@ use super::{
     migrate::migrate,
     room::Room,
     segments::{Segment, Segments, open_segment},
-    store_error,
+    store_error, stored_as,
     timers::Timer,
     topic::{PartitionState, TopicState},
 };
@@ -16,13 +16,13 @@ use crate::{
     embedded::{
         state::{
             self, CURSORS, CursorRecord, GROUPS, LAST_EPOCH, LAST_LIFE, PARTITIONS, PartitionRecord,
-            SEGMENTS, SWEEPS, SegmentRecord, TOPICS, TopicRecord, decode_number,
+            SEGMENTS, SWEEPS, SegmentRecord, TOPICS, TopicRecord, decode_number, log_key,
         },
         time::{Mark, Steady},
     },
 };
 use bytes::Bytes;
-use ropeway_store::{Direction, KeyValue, Keyspace, Limit, Purpose, prefix_end};
+use ropeway_store::{Direction, KeyValue, Keyspace, Limit, Purpose, WriteBatch, prefix_end};
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -74,6 +74,7 @@ impl Core {
         core.load_topics(&now)?;
         core.load_partitions()?;
         core.check_segments(now.steady, stored)?;
+        core.drop_beyond_end()?;
         core.load_groups()?;
         core.load_sweeps(now.steady)?;
         core.drop_orphans()?;
@@ -208,6 +209,34 @@ impl Core {
         for (key, value) in entries(&*self.store, self.spaces.state, SWEEPS)? {
             let life = decode_number(&value).map_err(|error| at(error, &key))?;
             self.timers.set(Timer::Sweep(life), now);
+        }
+        Ok(())
+    }
+
+    /// Removes records that lie in a log beyond the end of their partition.
+    ///
+    /// A crash can leave some behind: a table of the log was written, and the commit that moved the end was not synced and is lost. A record that
+    /// is appended later has another key than one of these, unless it ends at the same offset, and would not replace it but be hidden by it.
+    fn drop_beyond_end(&self) -> Result<()> {
+        const PIECE: Limit = Limit { items: 1024, bytes: 1024 * 1024 };
+        for topic in self.topics.values() {
+            let log = topic.segments.active();
+            for (partition, part) in (0_u32..).zip(&topic.partitions) {
+                let (from, to) = (log_key(partition, part.next), log_key(partition + 1, 0));
+                loop {
+                    let page = self.store.scan(log, &from, Some(&to), Direction::Forward, PIECE);
+                    let page = page.map_err(store_error)?;
+                    if page.items.is_empty() {
+                        break;
+                    }
+                    tracing::warn!(topic = %topic.topic, partition, records = page.items.len(), "records beyond the end of a partition are removed, which a crash left behind");
+                    let mut batch = WriteBatch::new();
+                    for (key, _) in page.items {
+                        batch.delete(log, key);
+                    }
+                    self.store.commit(batch, stored_as(self.rules.possible)).map_err(store_error)?;
+                }
+            }
         }
         Ok(())
     }

@@ -203,7 +203,10 @@ impl<'a, 'v> Walk<'a, 'v> {
                 return Ok(ControlFlow::Continue(()));
             }
         };
-        let Some(offset) = log_offset(&key) else { return Ok(ControlFlow::Continue(())) };
+        // No message has the last offset there can be: there is no end behind it.
+        let Some(offset) = log_offset(&key).filter(|offset| *offset < u64::MAX) else {
+            return Ok(ControlFlow::Continue(()));
+        };
         let Some((stored, first)) = read(offset, value) else {
             return self.damaged_batch(offset);
         };

@@ -151,11 +151,12 @@ mod on_disk {
     use super::*;
     use crate::{
         EmbeddedSettings,
-        embedded::state::{log_key, log_offset},
+        embedded::state::{PARTITIONS, log_key, log_offset},
         salvage::{Salvaged, check_files},
     };
+    use bytes::Bytes;
     use ropeway_store::{
-        Direction, Durability, FjallSettings, FjallStore, KeyValue, Limit, Purpose, WriteBatch,
+        Direction, Durability, FjallSettings, FjallStore, KeyValue, Limit, Purpose, WriteBatch, prefix_end,
     };
     use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
@@ -193,6 +194,60 @@ mod on_disk {
         batch.put(log, key.to_vec(), record);
         store.commit(batch, Durability::PowerLoss).unwrap();
         store.close().unwrap();
+    }
+
+    /// What partitions are said to have; `set`: that is put back first.
+    fn partitions(dir: &Path, set: Option<&[(Bytes, Bytes)]>) -> Vec<(Bytes, Bytes)> {
+        let store = FjallStore::open(dir, &FjallSettings::default()).unwrap();
+        let state = store.open_keyspace("state", Purpose::State).unwrap();
+        let mut batch = WriteBatch::new();
+        for (key, value) in set.unwrap_or_default() {
+            batch.put(state, key.clone(), value.clone());
+        }
+        store.commit(batch, Durability::PowerLoss).unwrap();
+        let to = prefix_end(PARTITIONS);
+        let page = store.scan(state, PARTITIONS, to.as_deref(), Direction::Forward, Limit::items(99));
+        store.close().unwrap();
+        page.unwrap().items
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_beyond_the_end_of_a_partition_never_hides_what_is_written_there_later() {
+        let dir = scratch();
+        let broker = open(dir.path()).unwrap();
+        let orders = make(&broker, "orders", 2).await;
+        let first = fill(&broker, &orders, 5).await;
+        broker.close(PATIENCE).await;
+        drop(broker);
+        let before = partitions(dir.path(), None);
+        let broker = open(dir.path()).unwrap();
+        let others = publish(&broker, &orders, 1, &["a", "b", "c"]).await;
+        // More than a page of one partition, as records of one and of many.
+        for _ in 0..20 {
+            publish(&broker, &orders, 0, &["lost"]).await;
+            publish(&broker, &orders, 0, &["lost"; 30]).await;
+        }
+        broker.close(PATIENCE).await;
+        drop(broker);
+        // Tables were written, and the newest part of the journal is lost, which was never synced.
+        partitions(dir.path(), Some(&before));
+
+        let broker = open(dir.path()).unwrap();
+        let mut all = first.clone();
+        for count in [3, 4, 100, 1] {
+            let next = fill(&broker, &orders, count).await;
+            assert_eq!(next[0], all.last().unwrap().next());
+            all.extend(next);
+        }
+        let again = publish(&broker, &orders, 1, &["d", "e"]).await;
+        assert_eq!(again, others[..2]);
+        let got = read_from(&broker, &orders, Start::Earliest).await;
+        let texts = [5, 3, 4, 100, 1].iter().flat_map(|count| (0..*count).map(|n| Some(format!("m{n}"))));
+        assert_eq!(got, all.iter().copied().zip(texts).collect::<Vec<_>>());
+        let mut reader = broker.read().await.unwrap();
+        reader.follow(&orders, Some(1), Start::Earliest).await.unwrap();
+        let got: Vec<_> = read_all(&mut *reader).await.into_iter().filter_map(|(_, text)| text).collect();
+        assert_eq!(got, ["d", "e"]);
     }
 
     #[tokio::test]
@@ -253,6 +308,35 @@ mod on_disk {
             let count = lost.len() as u64;
             assert_eq!((part.readable, part.missing, part.unreadable), (20 - count, 0, count), "{what}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_record_at_the_last_offset_there_can_be_is_no_end_of_the_program() {
+        let dir = scratch();
+        let broker = open(dir.path()).unwrap();
+        let orders = make(&broker, "orders", 1).await;
+        let positions = fill(&broker, &orders, 5).await;
+        broker.close(PATIENCE).await;
+        drop(broker);
+        for damage in [0, 3] {
+            let store = FjallStore::open(dir.path(), &FjallSettings::default()).unwrap();
+            let name = store.keyspaces().unwrap().into_iter().find(|name| name.starts_with("log-")).unwrap();
+            let log = store.open_keyspace(&name, Purpose::Log).unwrap();
+            let record = store.get(log, &log_key(0, 4)).unwrap().unwrap();
+            let mut batch = WriteBatch::new();
+            batch.put(log, log_key(0, u64::MAX).to_vec(), record.slice(damage..));
+            store.commit(batch, Durability::PowerLoss).unwrap();
+            store.close().unwrap();
+            let to = scratch();
+            let salvaged = Salvaged::open(dir.path(), &to.path().join("s")).unwrap();
+            let report = salvaged.check(salvaged.damage().clone(), &mut |_| ControlFlow::Continue(()));
+            let report = report.unwrap().unwrap();
+            assert!(report.topics[0].partitions[0].readable >= 5, "{report:?}");
+        }
+        let broker = open(dir.path()).unwrap();
+        assert_eq!(read_from(&broker, &orders, Start::Earliest).await, expected(&positions, 0));
+        let next = fill(&broker, &orders, 2).await;
+        assert_eq!(next[0], positions[4].next());
     }
 
     #[tokio::test]
