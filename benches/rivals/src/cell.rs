@@ -1,10 +1,11 @@
 //! The list of cells: what is measured, beside what, and the target.
 //!
-//! Not here: the work itself (`arms/`), the interleaving (`rounds.rs`).
+//! Not here: the work itself (`arms/`, `redis/`), the interleaving (`rounds.rs`).
 
 use crate::{
     Result,
     arms::{Against, Engine, Hop, Publish, reopen, steady},
+    redis::{self, Measure, Rival, resting},
     rounds::{Plan, Turn},
 };
 use ropeway_bench::keys::KeySpread;
@@ -45,6 +46,13 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
     /// It may be no more than that; `None`: it is only told.
     pub(crate) most: Option<f64>,
+}
+
+impl Cell {
+    /// What keeps it from running on this machine.
+    pub(crate) fn missing(&self) -> Option<String> {
+        if self.name.starts_with("redis-") { redis::missing() } else { None }
+    }
 }
 
 impl Figure {
@@ -162,6 +170,50 @@ pub(crate) const CELLS: &[Cell] = &[
         name: "reopen",
         what: "--retained of 1 KiB messages, the process killed, opened again: how long to the first message, with a warm cache",
         kind: Kind::Bounds(reopen::run),
+    },
+    ratio(
+        "redis-publish-64",
+        "64 B messages on Redis, 50 batches of 64 at once; redis-benchmark, 50 connections with 64 commands each, entries as long as ours",
+        0.90,
+        |plan| redis::Publish::pair(plan, 64, 600_000),
+    ),
+    ratio("redis-publish-1024", "the same, 1 KiB", 0.90, |plan| redis::Publish::pair(plan, 1024, 200_000)),
+    ratio(
+        "redis-awaited",
+        "64 B messages on Redis, 1,024 tasks that await each; the same over the multiplexed connection of redis-rs",
+        1.0,
+        |plan| redis::Awaited::pair(plan, 64, 300_000),
+    ),
+    ratio(
+        "redis-consume-100",
+        "100 B messages on Redis, a processor whose handler does nothing; XREADGROUP and XACK of 256 at once by redis-rs",
+        3.0,
+        |plan| redis::Consume::pair(plan, 100, 400_000, Rival::Group, Measure::Time),
+    ),
+    ratio("redis-consume-1024", "the same, 1 KiB", 3.0, |plan| {
+        redis::Consume::pair(plan, 1024, 200_000, Rival::Group, Measure::Time)
+    }),
+    ratio("redis-consume-sea", "the same, 100 B; sea-streamer, load balanced, 256 at once", 3.0, |plan| {
+        redis::Consume::pair(plan, 100, 100_000, Rival::SeaStreamer, Measure::Time)
+    }),
+    ratio(
+        "redis-server-100",
+        "the server's work for that: messages for each second of its processor time; XREADGROUP and XACK of 256 at once by redis-rs",
+        2.5,
+        |plan| redis::Consume::pair(plan, 100, 400_000, Rival::Group, Measure::Server),
+    ),
+    ratio("redis-server-1024", "the same, 1 KiB", 2.5, |plan| {
+        redis::Consume::pair(plan, 1024, 200_000, Rival::Group, Measure::Server)
+    }),
+    Cell {
+        name: "redis-backlog",
+        what: "1,000,000 messages of 1 KiB on Redis and a handler that sleeps 50 ms, in a process of its own: what it takes",
+        kind: Kind::Bounds(resting::backlog),
+    },
+    Cell {
+        name: "redis-idle",
+        what: "a consumer of 64 partitions on Redis to which nothing is published: what it costs",
+        kind: Kind::Bounds(resting::idle),
     },
 ];
 

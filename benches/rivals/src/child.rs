@@ -1,10 +1,11 @@
 //! Processes of this program's own: started so that they can be watched or killed from outside.
 //!
-//! Not here: what they do (`arms/steady.rs`, `arms/reopen.rs`).
+//! Not here: what they do (`arms/steady.rs`, `arms/reopen.rs`, `redis/resting.rs`).
 
 use crate::{
     Result,
     arms::{reopen, steady},
+    redis::resting,
 };
 use clap::Subcommand;
 use std::{
@@ -23,6 +24,9 @@ pub(crate) enum Role {
     /// Publishes until it is killed.
     #[command(hide = true)]
     Fill { dir: PathBuf, messages: u64 },
+    /// Handles slowly what lies on a server, until it is killed.
+    #[command(hide = true)]
+    Backlog { url: String },
 }
 
 impl Role {
@@ -35,6 +39,7 @@ impl Role {
         match self {
             Self::Steady { dir, messages, retention } => steady::inside(dir, *messages, *retention),
             Self::Fill { dir, messages } => reopen::inside(dir, *messages),
+            Self::Backlog { url } => resting::slowly(url),
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Report {
     canary_syncs: Spread,
     rows: Vec<Row>,
     bounds: Vec<Bounds>,
+    /// Cells that could not run, and why.
+    ignored: Vec<String>,
     #[serde(skip)]
     spins: Vec<f64>,
     #[serde(skip)]
@@ -105,6 +107,7 @@ impl Report {
             canary_syncs: Spread::default(),
             rows: Vec::new(),
             bounds: Vec::new(),
+            ignored: Vec::new(),
             spins: Vec::new(),
             syncs: Vec::new(),
         };
@@ -122,6 +125,13 @@ impl Report {
         }
         report.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         Ok(report)
+    }
+
+    /// A cell did not run.
+    pub(crate) fn ignore(&mut self, cell: &'static Cell, reason: &str) {
+        let ignored = format!("{} is ignored: {reason}", cell.name);
+        eprintln!("{ignored}");
+        self.ignored.push(ignored);
     }
 
     pub(crate) fn add_bounds(&mut self, cell: &'static Cell, figures: Vec<Figure>, canary: Canary) {
@@ -217,6 +227,7 @@ impl Report {
             self.canary_syncs.median_ms,
             self.canary_syncs.spread * 100.0,
         );
+        self.ignored.iter().for_each(|ignored| text += &format!("{ignored}\n"));
         for warning in &self.warnings {
             text += &format!("warning: {warning}\n");
         }

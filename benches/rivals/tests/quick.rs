@@ -17,7 +17,9 @@ fn every_cell_runs_and_reads_back_what_it_wrote() {
     assert!(run.status.success(), "{stdout}{stderr}");
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert!(rows.len() == 16, "{report}");
+    // Those on Redis run where there is a server, and are told of where there is none.
+    let ignored = report["ignored"].as_array().unwrap();
+    assert!(rows.len() == 24 || rows.len() == 16 && ignored.len() == 10, "{report}");
     for row in rows {
         let cell = row["cell"].as_str().unwrap();
         assert!(stdout.contains(cell), "{stdout}");
