@@ -14,35 +14,48 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// How many topics are looked after.
 const MOST: usize = 4096;
 
+/// How long beyond its mark a topic is looked at: a message may be held late, after a cut, and clocks differ.
+const BEYOND: Duration = Duration::from_secs(600);
+/// How much later than needed a topic is marked, so that it is not marked again for each message.
+const AHEAD: Duration = Duration::from_secs(60);
+
 /// When to look at each topic.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    topics: BTreeMap<Topic, Instant>,
+    topics: BTreeMap<Topic, Look>,
+}
+
+/// The next look at a topic.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Instant,
+    /// Something is known to be held, or nobody looked yet: it is looked at whatever its description says.
+    sure: bool,
 }
 
 impl Agenda {
     /// Looks after a topic from now on.
     pub(super) fn watch(&mut self, topic: &Topic, now: Instant) {
         if self.topics.len() < MOST {
-            self.topics.entry(topic.clone()).or_insert(now);
+            self.topics.entry(topic.clone()).or_insert(Look { at: now, sure: true });
         }
     }
 
     /// A message of the topic is due in that time.
     pub(super) fn expect(&mut self, topic: &Topic, left: Duration, now: Instant) {
         self.watch(topic, now + left.min(LOOK));
-        if let Some(at) = self.topics.get_mut(topic) {
-            *at = (*at).min(now + left);
+        if let Some(look) = self.topics.get_mut(topic) {
+            *look = Look { at: look.at.min(now + left), sure: true };
         }
     }
 
-    /// The topics to look at now. Each is looked at again after [`LOOK`] at the latest.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Topic> {
+    /// The topics to look at now, and whether whatever their description says. Each is looked at again after [`LOOK`] at the latest.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(Topic, bool)> {
         let mut due = Vec::new();
-        for (topic, at) in &mut self.topics {
-            if *at <= now {
-                due.push(topic.clone());
-                *at = now + LOOK;
+        for (topic, look) in &mut self.topics {
+            if look.at <= now {
+                due.push((topic.clone(), look.sure));
+                *look = Look { at: now + LOOK, sure: false };
             }
         }
         due
@@ -50,13 +63,23 @@ impl Agenda {
 
     /// When something is due next; `None`: nothing is looked after.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.topics.values().min().copied()
+        self.topics.values().map(|look| look.at).min()
     }
 
     /// Does not look after a topic any more: it is gone.
     pub(super) fn forget(&mut self, topic: &Topic) {
         self.topics.remove(topic);
     }
+}
+
+/// Whether a topic with that mark may hold something.
+pub(super) fn may_hold(mark: Timestamp, now: Timestamp) -> bool {
+    now.since(mark) < BEYOND && mark > Timestamp::from_millis(0)
+}
+
+/// The mark that a topic needs before a message is held which is due then; `None`: it has it.
+pub(super) fn mark(due: Timestamp, has: Timestamp) -> Option<Timestamp> {
+    (due > has).then(|| due + AHEAD)
 }
 
 /// How long until a message is due, by the server's clock; a moment where it is due already: more of them wait.
@@ -74,18 +97,29 @@ mod tests {
         let (mut agenda, now) = (Agenda::default(), Instant::now());
         assert_eq!(agenda.next(), None);
         agenda.watch(&a, now);
-        assert_eq!(agenda.due(now), std::slice::from_ref(&a));
+        assert_eq!(agenda.due(now), [(a.clone(), true)], "nobody looked yet");
         agenda.expect(&a, Duration::from_millis(300), now);
         agenda.expect(&b, Duration::from_secs(3600), now);
         assert_eq!(agenda.next(), Some(now + Duration::from_millis(300)));
         assert!(agenda.due(now + Duration::from_millis(299)).is_empty());
-        assert_eq!(agenda.due(now + Duration::from_millis(300)), std::slice::from_ref(&a));
+        assert_eq!(agenda.due(now + Duration::from_millis(300)), [(a.clone(), true)]);
         // One that is due far from now does not keep others from being found.
-        assert_eq!(agenda.due(now + LOOK), std::slice::from_ref(&b));
+        assert_eq!(agenda.due(now + LOOK), [(b.clone(), true)]);
+        assert_eq!(agenda.due(now + 2 * LOOK), [(a.clone(), false), (b.clone(), false)]);
         agenda.forget(&a);
         agenda.forget(&b);
         assert_eq!(agenda.next(), None);
         let at = Timestamp::from_millis;
         assert_eq!((left(at(70), at(50)), left(at(50), at(70))), (Duration::from_millis(20), AGAIN));
+    }
+
+    #[test]
+    fn a_topic_is_marked_before_something_is_held_and_looked_at_until_long_after() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        assert!(!may_hold(at(0), at(5)), "nothing was ever held");
+        assert!(may_hold(at(100), at(5)) && may_hold(at(100), at(699)) && !may_hold(at(100), at(700)));
+        assert!(may_hold(Timestamp::from_millis(i64::MAX), at(5)), "a stream of somebody else");
+        assert_eq!(mark(at(100), at(0)), Some(at(160)));
+        assert_eq!((mark(at(160), at(160)), mark(at(161), at(160))), (None, Some(at(221))));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Not here: who changes it (`scripts/topic_*.lua`), who keeps it in memory (`topics.rs`).
 
-use crate::{Error, ErrorKind, Position, Result, Retention, Topic, TopicSpec};
+use crate::{Error, ErrorKind, Position, Result, Retention, Timestamp, Topic, TopicSpec};
 use bytes::Bytes;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,6 +10,11 @@ use std::{collections::BTreeMap, time::Duration};
 pub(super) const VERSION: &str = "1";
 /// The most partitions of a topic.
 pub(super) const MAX_PARTITIONS: u32 = 4096;
+
+/// Nothing was ever held.
+const NEVER: Timestamp = Timestamp::from_millis(0);
+/// Nobody can mark a stream that somebody else made: it may always hold something.
+const FOREVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// How far a topic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +36,14 @@ pub(super) struct Description {
     /// Which life it is; `None`: a stream that somebody else made.
     pub(super) life: Option<u64>,
     pub(super) spec: TopicSpec,
+    /// Until when messages that are held may be due; 0: none was ever held.
+    pub(super) held: Timestamp,
 }
 
 impl Description {
     /// A stream that somebody else made.
     pub(super) fn foreign() -> Self {
-        Self { state: State::Ready, life: None, spec: TopicSpec::partitions(1) }
+        Self { state: State::Ready, life: None, spec: TopicSpec::partitions(1), held: FOREVER }
     }
 
     /// The fields of the hash; `None` where there are none.
@@ -77,6 +84,10 @@ impl Description {
         Ok(Some(Self {
             state,
             life: Some(number("life")?),
+            held: match fields.get("held") {
+                None => NEVER,
+                Some(_) => i64::try_from(number("held")?).map_or(FOREVER, Timestamp::from_millis),
+            },
             spec: TopicSpec {
                 partitions: partitions.ok_or_else(|| corrupt(topic, "partitions"))?,
                 retention,

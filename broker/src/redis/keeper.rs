@@ -165,7 +165,7 @@ async fn run(watched: Arc<Watched>) {
             }
             continue;
         }
-        for topic in due {
+        for (topic, _) in due {
             let looked = look(&watched, &topic).await;
             watched.kept(|kept| match looked {
                 Ok(Some(looked)) => {

@@ -22,7 +22,7 @@
 //! | Key | Kind | Holds | Written by |
 //! |---|---|---|---|
 //! | `ropeway:topics` | set | names of topics | admin |
-//! | `ropeway:topic:{orders}` | hash | `version` 1, `state` (making, ready, deleting, deleted), `life`, `partitions`, `age`, `bytes`, `token` and `at` of who makes it, `last` id of the life before | `topic_*.lua` |
+//! | `ropeway:topic:{orders}` | hash | `version` 1, `state` (making, ready, deleting, deleted), `life`, `partitions`, `age`, `bytes`, `token` and `at` of who makes it, `last` id of the life before, `held` until when something that is held may be due | `topic_*.lua` |
 //! | `ropeway:topic:{orders}:groups` | set | groups with a position in it or a member on it | members, seek |
 //! | `ropeway:{orders/0}:log` | stream | the messages, as `layout.rs` says | publishers; anybody who keeps to the layout |
 //! | `ropeway:{orders/0}:part` | hash | `life`; `removed`: the last id that was purged or trimmed; of a topic with a limit of bytes `counted` (up to which entry), `bytes` (counted ever), `pieces` (where each begins); `stock:<name>` since when a consumer group of others holds retention back, and where it stands | `partition_*.lua` |
@@ -41,7 +41,7 @@
 //!   the life before: so a position of another life is recognised. A description is seen as a topic while its state is `ready`.
 //! * **Publishing** is plain `XADD NOMKSTREAM`, in order, over one connection, with more than one write on its way. Nothing keeps count beside it: Redis does (`entries-added`).
 //! * **Delay**: a message that is not due is held beside the log, and moved to it by a script, by the server's clock. Every process does that for the topics
-//!   that it follows, consumes or publishes for later to.
+//!   that it follows, consumes or publishes for later to. A topic is marked before it holds something, and one that is not marked costs nothing.
 //! * **Retention**: a script counts the bytes of topics that have such a limit, and another removes what is too old or too much, but nothing that a live
 //!   group has not finished, of ours or of others. Every process does that for the topics that it publishes to, reads or consumes.
 //! * **Reading** is plain `XREAD`, of readers and of members alike, and has no effect on the server: who lost a partition can do no harm by it. What

@@ -3,11 +3,11 @@
 //! Any process does, so that none is needed. Not here: when it looks (`delay.rs`).
 
 use super::{
-    delay::{Agenda, left},
+    delay::{Agenda, left, may_hold},
     scripts,
     topics::{Topics, chosen},
 };
-use crate::{Result, Timestamp, Topic};
+use crate::{Result, Timestamp, Topic, clock};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -84,8 +84,8 @@ async fn run(topics: Arc<Topics>, watched: Arc<Watched>) {
             }
             continue;
         }
-        for topic in due {
-            match release(&topics, &topic).await {
+        for (topic, sure) in due {
+            match release(&topics, &topic, sure).await {
                 Ok(Some(left)) => watched.agenda().expect(&topic, left, Instant::now()),
                 Ok(None) => {}
                 Err(error) if error.kind() == crate::ErrorKind::NotFound => watched.agenda().forget(&topic),
@@ -96,9 +96,12 @@ async fn run(topics: Arc<Topics>, watched: Arc<Watched>) {
     }
 }
 
-/// Moves what is due in a topic. In what time the next one is, if one is known of.
-async fn release(topics: &Topics, topic: &Topic) -> Result<Option<Duration>> {
-    let description = topics.get(topic).await?;
+/// Moves what is due in a topic. In what time the next one is, if one is known of. `sure`: it is looked at even if nothing is marked.
+async fn release(topics: &Topics, topic: &Topic, sure: bool) -> Result<Option<Duration>> {
+    let description = if sure { topics.get(topic).await? } else { topics.ask(topic).await? };
+    if !sure && !may_hold(description.held, clock::wall()) {
+        return Ok(None);
+    }
     let life = description.life.map(|life| life.to_string()).unwrap_or_default();
     let partitions = chosen(topic, &description, None)?;
     let keys = partitions.into_iter().map(|partition| topics.partition(topic, &description, partition));

@@ -4,7 +4,7 @@
 //! (`../publisher/`).
 
 use super::{failure::closed, settings::RedisStreamsSettings};
-use crate::{Answer, Error, ErrorKind, Group, Message, Outcomes, Result, Statistics, Target};
+use crate::{Answer, Error, ErrorKind, Group, Message, Outcomes, Result, Statistics, Target, Timestamp};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -25,6 +25,13 @@ pub(super) struct Job {
     pub(super) answer: oneshot::Sender<Outcomes>,
     /// Given back when the job is answered, or dropped.
     _held: Held,
+}
+
+impl Job {
+    /// When the last of its messages is due that are not due yet.
+    pub(super) fn last_due(&self, now: Timestamp) -> Option<Timestamp> {
+        self.batch.iter().filter_map(|message| message.deliver_at).filter(|due| *due > now).max()
+    }
 }
 
 /// What happened, in numbers.

@@ -5,14 +5,16 @@
 
 use super::{
     commands::{Commands, checked},
+    delay::mark,
     description::{Description, State},
     failure::strange,
     follow::{Counts, Marks},
     keys::{Keys, PartitionKeys},
     request::Request,
+    scripts,
     start::Extent,
 };
-use crate::{Error, ErrorKind, Position, Result, Topic};
+use crate::{Error, ErrorKind, Position, Result, Timestamp, Topic};
 use ropeway_store::redis::Reply;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -80,6 +82,20 @@ impl Topics {
         }
         known.insert(topic.clone(), Known { description: Arc::clone(&description), at: Instant::now() });
         Ok(description)
+    }
+
+    /// The description, and the topic is marked if something is to be held in it until `later` ([`super::delay`]).
+    ///
+    /// # Errors
+    /// `NotFound`; those of the connection.
+    pub(super) async fn marked(&self, topic: &Topic, later: Option<Timestamp>) -> Result<Arc<Description>> {
+        let description = self.get(topic).await?;
+        let Some(until) = later.and_then(|due| mark(due, description.held)) else { return Ok(description) };
+        let Some(life) = description.life else { return Ok(description) };
+        let args = [life.to_string(), until.as_millis().to_string()];
+        self.commands.script(&scripts::TOPIC_HOLD, &[self.keys.topic(topic)], &args).await?;
+        // Where it is another by now, holding is refused.
+        self.ask(topic).await
     }
 
     /// Does not believe what is kept any more.

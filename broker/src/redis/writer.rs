@@ -9,6 +9,7 @@
 use super::{
     broker::Tasks,
     commands::{self, converse},
+    delay::mark,
     description::Description,
     failure::{failed, late, refused, strange},
     follow::ZERO,
@@ -198,10 +199,13 @@ impl Writer {
     ) -> Write {
         let mut next = job.or_else(|| jobs.try_recv().ok());
         while let Some(job) = next {
-            let Some(description) = self.topics.kept(&job.to.topic) else {
+            let kept = self.topics.kept(&job.to.topic);
+            let later = job.last_due(clock::wall());
+            let marked = |kept: &Arc<Description>| later.is_none_or(|due| mark(due, kept.held).is_none());
+            let Some(description) = kept.filter(marked) else {
                 let topics = Arc::clone(&self.topics);
                 let (topic, deadline) = (job.to.topic.clone(), job.deadline);
-                let answer = Box::pin(async move { description(&topics, &topic, deadline).await });
+                let answer = Box::pin(async move { description(&topics, &topic, later, deadline).await });
                 self.asking = Some(Asking { job, answer });
                 break;
             };
@@ -506,11 +510,17 @@ async fn described(asking: &mut Option<Asking>) -> Result<Arc<Description>> {
     }
 }
 
-/// The description of a topic; asked for again while the server cannot be reached, until the deadline: what follows waits for it anyway.
-async fn description(topics: &Topics, topic: &Topic, deadline: Instant) -> Result<Arc<Description>> {
+/// The description of a topic, which is marked before something is held until `later`; asked for again while the server cannot be reached, until the
+/// deadline: what follows waits for it anyway.
+async fn description(
+    topics: &Topics,
+    topic: &Topic,
+    later: Option<Timestamp>,
+    deadline: Instant,
+) -> Result<Arc<Description>> {
     let mut pause = PAUSE / 40;
     loop {
-        let asked = timeout_at(deadline, topics.get(topic)).await;
+        let asked = timeout_at(deadline, topics.marked(topic, later)).await;
         match asked.unwrap_or_else(|_| Err(late("the server"))) {
             Err(error) if error.is_retryable() && Instant::now() + pause < deadline => sleep(pause).await,
             found => return found,

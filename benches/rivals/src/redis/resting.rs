@@ -91,7 +91,7 @@ pub(crate) fn idle(plan: &Plan, place: &Path) -> Result<Vec<Figure>> {
         let cpu = server.cpu()?.saturating_sub(cpu);
         let figure = |what, value, unit, most| Figure { what, value: a_second(value), unit, most };
         Result::Ok(vec![
-            figure("commands at the server", commands, "/s", Some(50.0)),
+            figure("commands at the server", commands, "/s", Some(100.0)),
             figure("processor time", own.as_secs_f64() * 1e3, "ms/s", Some(5.0)),
             figure("processor time of the server", cpu.as_secs_f64() * 1e3, "ms/s", Some(5.0)),
         ])

@@ -103,7 +103,8 @@ impl Member {
         let mut places = Vec::with_capacity(forwards[at].out.len());
         for (target, message) in &forwards[at].out {
             let told = |error| write::told(target, error);
-            let description = self.shared.topics().get(&target.topic).await.map_err(told)?;
+            let later = message.deliver_at.filter(|due| *due > clock::wall());
+            let description = self.shared.topics().marked(&target.topic, later).await.map_err(told)?;
             can_give(target.at_least, Some(&self.shared.server()), self.shared.settings().replicas)
                 .map_err(told)?;
             let mut placing = self.placing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -46,6 +46,7 @@ scripts! {
     TOPIC_CLAIM "topic_claim";
     TOPIC_MOVE "topic_move";
     TOPIC_GROW "topic_grow";
+    TOPIC_HOLD "topic_hold";
     PARTITION_MAKE "partition_make";
     PARTITION_DROP "partition_drop";
     PARTITION_PURGE "partition_purge" behind "entries";
