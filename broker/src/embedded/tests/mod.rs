@@ -10,6 +10,8 @@ mod formats;
 mod groups;
 mod jumps;
 #[cfg(feature = "embedded")]
+mod offsets;
+#[cfg(feature = "embedded")]
 mod restart;
 #[cfg(feature = "embedded")]
 mod retention;
