@@ -182,10 +182,17 @@ impl Nodes {
         answers: &mut BTreeMap<usize, Result<Reply>>,
     ) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
+        // Each slot is asked of one node, though somebody else finds meanwhile that it moved: what follows would be done there before what is sent on.
+        let mut owners = HashMap::new();
         for command in open {
-            let node = match &command.to {
-                Some((address, _)) => topology.at(address.clone()),
-                None => topology.owner(command.slot).await,
+            let node = match (&command.to, owners.get(&command.slot)) {
+                (Some((address, _)), _) => topology.at(address.clone()),
+                (None, Some(known)) => Clone::clone(known),
+                (None, None) => {
+                    let found = topology.owner(command.slot).await;
+                    owners.insert(command.slot, found.clone());
+                    found
+                }
             };
             let asking = command.to.as_ref().is_some_and(|(_, asking)| *asking);
             match node {
