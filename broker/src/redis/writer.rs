@@ -257,9 +257,7 @@ impl Writer {
         }
         match result {
             Err(error) => self.recover(error).await,
-            Ok(()) if self.retiring && self.open.is_empty() => {
-                (self.connection, self.retiring) = (None, false)
-            }
+            Ok(()) if self.retiring && self.open.is_empty() => self.give_up(),
             Ok(()) => {}
         }
     }
@@ -275,10 +273,14 @@ impl Writer {
         self.deliver(all, Some(error)).await;
     }
 
-    /// Uses the connection no more. It is ended at the server before anything is sent again.
+    /// Uses the connection no more. It is ended at the server before anything is sent again: in a cluster by itself, which keeps what it knows.
     fn give_up(&mut self) {
         self.retiring = false;
-        if let Some(connection) = self.connection.take() {
+        if let Some(mut connection) = self.connection.take() {
+            if connection.abandon() {
+                self.connection = Some(connection);
+                return;
+            }
             self.ended = connection.client_id().map(|id| (id, connection.server().run_id.clone()));
         }
     }

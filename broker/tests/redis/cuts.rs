@@ -1,6 +1,7 @@
 //! What becomes of publishes whose connection ends: each is acked once and lies once, in order, or is told truthfully.
 
 use super::{
+    nodes::Node,
     proxy::{DELAY, LATE, LOSE_ANSWERS, PASS, Proxy, REFUSE, SWALLOW},
     server::Server,
 };
@@ -19,23 +20,38 @@ struct Stage {
     broker: Arc<RedisStreams>,
     to: Target,
     log: String,
+    _cluster: Option<(Node, tempfile::TempDir)>,
 }
 
 impl Stage {
     async fn set(publish_deadline: Duration) -> Self {
         let server = Server::own();
         let proxy = Proxy::before(server.socket()).await;
+        Self::before("redis", server, proxy, publish_deadline).await
+    }
+
+    /// The same with a cluster of one node.
+    async fn set_cluster(publish_deadline: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let proxy = Proxy::before(socket.clone()).await;
+        let node = Node::alone(&socket, &proxy.address);
+        let stage = Self::before("redis+cluster", Server::at(&socket), proxy, publish_deadline).await;
+        Self { _cluster: Some((node, dir)), ..stage }
+    }
+
+    async fn before(scheme: &str, server: Server, proxy: Proxy, publish_deadline: Duration) -> Self {
         let settings = RedisStreamsSettings {
             prefix: server.prefix.clone(),
             publish_deadline,
             ..RedisStreamsSettings::default()
         };
-        let url = RedisSettings::from_url(&format!("redis://{}", proxy.address)).unwrap();
+        let url = RedisSettings::from_url(&format!("{scheme}://{}", proxy.address)).unwrap();
         let broker = RedisStreams::connect(url, settings).await.unwrap();
         let topic = Topic::new("t").unwrap();
         broker.create_topic(&topic, TopicSpec::partitions(1)).await.unwrap();
         let log = format!("{}:{{t/0}}:log", server.prefix);
-        Self { server, proxy, broker, to: topic.into(), log }
+        Self { server, proxy, broker, to: topic.into(), log, _cluster: None }
     }
 
     fn publish(&self, numbers: std::ops::Range<usize>) -> impl Future<Output = Vec<Outcomes>> + use<> {
@@ -99,7 +115,14 @@ async fn what_is_open_in_several_writes_keeps_its_order_through_many_cuts() {
 }
 
 async fn what_reaches_the_server_after_it_was_sent_again_does_nothing() {
-    let mut stage = Stage::set(Duration::from_secs(20)).await;
+    reached_late(Stage::set(Duration::from_secs(20)).await).await;
+}
+
+async fn what_reaches_a_node_of_a_cluster_after_it_was_sent_again_does_nothing() {
+    reached_late(Stage::set_cluster(Duration::from_secs(20)).await).await;
+}
+
+async fn reached_late(mut stage: Stage) {
     assert!(stage.publish(0..5).await.iter().all(Outcomes::all_acked));
     stage.proxy.set(DELAY);
     let cut = tokio::spawn(stage.publish(5..10));
@@ -207,6 +230,7 @@ super::async_tests! {
     what_is_sent_again_after_a_cut_lies_there_once_and_in_order,
     what_is_open_in_several_writes_keeps_its_order_through_many_cuts,
     what_reaches_the_server_after_it_was_sent_again_does_nothing,
+    what_reaches_a_node_of_a_cluster_after_it_was_sent_again_does_nothing,
     a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline,
     what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written,
     what_an_ack_is_worth_is_asked_again_with_each_connection,

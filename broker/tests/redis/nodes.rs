@@ -147,6 +147,18 @@ impl Node {
         sentinel
     }
 
+    /// Starts one that is a cluster of its own, that listens at a socket as well, and tells everybody that it is at that address.
+    pub(super) fn alone(socket: &Path, address: &str) -> Self {
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let (socket, bus) = (socket.display().to_string(), free_port().to_string());
+        let mut args = vec!["--cluster-enabled", "yes", "--cluster-port", &bus, "--unixsocket", &socket];
+        args.extend(["--cluster-announce-ip", host, "--cluster-announce-port", port]);
+        let node = Self::start(None, &args);
+        node.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        until("the cluster is ready", || node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+        node
+    }
+
     /// Starts three that form a cluster, each with a third of the slots, and as many replicas of them.
     pub(super) fn cluster(replicas: bool, secured: Option<&Certificates>) -> Vec<Self> {
         let count = if replicas { 6 } else { 3 };

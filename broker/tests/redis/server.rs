@@ -7,7 +7,7 @@ use ropeway_broker::RedisStreams;
 use std::{
     io::ErrorKind,
     panic::resume_unwind,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -81,11 +81,16 @@ impl Server {
             Err(error) if error.kind() == ErrorKind::NotFound => resume_unwind(Box::new(Absent)),
             child => child.unwrap(),
         };
-        let started = Started { child, dir };
+        let started = Some(Started { child, dir });
+        Self { started, ..Self::at(&socket) }
+    }
+
+    /// One that was started already, by its socket.
+    pub(super) fn at(socket: &Path) -> Self {
         let client = redis::Client::open(format!("unix://{}", socket.display())).unwrap();
         for _ in 0..250 {
             if let Ok(redis) = client.get_connection() {
-                return Self { redis, prefix: Self::prefix(), started: Some(started) };
+                return Self { redis, prefix: Self::prefix(), started: None };
             }
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -226,6 +226,20 @@ impl Routed {
         }
     }
 
+    /// Gives up what was asked and is not answered: what was not sent yet is never sent, and no answer comes to what was. Whether the connection can be
+    /// asked something else: only in a cluster, where it knows which connections to its nodes ended with something open, and ends them there first. A
+    /// new one would not, and what they still bring would come late.
+    pub fn abandon(&mut self) -> bool {
+        match &mut self.0 {
+            To::One(_) => false,
+            To::Nodes(relay) => {
+                relay.waiting.clear();
+                relay.answers.clear();
+                relay.asked.is_none()
+            }
+        }
+    }
+
     /// Whether it is to be opened again before anything is asked. In a cluster it mends itself.
     #[must_use]
     pub fn has_ended(&self) -> bool {
