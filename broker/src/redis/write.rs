@@ -10,15 +10,13 @@ use super::{
     request::Request,
     scripts,
 };
-use crate::{Error, Message, Outcomes, Position, Published, Target, Timestamp, clock};
+use crate::{Error, Message, Outcomes, Position, Published, Target, Timestamp};
 use ropeway_store::redis::Reply;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// How many entries are looked at for a message that is sent again.
 const LOOKED_AT: u32 = 20_000;
-/// How far the clocks of this machine and the server may be apart.
-const CLOCKS: Duration = Duration::from_secs(5);
 
 /// Whole batches, in the order in which they were taken over.
 #[derive(Debug, Default)]
@@ -122,10 +120,10 @@ impl Write {
 
     /// After a failure: gives back what is out of time `pause` from now, and what cannot be sent again.
     pub(super) fn give_back(&mut self, error: &Error, pause: Duration) {
-        let (latest, now) = (Instant::now() + pause, clock::wall());
+        let latest = Instant::now() + pause;
         for entry in std::mem::take(&mut self.entries) {
             let Batch { job, outcomes } = &mut self.batches[entry.batch];
-            let hopeless = !error.is_retryable() && entry.unknown.is_none() || entry.may_have_moved(now);
+            let hopeless = !error.is_retryable() && entry.unknown.is_none();
             if latest < job.deadline && !hopeless {
                 self.entries.push(entry);
                 continue;
@@ -154,18 +152,15 @@ pub(super) fn told(to: &Target, error: Error) -> Error {
 }
 
 impl Entry {
-    /// Whether it may have been held, and moved to the log since: held again, it would come twice.
-    fn may_have_moved(&self, now: Timestamp) -> bool {
-        self.unknown.is_some() && self.later.as_ref().is_some_and(|later| later.due <= now + CLOCKS)
-    }
-
     fn put(&self, request: &mut Request) {
         if let Some(later) = &self.later {
             let keys = [self.keys.log(), &self.keys.part(), &self.keys.delayed(), &self.keys.held()];
             let packed = layout::packed(&self.message);
             let id = self.message.id.as_u128().to_be_bytes();
             let due = later.due.as_millis().to_string();
-            request.call(&scripts::HOLD, &keys, 4).word(&later.life).word(id).word(due).word(packed);
+            let again = if self.unknown.is_some() { "again" } else { "" };
+            let call = request.call(&scripts::HOLD, &keys, 5);
+            call.word(&later.life).word(id).word(due).word(packed).word(again);
             return;
         }
         let Some(behind) = self.unknown else { return request.add(self.keys.log(), &self.message) };

@@ -261,6 +261,13 @@ fn what_is_held_is_moved_when_it_is_due_and_not_before_and_once() {
     let entries: Vec<(String, Vec<String>)> = server.ask(&format!("XRANGE {log} - +"));
     let fields: Vec<_> = entries.into_iter().map(|(_, fields)| fields.join(" ")).collect();
     assert_eq!(fields, [format!("id {id} payload early"), format!("id {id} payload other")]);
+    // Sent again it is kept only as long as it cannot have been moved.
+    let again = |server: &mut Server, due: &str| {
+        server.run("hold", &keys, &["5000", id, due, &packed(&["id", id, "payload", "early"]), "again"])
+    };
+    assert_eq!(again(&mut server, "1"), ["far"]);
+    assert_eq!(server.run("release_due", &keys, &["5000", "9"])[..2], ["moved", "0"]);
+    assert_eq!(again(&mut server, far), ["held"]);
     server.ask::<i64>(&format!("DEL {log}"));
     assert_eq!(server.run("release_due", &keys, &["5000", "9"]), ["none"]);
     assert_eq!(hold(&mut server, "1", "x"), ["none"]);
