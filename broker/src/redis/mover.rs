@@ -3,7 +3,7 @@
 //! Any process does, so that none is needed. Not here: when it looks (`delay.rs`).
 
 use super::{
-    delay::{Agenda, left, may_hold},
+    delay::{Agenda, LOOK, left, may_hold},
     scripts,
     topics::{Topics, chosen},
 };
@@ -89,8 +89,11 @@ async fn run(topics: Arc<Topics>, watched: Arc<Watched>) {
                 Ok(Some(left)) => watched.agenda().expect(&topic, left, Instant::now()),
                 Ok(None) => {}
                 Err(error) if error.kind() == crate::ErrorKind::NotFound => watched.agenda().forget(&topic),
-                // It is looked at again in a while.
-                Err(error) => tracing::debug!(%error, "delayed messages are looked for again"),
+                // It is looked at again in a while, also where its mark is old by then: nobody knows what is left.
+                Err(error) => {
+                    watched.agenda().expect(&topic, LOOK, Instant::now());
+                    tracing::debug!(%error, "delayed messages are looked for again");
+                }
             }
         }
     }
@@ -122,7 +125,10 @@ async fn release(topics: &Topics, topic: &Topic, sure: bool) -> Result<Option<Du
                 }
             }
             // Deleted, and perhaps made again, since it was described.
-            "life" | "none" => topics.forget(topic),
+            "life" | "none" => {
+                topics.forget(topic);
+                soonest = soonest.or(Some(LOOK));
+            }
             _ => return Err(told.strange()),
         }
     }

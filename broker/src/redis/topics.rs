@@ -93,9 +93,13 @@ impl Topics {
         let Some(until) = later.and_then(|due| mark(due, description.held)) else { return Ok(description) };
         let Some(life) = description.life else { return Ok(description) };
         let args = [life.to_string(), until.as_millis().to_string()];
-        self.commands.script(&scripts::TOPIC_HOLD, &[self.keys.topic(topic)], &args).await?;
-        // Where it is another by now, holding is refused.
-        self.ask(topic).await
+        let told = self.commands.script(&scripts::TOPIC_HOLD, &[self.keys.topic(topic)], &args).await?;
+        let description = self.ask(topic).await?;
+        if told.word() != "marked" || description.life != Some(life) {
+            let context = format!("topic {topic:?} was made again while it was written to; try again");
+            return Err(Error::new(ErrorKind::Unavailable, context));
+        }
+        Ok(description)
     }
 
     /// Does not believe what is kept any more.

@@ -8,7 +8,7 @@ use super::{
 use futures::future::join_all;
 use ropeway_broker::{
     Admin, Durability, ErrorKind, Message, MessageBroker, Outcomes, Published, RedisStreams,
-    RedisStreamsSettings, Target, Topic, TopicSpec,
+    RedisStreamsSettings, Target, Timestamp, Topic, TopicSpec,
 };
 use ropeway_store::redis::RedisSettings;
 use std::{sync::Arc, time::Duration};
@@ -134,6 +134,26 @@ async fn reached_late(mut stage: Stage) {
     assert_eq!(stage.numbers(), (0..12).collect::<Vec<_>>());
 }
 
+async fn what_is_due_while_the_server_is_away_is_moved_when_it_is_back_however_old_its_mark_is() {
+    let mut stage = Stage::set(Duration::from_secs(20)).await;
+    let due = Timestamp::now() + Duration::from_millis(1500);
+    let message = Message::builder().payload("7").deliver_at(due).build();
+    assert!(stage.broker.publish(&stage.to, vec![message]).await.all_acked());
+    // As if the server had been away for longer than marks are heeded.
+    let _: i64 = stage.server.ask(&format!("HSET {}:topic:{{t}} held 1", stage.server.prefix.clone()));
+    stage.proxy.set(REFUSE);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(stage.numbers(), [0; 0]);
+    stage.proxy.set(PASS);
+    for _ in 0..100 {
+        if stage.numbers() == [7] {
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it is still held");
+}
+
 async fn a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline() {
     let stage = Stage::set(Duration::from_millis(400)).await;
     assert!(stage.publish(0..3).await.iter().all(Outcomes::all_acked));
@@ -231,6 +251,7 @@ super::async_tests! {
     what_is_open_in_several_writes_keeps_its_order_through_many_cuts,
     what_reaches_the_server_after_it_was_sent_again_does_nothing,
     what_reaches_a_node_of_a_cluster_after_it_was_sent_again_does_nothing,
+    what_is_due_while_the_server_is_away_is_moved_when_it_is_back_however_old_its_mark_is,
     a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline,
     what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written,
     what_an_ack_is_worth_is_asked_again_with_each_connection,
