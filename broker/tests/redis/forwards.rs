@@ -111,7 +111,40 @@ async fn a_server_that_says_nothing_does_not_keep_a_forward_beyond_its_deadline(
     assert!(!outcomes.iter().any(Published::is_acked), "{outcomes:?}");
 }
 
+async fn what_is_acked_behind_a_forward_that_nobody_knows_of_is_stored_or_told_as_lost() {
+    let mut stage = Stage::set(Duration::from_millis(400)).await;
+    let places: Vec<_> = [1, 3, 5].into_iter().map(|at: usize| stage.deliveries[at].position).collect();
+    let [first, second, third] = [1, 3, 7].map(|at: usize| stage.deliveries[at].clone());
+    stage.deliveries = vec![third];
+    assert!(stage.forward().await[0].is_acked());
+    stage.deliveries = vec![first, second];
+    stage.proxy.set(LOSE_ANSWERS);
+    let outcomes = stage.forward().await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Published::Unknown(_))), "{outcomes:?}");
+    stage.proxy.set(PASS);
+    let control = stage.consumer.control();
+    // The forwards took effect, which their owner does not know.
+    assert_eq!(stage.numbers(), [7, 1, 3]);
+    if control.ack(&stage.of, &places[2..]).is_ok() && control.flush().await.is_empty() {
+        assert_eq!(stage.unfinished().await, Some(16), "a confirmed ack");
+        return;
+    }
+    let mut again = 0;
+    while again < 17 {
+        match timeout(Duration::from_secs(20), stage.consumer.next()).await.unwrap().unwrap() {
+            Event::Batch(batch) => {
+                assert!(batch.of.epoch > stage.of.epoch);
+                assert!(batch.deliveries.iter().all(|delivery| !places[..2].contains(&delivery.position)));
+                again += batch.deliveries.len();
+            }
+            Event::Gone(..) | Event::Assigned(_) | Event::CaughtUp(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 super::async_tests! {
     a_forward_whose_answer_is_lost_takes_effect_once_and_acks,
     a_server_that_says_nothing_does_not_keep_a_forward_beyond_its_deadline,
+    what_is_acked_behind_a_forward_that_nobody_knows_of_is_stored_or_told_as_lost,
 }

@@ -3,7 +3,7 @@
 //! Pure. Not here: who asks for it (`core.rs`, `duty.rs`).
 
 use super::{
-    core::{Core, Told},
+    core::{Core, Told, find, key_of},
     share::{Ending, Share, fenced},
 };
 use crate::{
@@ -122,7 +122,13 @@ impl Core {
             }
         }
         self.tell_ended(now);
-        self.rounds.expire(now, || late("the server").on(BACKEND));
+        for of in self.rounds.expire(now, || late("the server").on(BACKEND)) {
+            // More may be stored than is known here, and what is acked from now on would look late beside it: it is taken over again, with what is
+            // stored. Then the round cannot come late either.
+            if find(&mut self.shares, &of).is_ok() {
+                self.lose(&key_of(&of));
+            }
+        }
         self.wake_if_told()
     }
 

@@ -100,15 +100,18 @@ impl Rounds {
         }
     }
 
-    /// Answers what is out of time.
-    pub(super) fn expire(&mut self, now: Instant, error: impl Fn() -> Error) {
+    /// Answers what is out of time. Of which partitions nobody knows what is stored by it.
+    pub(super) fn expire(&mut self, now: Instant, error: impl Fn() -> Error) -> Vec<Owned> {
         let is_late = |forward: &Forward| forward.deadline <= now;
-        if self.open.as_ref().is_some_and(|round| round.forwards.iter().any(is_late)) {
-            self.open.take().into_iter().for_each(|round| round.fail(&error()));
+        let mut unknown = Vec::new();
+        if let Some(round) = self.open.take_if(|round| round.forwards.iter().any(is_late)) {
+            unknown.extend(round.sources.iter().map(|source| source.of.clone()));
+            round.fail(&error());
         }
         while self.waiting.front().is_some_and(is_late) {
             self.waiting.pop_front().into_iter().for_each(|forward| forward.fail(&error(), false));
         }
+        unknown
     }
 
     /// When something is out of time.
