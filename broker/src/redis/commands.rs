@@ -188,8 +188,31 @@ pub(super) async fn open(redis: &Redis) -> Result<Routed, redis::Error> {
     redis.routed(scripts.into_bytes(), commands).await
 }
 
+/// A connection that ended with something open: the number that its server gave it, and the start of that server.
+pub(super) type Ended = (i64, Option<String>);
+
+/// What is to be known of a connection that is given up; nothing in a cluster, where it ends by itself what is left at the nodes.
+pub(super) fn ended(connection: &Routed) -> Option<Ended> {
+    connection.client_id().map(|id| (id, connection.server().run_id.clone()))
+}
+
+/// The same as [`open`] after another one, which is ended at the server first: what it was sent and did not read yet would come behind what is asked
+/// now. Where this user may not do that, it is not done.
+pub(super) async fn open_after(redis: &Redis, ended: Option<&Ended>) -> Result<Routed, redis::Error> {
+    let mut connection = open(redis).await?;
+    if let Some((id, run)) = ended
+        && run.is_some()
+        && *run == connection.server().run_id
+    {
+        let mut end = Request::default();
+        end.command(&["CLIENT", "KILL", "ID", &id.to_string()]);
+        converse(&mut connection, end, ANSWER, &mut Vec::new()).await?;
+    }
+    Ok(connection)
+}
+
 /// Sends commands and takes their answers, each within `limit`. What was answered before a failure is in `answers`.
-pub(super) async fn converse(
+async fn converse(
     connection: &mut Routed,
     request: Request,
     limit: Duration,
@@ -205,12 +228,19 @@ pub(super) async fn converse(
 
 async fn serve(redis: Redis, mut connection: Option<Routed>, mut receiver: mpsc::Receiver<Asked>) {
     let mut together = Vec::new();
+    let mut left = None;
     let limit = if redis.is_cluster() { NODE_ANSWER } else { ANSWER };
     while receiver.recv_many(&mut together, WAITING).await > 0 {
-        let mut line = match connection.take().filter(|line| !line.has_ended()) {
+        if let Some(line) = connection.take_if(|line| line.has_ended()) {
+            left = ended(&line);
+        }
+        let mut line = match connection.take() {
             Some(open) => open,
-            None => match open(&redis).await {
-                Ok(open) => open,
+            None => match open_after(&redis, left.as_ref()).await {
+                Ok(open) => {
+                    left = None;
+                    open
+                }
                 Err(error) => {
                     together.drain(..).for_each(|asked| _ = asked.answer.send(Err(error.clone())));
                     continue;

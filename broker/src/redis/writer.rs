@@ -8,7 +8,7 @@
 
 use super::{
     broker::Tasks,
-    commands::{self, converse},
+    commands::{self, Ended},
     delay::mark,
     description::Description,
     failure::{failed, late, refused, strange},
@@ -92,8 +92,8 @@ pub(super) struct Writer {
     pub(super) tasks: Arc<Tasks>,
     pub(super) facts: Arc<Facts>,
     connection: Option<Routed>,
-    /// The number of a connection that ended with something open, and the start of the server that gave it.
-    ended: Option<(i64, Option<String>)>,
+    /// A connection that ended with something open.
+    ended: Option<Ended>,
     /// What is written and not answered, in order; nothing, where there is no connection.
     open: VecDeque<Write>,
     /// Nothing more goes over the connection; what is open is still answered.
@@ -281,7 +281,7 @@ impl Writer {
                 self.connection = Some(connection);
                 return;
             }
-            self.ended = connection.client_id().map(|id| (id, connection.server().run_id.clone()));
+            self.ended = commands::ended(&connection);
         }
     }
 
@@ -330,17 +330,8 @@ impl Writer {
 
     /// Connects again, and ends what is left of the connection before at the server.
     async fn connect(&mut self) -> Result<Routed> {
-        let mut connection = commands::open(&self.redis).await.map_err(failed)?;
+        let connection = commands::open_after(&self.redis, self.ended.as_ref()).await.map_err(failed)?;
         self.facts.set(connection.server());
-        if let Some((id, run)) = &self.ended
-            && run.is_some()
-            && *run == connection.server().run_id
-        {
-            // What it was sent and did not read yet would come behind what is sent now. Where this user may not, it is looked for all the same.
-            let mut end = Request::default();
-            end.command(&["CLIENT", "KILL", "ID", &id.to_string()]);
-            converse(&mut connection, end, ANSWER, &mut Vec::new()).await.map_err(failed)?;
-        }
         self.ended = None;
         Ok(connection)
     }
