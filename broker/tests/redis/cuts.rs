@@ -122,30 +122,6 @@ async fn what_reaches_a_node_of_a_cluster_after_it_was_sent_again_does_nothing()
     reached_late(Stage::set_cluster(Duration::from_secs(20)).await).await;
 }
 
-async fn a_cancel_that_reaches_the_server_late_does_not_take_what_is_held_since() {
-    let mut stage = Stage::set(Duration::from_secs(20)).await;
-    let message =
-        Message::builder().payload("7").deliver_at(Timestamp::now() + Duration::from_secs(3600)).build();
-    let id = message.id;
-    assert!(stage.broker.publish(&stage.to, vec![message.clone()]).await.all_acked());
-    // Its topic is known by now.
-    assert!(
-        stage
-            .broker
-            .cancel_delayed(&stage.to.topic, Message::builder().build().id)
-            .await
-            .is_ok_and(|there| !there)
-    );
-    stage.proxy.set(DELAY);
-    assert!(stage.broker.cancel_delayed(&stage.to.topic, id).await.is_err());
-    stage.proxy.set(PASS);
-    assert!(stage.broker.cancel_delayed(&stage.to.topic, id).await.unwrap());
-    assert!(stage.broker.publish(&stage.to, vec![message]).await.all_acked());
-    sleep(2 * LATE).await;
-    let held: i64 = stage.server.ask(&format!("ZCARD {}:{{t/0}}:delayed", stage.server.prefix.clone()));
-    assert_eq!(held, 1);
-}
-
 async fn reached_late(mut stage: Stage) {
     assert!(stage.publish(0..5).await.iter().all(Outcomes::all_acked));
     stage.proxy.set(DELAY);
@@ -275,7 +251,6 @@ super::async_tests! {
     what_is_open_in_several_writes_keeps_its_order_through_many_cuts,
     what_reaches_the_server_after_it_was_sent_again_does_nothing,
     what_reaches_a_node_of_a_cluster_after_it_was_sent_again_does_nothing,
-    a_cancel_that_reaches_the_server_late_does_not_take_what_is_held_since,
     what_is_due_while_the_server_is_away_is_moved_when_it_is_back_however_old_its_mark_is,
     a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline,
     what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written,
