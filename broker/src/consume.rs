@@ -224,11 +224,11 @@ pub struct Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GapReason {
-    /// Removed by retention or purge before they were seen.
+    /// Removed before they were seen: by retention, by purge, or behind our back (a server that evicts, a log that somebody removed).
     Trimmed,
     /// The topic was deleted and made again.
     Recreated,
-    /// The log lost its end (failover to a copy that had less).
+    /// The log lost its end (failover to a copy that had less, a restart with an older file), or a topic that nobody deleted is gone.
     Truncated,
     /// A damaged block whose records cannot be told apart; it was told as one unreadable record at its start.
     Damaged,

@@ -78,7 +78,10 @@ pub(super) struct Followed {
     count: Option<u64>,
     /// What was there when reading began ends here; `None`: that was told.
     goal: Option<Position>,
+    /// The topic is there no more.
     deleted: bool,
+    /// Nobody deleted it: it was lost, and that was told.
+    lost: bool,
 }
 
 impl Followed {
@@ -94,7 +97,17 @@ impl Followed {
     ) -> Self {
         let after = before(start).max(marks.removed.unwrap_or(ZERO));
         let after = after.max(marks.life.map_or(ZERO, |life| Position(life, 0)));
-        Self { of, keys, life: marks.life, after, seen: ZERO, count, goal: Some(end), deleted: false }
+        Self {
+            of,
+            keys,
+            life: marks.life,
+            after,
+            seen: ZERO,
+            count,
+            goal: Some(end),
+            deleted: false,
+            lost: false,
+        }
     }
 
     /// Goes on at `position`, before which all is done or was told: `count` entries, where it is known. What was removed from there on is a gap.
@@ -106,7 +119,17 @@ impl Followed {
         count: Option<u64>,
         end: Position,
     ) -> Self {
-        Self { of, keys, life, after: before(position), seen: ZERO, count, goal: Some(end), deleted: false }
+        Self {
+            of,
+            keys,
+            life,
+            after: before(position),
+            seen: ZERO,
+            count,
+            goal: Some(end),
+            deleted: false,
+            lost: false,
+        }
     }
 
     /// What to ask for: entries behind this one.
@@ -169,6 +192,25 @@ impl Followed {
         lost.then_some(Told::Gap { from: (!at_end).then_some(from), to: None, why: GapReason::Trimmed })
     }
 
+    /// Whether it is of a topic of ours that was there when it was read last: then its log must be there.
+    pub(super) const fn is_ours(&self) -> bool {
+        self.life.is_some() && !self.deleted
+    }
+
+    /// Whether the topic is there no more, and nothing was told of that.
+    pub(super) const fn is_deleted(&self) -> bool {
+        self.deleted && !self.lost
+    }
+
+    /// Nobody deleted the topic that is there no more: all of it is lost. Told once; where it is made again, that is told as well.
+    pub(super) fn lose(&mut self) -> Option<Told> {
+        if !self.is_deleted() {
+            return None;
+        }
+        self.lost = true;
+        Some(Told::Gap { from: Some(self.after.next()), to: None, why: GapReason::Truncated })
+    }
+
     /// What was seen and is there no more, since a copy that had less took its place.
     fn truncated(&mut self, counts: Counts) -> Option<Told> {
         let (shorter, at_end) = (counts.last < self.seen, self.after >= counts.last);
@@ -187,7 +229,8 @@ impl Followed {
     fn live(&mut self, marks: Marks, entries: &[Entry], told: &mut Vec<Told>) {
         let Some(was) = self.life else { return };
         match marks.life {
-            Some(life) if life == was => {}
+            // It may have been gone by its marks alone.
+            Some(life) if life == was => (self.deleted, self.lost) = (false, false),
             None if entries.is_empty() => {
                 let known = std::mem::replace(&mut self.deleted, true);
                 told.extend((!known).then_some(Told::Deleted));
@@ -200,7 +243,7 @@ impl Followed {
                 self.life = Some(life);
                 (self.after, self.seen) = (begin, ZERO);
                 self.count = Some(0);
-                self.deleted = false;
+                (self.deleted, self.lost) = (false, false);
             }
         }
     }

@@ -230,7 +230,8 @@ impl Stored {
 }
 
 fn lag(stored: &Stored, extent: &Extent, position: Position) -> Option<u64> {
-    let read = stored.read.or_else(|| extent.added_before(position))?;
+    // A log that was made again, as the one before was lost, counts anew.
+    let read = extent.added_before(position).or(stored.read)?;
     Some(extent.counts.added.saturating_sub(read).min(extent.counts.length))
 }
 

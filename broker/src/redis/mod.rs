@@ -46,6 +46,9 @@
 //!   group has not finished, of ours or of others. Every process does that for the topics that it publishes to, reads or consumes.
 //! * **Reading** is plain `XREAD`, of readers and of members alike, and has no effect on the server: who lost a partition can do no harm by it. What
 //!   was removed is known by `removed`, and by counting where somebody else trimmed (`follow.rs`).
+//! * **Losses** are told: a topic that is gone though nobody deleted it (FLUSHALL, a restart without its file), a log that lost its end, and a log or the
+//!   marks beside it that went alone (eviction). The latter two are made again, and what lay there counts as removed (`partition_mend.lua`). Readers and
+//!   members look once a second whether their logs are there.
 //! * **Groups**: members agree on who owns what by a table with leases. What fences is the epoch in the partition's slot: a take-over raises it to the larger
 //!   of one more and the server's clock, and a commit of another epoch is refused. The position is mirrored by `XGROUP SETID .. ENTRIESREAD`, so that
 //!   tools of Redis show the right lag.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{Answer, Batch, Delivery, Epoch, Error, Event, Owned, Reader, Result, Start, Topic};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -157,6 +157,18 @@ impl State {
         }
     }
 
+    /// A topic is gone, and nobody deleted it.
+    fn lose(&mut self, topic: &Topic) -> Option<Waker> {
+        let lose = |(place, slot): (&Place, &mut Slot)| {
+            let told = slot.followed.lose()?;
+            Some((place.clone(), slot.followed.of.clone(), told))
+        };
+        let of = self.followed.iter_mut().filter(|(place, _)| place.0 == *topic);
+        let lost: Vec<_> = of.filter_map(lose).collect();
+        lost.into_iter().for_each(|(place, of, told)| self.tell(&place, &of, vec![told]));
+        if self.ready.is_empty() { None } else { self.waker.take() }
+    }
+
     /// What was read of since it was last compared with the counts of the stream.
     fn unverified(&mut self) -> Vec<(Place, u64, PartitionKeys)> {
         let fresh = |(place, slot): (&Place, &mut Slot)| {
@@ -220,7 +232,7 @@ fn events(of: &Owned, told: Vec<Told>) -> Vec<(Event, Size)> {
             }
             Told::Gap { from, to, why } => (Event::Gap { of, from, to, why }, Size::default()),
             Told::CaughtUp => (Event::CaughtUp(of), Size::default()),
-            // Nothing comes until it is made again, which is a gap.
+            // Nothing comes until it is made again, which is a gap; that nobody deleted it is found out (`lost`).
             Told::Deleted => continue,
         };
         flush(&mut deliveries, &mut events);
@@ -388,6 +400,30 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
             looked = Instant::now();
             grown(&shared, &following).await;
             verify(&shared, &following).await;
+            lost(&shared, &following).await;
+        }
+    }
+}
+
+/// Finds logs that are there no more, and topics that are gone though nobody deleted them.
+async fn lost(shared: &Shared, following: &Following) {
+    let (topics, mut there, mut gone) = (shared.topics(), Vec::new(), BTreeSet::new());
+    for (place, slot) in &following.state().followed {
+        if slot.followed.is_ours() {
+            there.push((place.0.clone(), slot.followed.keys.clone()));
+        } else if slot.followed.is_deleted() {
+            gone.insert(place.0.clone());
+        }
+    }
+    let there: Vec<_> = there.iter().map(|(topic, keys)| (topic, keys)).collect();
+    // What cannot be asked now is asked the next time.
+    _ = topics.check(&there, shared.redis().is_cluster()).await;
+    for topic in gone {
+        // Where only the marks of a partition are gone, this makes them again.
+        topics.suspect(&topic);
+        _ = topics.ask(&topic).await;
+        if let Ok(None) = topics.look(&topic).await {
+            following.state().lose(&topic).into_iter().for_each(Waker::wake);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What is known of topics and their partitions: asked from the server, and kept for a short time.
 //!
 //! A description that is kept may be old for [`FRESH`]: that long another process that publishes may not know of added partitions. What was
-//! deleted is found out by writing or reading it. Not here: changing topics (`admin.rs`), what a description is (`description.rs`).
+//! deleted is found out by writing or reading it. So is a partition that lost its log or its marks alone (evicted, or removed by somebody): its topic is
+//! suspected then, and mended when it is asked for next (`scripts/partition_mend.lua`). Not here: changing topics (`admin.rs`), what a description is (`description.rs`).
 
 use super::{
     commands::{Commands, checked},
@@ -17,7 +18,7 @@ use super::{
 use crate::{Error, ErrorKind, Position, Result, Timestamp, Topic};
 use ropeway_store::redis::Reply;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -34,6 +35,8 @@ pub(super) struct Topics {
     pub(super) commands: Commands,
     pub(super) keys: Keys,
     known: Mutex<HashMap<Topic, Known>>,
+    /// Something of these was not there.
+    suspected: Mutex<HashSet<Topic>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,7 @@ struct Known {
 
 impl Topics {
     pub(super) fn new(commands: Commands, keys: Keys) -> Self {
-        Self { commands, keys, known: Mutex::default() }
+        Self { commands, keys, known: Mutex::default(), suspected: Mutex::default() }
     }
 
     /// The description, where it was asked for a moment ago.
@@ -75,6 +78,12 @@ impl Topics {
             self.forget(topic);
             return Err(not_found(topic));
         };
+        if self.suspected().remove(topic)
+            && let Err(error) = self.mend(topic, &description).await
+        {
+            tracing::debug!(%error, %topic, "a topic that lost something is looked at again");
+            self.suspect(topic);
+        }
         let description = Arc::new(description);
         let mut known = self.known();
         if known.len() >= KEPT {
@@ -105,6 +114,75 @@ impl Topics {
     /// Does not believe what is kept any more.
     pub(super) fn forget(&self, topic: &Topic) {
         self.known().remove(topic);
+    }
+
+    /// Something of it was not there: before it is believed again, what partitions lost is made again.
+    pub(super) fn suspect(&self, topic: &Topic) {
+        self.forget(topic);
+        let mut suspected = self.suspected();
+        if suspected.len() >= KEPT {
+            suspected.clear();
+        }
+        suspected.insert(topic.clone());
+    }
+
+    /// Looks whether these logs are there; in a cluster one by one. Where one is not, its topic is mended, so that a read of it tells what was lost.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(super) async fn check(&self, logs: &[(&Topic, &PartitionKeys)], is_cluster: bool) -> Result<()> {
+        if logs.is_empty() {
+            return Ok(());
+        }
+        let mut request = Request::default();
+        for some in logs.chunks(if is_cluster { 1 } else { logs.len() }) {
+            let mut words = vec!["EXISTS"];
+            words.extend(some.iter().map(|(_, keys)| keys.log()));
+            request.command(&words);
+        }
+        let answers = self.commands.read(request).await?;
+        let there: i64 = answers.iter().filter_map(Reply::int).sum();
+        if answers.iter().any(|answer| answer.int().is_none()) || usize::try_from(there) == Ok(logs.len()) {
+            return Ok(());
+        }
+        let topics: HashSet<&Topic> = logs.iter().map(|(topic, _)| *topic).collect();
+        for topic in topics {
+            self.suspect(topic);
+            match self.ask(topic).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes again what partitions of a topic lost alone.
+    async fn mend(&self, topic: &Topic, description: &Description) -> Result<()> {
+        let Some(life) = description.life else { return Ok(()) };
+        let args = [life.to_string()];
+        let all = (0..description.spec.partitions).map(|partition| self.keys.partition(topic, partition));
+        let all: Vec<_> = all.collect();
+        let names: Vec<_> = all.iter().map(|keys| [keys.log().to_owned(), keys.part()]).collect();
+        let calls: Vec<_> = names.iter().map(|names| (&names[..], &args[..])).collect();
+        let mut mended = Vec::new();
+        for (told, keys) in
+            self.commands.scripts(&scripts::PARTITION_MEND, &calls).await?.into_iter().zip(all)
+        {
+            if told?.word() == "mended" {
+                tracing::error!(
+                    log = keys.log(),
+                    "a log or what is kept beside it was lost: it was evicted, or somebody removed it; what lay there is told as a gap"
+                );
+                mended.push([keys.log().to_owned(), keys.part(), keys.delayed(), keys.held()]);
+            }
+        }
+        // Somebody deleted it meanwhile: it was not lost.
+        let same = |found: Description| found.state == State::Ready && found.life == Some(life);
+        if !mended.is_empty() && !self.look(topic).await?.is_some_and(same) {
+            let calls: Vec<_> = mended.iter().map(|names| (&names[..], &args[..])).collect();
+            self.commands.scripts(&scripts::PARTITION_DROP, &calls).await?;
+        }
+        Ok(())
     }
 
     /// What is stored of a topic, in whatever state; `None` where there is nothing.
@@ -151,7 +229,10 @@ impl Topics {
         answers
             .chunks(2)
             .map(|pair| match pair {
-                [Reply::Error(text), _] if text.starts_with(b"ERR no such key") => Err(not_found(topic)),
+                [Reply::Error(text), _] if text.starts_with(b"ERR no such key") => {
+                    self.suspect(topic);
+                    Err(lost(topic))
+                }
                 [stream, marks] => extent(checked(stream.clone())?, checked(marks.clone())?),
                 other => Err(strange("XINFO", other)),
             })
@@ -161,10 +242,22 @@ impl Topics {
     fn known(&self) -> MutexGuard<'_, HashMap<Topic, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn suspected(&self) -> MutexGuard<'_, HashSet<Topic>> {
+        self.suspected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) fn not_found(topic: &Topic) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no topic {topic:?}; create it first"))
+}
+
+/// Something of the topic is not there: by the next call it is known whether all of it is gone.
+pub(super) fn lost(topic: &Topic) -> Error {
+    let context = format!(
+        "topic {topic:?} is gone, or one of its logs was lost (evicted, or removed by somebody); try again to know, and see what `ropeway doctor` says of eviction"
+    );
+    Error::new(ErrorKind::NotFound, context)
 }
 
 pub(super) fn no_partition(topic: &Topic, partition: u32, partitions: u32) -> Error {

@@ -17,7 +17,7 @@ use super::{
     publish::{Counted, Job},
     request::Request,
     settings::RedisStreamsSettings,
-    topics::{Topics, not_found},
+    topics::{Topics, lost},
     write::{Batch, Entry, Write, told},
 };
 use crate::{
@@ -428,8 +428,8 @@ impl Writer {
     }
 
     fn gone(&self, topic: &Topic) -> Error {
-        self.topics.forget(topic);
-        not_found(topic)
+        self.topics.suspect(topic);
+        lost(topic)
     }
 
     fn remember(&mut self, log: &str, position: Position) {

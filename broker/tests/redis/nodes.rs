@@ -213,6 +213,11 @@ impl Node {
         until("a server listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
+    /// Where its data lies.
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Ends it as `kill -9` does.
     pub(super) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

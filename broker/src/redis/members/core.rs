@@ -95,6 +95,8 @@ pub(super) struct Core {
     pub(super) counts: Counts,
     /// Logs that lost their end, from where to where, until who consumes them here is told.
     pub(super) truncated: BTreeMap<TopicPartition, (Option<Position>, Option<Position>)>,
+    /// Which life each topic had when something of it was taken over last, and how many partitions.
+    pub(super) lives: BTreeMap<Topic, (u64, u32)>,
     /// What is taken over because we claimed it, or had it before.
     pub(super) ours: BTreeSet<TopicPartition>,
     /// The first round is over.
@@ -142,6 +144,7 @@ impl Core {
             calm: None,
             counts: Counts::new(),
             truncated: BTreeMap::new(),
+            lives: BTreeMap::new(),
             ours: BTreeSet::new(),
             settled: false,
             first_told: false,

@@ -243,7 +243,11 @@ impl Core {
                 self.calm.clone_from(&self.membership);
             }
             let resumed = (taken.resumed).then(|| taken.before.unwrap_or(taken.position));
+            let anew = self.is_anew(&taken);
             let mut share = Share::new(taken);
+            if anew {
+                share.begins_anew();
+            }
             if let Some((from, to)) = self.truncated.remove(&key) {
                 share.lost_its_end(from, to);
             }
@@ -263,6 +267,14 @@ impl Core {
             return self.close(until.saturating_duration_since(now), None, now);
         }
         Stirred { waker: self.waker.take(), keeper: false, feed: true }
+    }
+
+    /// Whether the topic is another than the one this member knew, and what the group had of that is lost as well: nobody else could tell.
+    fn is_anew(&mut self, taken: &Taken) -> bool {
+        let Some(life) = taken.life else { return false };
+        let count = self.counts.get(&taken.of.topic).copied().unwrap_or(0);
+        let (was, had) = *self.lives.entry(taken.of.topic.clone()).or_insert((life, count));
+        !taken.resumed && was != life && taken.of.partition < had
     }
 
     /// The lease holds, and this is the table. `sent`: when it was asked for; `asked`: with our topics.

@@ -86,6 +86,11 @@ impl Core {
         (self.wake_if_told(), !lost.is_empty())
     }
 
+    /// Whether it is owned, and of a topic of ours: then its log must be there.
+    pub(super) fn is_ours(&mut self, of: &Owned) -> bool {
+        owned(&mut self.shares, of).is_ok_and(|share| share.life.is_some())
+    }
+
     /// Compares what was counted with what partitions say of themselves, which was asked after the last read: what somebody else trimmed is told.
     /// A log that lost its end is lost, and taken over again: positions of what comes may be those of what was acked. Whether one is.
     pub(super) fn verify(&mut self, extents: &[(Owned, Extent)]) -> (Option<Waker>, bool) {

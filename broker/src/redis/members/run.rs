@@ -289,6 +289,9 @@ impl Member {
         let mut begins = BTreeMap::new();
         for (topic, starts) in names.into_iter().zip(starts) {
             if let Some(description) = self.describe(topic).await? {
+                if starts.life.is_empty() && description.life.is_some() {
+                    starts::again(topics, &self.group, topic, &description).await?;
+                }
                 begins.insert(topic, (starts, description));
             }
         }
@@ -317,7 +320,7 @@ impl Member {
             let told = told?;
             match told.word() {
                 "taken" => taken.push(read_taken(&told, topic, partition, life, keys)?),
-                "life" | "none" => topics.forget(&topic),
+                "life" | "none" => topics.suspect(&topic),
                 _ => return Err(told.strange()),
             }
         }
@@ -357,6 +360,7 @@ pub(super) async fn read(member: Arc<Member>) {
     let mut heard = Position(0, 0);
     let mut pause = PAUSE / 20;
     let (mut verified, mut doubtful) = (Instant::now(), false);
+    let mut looked = Instant::now();
     loop {
         member.wake.turn();
         let mut plan = {
@@ -387,6 +391,10 @@ pub(super) async fn read(member: Arc<Member>) {
                     (verified, doubtful) = (Instant::now(), false);
                     member.verify(&plan).await;
                 }
+                if looked.elapsed() >= WAIT {
+                    looked = Instant::now();
+                    member.check(&plan).await;
+                }
             }
             Err(error) => {
                 tracing::debug!(%error, group = %member.group, "a member of a group reads again");
@@ -398,6 +406,16 @@ pub(super) async fn read(member: Arc<Member>) {
 }
 
 impl Member {
+    /// Looks whether the logs that are read are there; where one is not, the next read tells what was lost.
+    async fn check(&self, plan: &Plan) {
+        let ours = |of: &Owned| self.core().is_ours(of);
+        let logs = plan.of.iter().zip(&plan.asks).filter(|(of, _)| ours(of));
+        let logs: Vec<_> = logs.map(|(of, ask)| (&of.topic, &ask.keys)).collect();
+        if let Err(error) = self.shared.topics().check(&logs, self.shared.redis().is_cluster()).await {
+            tracing::debug!(%error, group = %self.group, "a member looks for its logs again");
+        }
+    }
+
     /// Looks whether somebody else removed what was not read yet, or the log lost its end. What cannot be asked now is asked the next time.
     async fn verify(&self, plan: &Plan) {
         let mut extents = Vec::with_capacity(plan.of.len());

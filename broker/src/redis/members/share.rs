@@ -170,6 +170,11 @@ impl Share {
         self.buffer.push_front(Ready::Gap(from, to, GapReason::Truncated));
     }
 
+    /// Tells first that this is another topic than the one before, of which nothing is known any more.
+    pub(super) fn begins_anew(&mut self) {
+        self.buffer.push_front(Ready::Gap(None, Some(self.window.position()), GapReason::Recreated));
+    }
+
     /// Where reading begins.
     pub(super) fn from(&self) -> Position {
         self.window.position()

@@ -76,6 +76,24 @@ pub(super) async fn ensure(shared: &Shared, group: &Group, names: &[Topic], star
     Ok(())
 }
 
+/// Makes the group known again where all that was stored of it is lost: it begins at the beginning.
+///
+/// # Errors
+/// Those of the connection.
+pub(super) async fn again(
+    topics: &Topics,
+    group: &Group,
+    topic: &Topic,
+    description: &Description,
+) -> Result<()> {
+    for key in [topics.keys.groups_of(topic), topics.keys.groups()] {
+        topics.commands.script(&scripts::KNOW, &[key], &[group.as_str()]).await?;
+    }
+    let starts = topics.keys.group(group).starts();
+    topics.commands.one(&["HSETNX", &starts, topic.as_str(), &text(description.life, &[])]).await?;
+    Ok(())
+}
+
 async fn resolve(
     topics: &Topics,
     topic: &Topic,

@@ -49,6 +49,7 @@ scripts! {
     TOPIC_HOLD "topic_hold";
     PARTITION_MAKE "partition_make";
     PARTITION_DROP "partition_drop";
+    PARTITION_MEND "partition_mend" behind "allow_oom";
     PARTITION_PURGE "partition_purge" behind "entries";
     PARTITION_MEASURE "partition_measure" behind "entries";
     PARTITION_TRIM "partition_trim" behind "entries";

@@ -30,6 +30,8 @@ elseif was[5] ~= life then
 elseif was[6] then
   how, before = 'recreated', was[6]
 end
+-- Of a log that was made again since, as the one before was lost, nobody knows.
+if (tonumber(read) or 0) > stream['entries-added'] then read = '' end
 redis.call('HSET', KEYS[3], 'epoch', epoch, 'owner', ARGV[3], 'at', string.format('%.0f', now), 'life', life,
   'position', position, 'read', read, 'map', map)
 -- The last round of forwards that took effect, which forward.lua writes: from here on it is known that there was none before.
