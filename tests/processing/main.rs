@@ -10,6 +10,7 @@ use ropeway_processor::conformance::{Outcome, checks, trials_that_tell};
 use ropeway_tests::{
     backends,
     matrix::{Cell, Matrix, PROCESSING},
+    redis::Redis,
 };
 use std::sync::Arc;
 
@@ -31,8 +32,13 @@ fn main() {
     // Trials in real time wait most of the time.
     arguments.test_threads = arguments.test_threads.or(Some(8));
     let memory: Arc<dyn Backend> = Arc::new(backends::Memory);
-    let all: Vec<Arc<dyn Backend>> =
-        vec![memory.clone(), Arc::new(backends::Directory), Arc::new(ropeway_tests::redis::Redis::Alone)];
+    let all: Vec<Arc<dyn Backend>> = vec![
+        memory.clone(),
+        Arc::new(backends::Directory),
+        Arc::new(Redis::Alone),
+        Arc::new(Redis::Sentinel),
+        Arc::new(Redis::Cluster),
+    ];
     let matrix = Matrix::new(PROCESSING, &all, checks().map(|check| (check.group, check.name)).collect());
     let mut every: Vec<Trial> = all.iter().flat_map(|backend| noted(&matrix, backend)).collect();
     every.extend(doubles::trials(&memory));
