@@ -60,7 +60,7 @@ pub(crate) fn run(root: &Path, random: StdRng, turns: usize) -> Result<Result<St
         stage.recover(name, PROMOTED)?;
         stage.note("recovered");
     }
-    stage.close(primary.port, &direct, PREFIX).map(Ok)
+    stage.close(&[primary.port], &direct, PREFIX).map(Ok)
 }
 
 /// Whether the broker takes such a URL.

@@ -56,6 +56,29 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts three that form a cluster, each with a third of the slots, with these further arguments.
+    pub(crate) fn start_cluster(dir: &Path, args: [&str; 2]) -> Result<Vec<Self>, String> {
+        let mut nodes: Vec<(Self, String)> = Vec::new();
+        for at in 0..3 {
+            let bus = free_port()?.to_string();
+            let own = ["--cluster-enabled", "yes", "--cluster-port", &bus, args[0], args[1]];
+            let node = Self::start(&dir.join(format!("node-{at}")), &own)?;
+            let (first, last) = (at * 5462, (at * 5462 + 5461).min(16383));
+            node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()])?;
+            for (other, bus) in &nodes {
+                node.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus])?;
+            }
+            nodes.push((node, bus));
+        }
+        let nodes: Vec<Self> = nodes.into_iter().map(|(node, _)| node).collect();
+        let knows = |node: &Self| {
+            let told = node.ask(&["CLUSTER", "INFO"]).unwrap_or_default();
+            ["cluster_state:ok", "cluster_known_nodes:3"].iter().all(|word| told.contains(word))
+        };
+        nodes.iter().try_for_each(|node| node.until("the cluster is ready", knows))?;
+        Ok(nodes)
+    }
+
     /// Starts a sentinel that watches a primary, alone.
     pub(crate) fn start_sentinel(dir: &Path, primary: u16) -> Result<Self, String> {
         fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;

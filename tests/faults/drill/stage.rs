@@ -301,8 +301,8 @@ impl Stage {
         }
     }
 
-    /// Ends the publishers, lets the members finish, ends them, and has what lies in the streams of a server judged. Answers the story.
-    pub(crate) fn close(mut self, port: u16, direct: &str, prefix: &str) -> Result<String, String> {
+    /// Ends the publishers, lets the members finish, ends them, and has what lies in the streams of these servers judged. Answers the story.
+    pub(crate) fn close(mut self, ports: &[u16], direct: &str, prefix: &str) -> Result<String, String> {
         let length = Timestamp::now().since(self.began);
         self.end(member::PUBLISH)?;
         let since = Instant::now();
@@ -324,7 +324,7 @@ impl Stage {
         self.end(member::CONSUME)?;
         self.read()?;
         let Self { mut judge, recoveries, .. } = self;
-        stock::read_all(&mut judge, port, prefix)?;
+        stock::read_all(&mut judge, ports, prefix)?;
         let (counts, wrong) = judge.finish();
         let mut story = format!("{} s; {counts:?}\n{}", length.as_secs(), table(&recoveries));
         if wrong.is_empty() {

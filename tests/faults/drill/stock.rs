@@ -50,21 +50,23 @@ pub(crate) fn read(redis: &mut Connection, stream: &str, mut take: impl FnMut(En
 }
 
 /// Hands the streams of the topic and of its dead letters to the judge, and sees that Redis itself shows no lag.
-pub(crate) fn read_all(judge: &mut Judge, port: u16, prefix: &str) -> Result<(), String> {
-    let mut redis = connect(port)?;
+pub(crate) fn read_all(judge: &mut Judge, ports: &[u16], prefix: &str) -> Result<(), String> {
+    let mut nodes: Vec<Connection> = ports.iter().map(|port| connect(*port)).collect::<Result<_, _>>()?;
     let names = traffic::names().map_err(|error| error.to_string())?;
     let (group, dead) = &names.groups[0];
     for partition in 0..traffic::PARTITIONS {
         let stream = |topic: &Topic| format!("{prefix}:{{{topic}/{partition}}}:log");
         let mut last = BTreeMap::new();
         let log = stream(&names.topic);
-        read(&mut redis, &log, |(at, payload)| judge.found(&name(&payload), (partition, at), &mut last))?;
-        read(&mut redis, &stream(dead), |(_, payload)| judge.found_dead(&name(&payload)))?;
+        let redis = owner(&mut nodes, &log)?;
+        read(redis, &log, |(at, payload)| judge.found(&name(&payload), (partition, at), &mut last))?;
         let groups: Value = redis::cmd("XINFO")
             .arg("GROUPS")
             .arg(&log)
-            .query(&mut redis)
+            .query(&mut *redis)
             .map_err(|error| format!("{log}: {error}"))?;
+        let log = stream(dead);
+        read(owner(&mut nodes, &log)?, &log, |(_, payload)| judge.found_dead(&name(&payload)))?;
         let said = format!("{groups:?}");
         let shows = |text: &str| said.contains(text);
         if !shows(group.as_str()) || !shows("bulk-string('\"lag\"'), int(0)") {
@@ -72,6 +74,13 @@ pub(crate) fn read_all(judge: &mut Judge, port: u16, prefix: &str) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Who has a key: in a cluster the others say only where it is.
+fn owner<'a>(nodes: &'a mut [Connection], key: &str) -> Result<&'a mut Connection, String> {
+    let has = |node: &mut Connection| redis::cmd("EXISTS").arg(key).query::<bool>(node).is_ok();
+    let at = nodes.iter_mut().position(has).ok_or_else(|| format!("no server has {key}"))?;
+    Ok(&mut nodes[at])
 }
 
 /// The first word of a payload.
