@@ -91,14 +91,19 @@ impl Session {
         Ok(broker)
     }
 
-    /// A failure that happened on a server says on which, unless there is something better to say.
+    /// A failure that happened on a server says on which, unless it does already or there is something better to say.
     pub(crate) fn named(&self, failure: Failure) -> Failure {
         let address = &self.settings.broker.url;
         let by_server = matches!(failure.exit(), Exit::Error | Exit::Partial | Exit::Unreachable);
         if self.broker.is_none() || !by_server || failure.is_quiet() || failure.advice().is_some() {
             return failure;
         }
-        if !address.reveal().contains("://") {
+        let Some(servers) = servers_of(address.reveal()) else { return failure };
+        if [failure.what()]
+            .into_iter()
+            .chain(failure.causes().iter().map(String::as_str))
+            .any(|told| told.contains(servers))
+        {
             return failure;
         }
         failure.hint(format!("the broker is {address} ({})", self.loaded.origin("broker.url")))
@@ -232,9 +237,33 @@ fn log(level: Level, failures: bool, notes: &Notes) {
     let _ = subscriber.try_init();
 }
 
+/// What errors of the bus call the servers of a URL; `None` where it names none.
+fn servers_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let rest = rest.split('?').next()?.rsplit('@').next()?;
+    match rest.split('/').next() {
+        // A socket.
+        None | Some("") => Some(rest),
+        servers => servers,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_servers_of_a_url_are_what_errors_call_them() {
+        for (url, servers) in [
+            ("redis://:secret@h:1/2?prefix=p", Some("h:1")),
+            ("redis+sentinel://h:1,h:2/main", Some("h:1,h:2")),
+            ("redis+cluster://h:1,h:2?lease=3s", Some("h:1,h:2")),
+            ("unix:///run/redis.sock?db=1", Some("/run/redis.sock")),
+            ("memory:", None),
+        ] {
+            assert_eq!(servers_of(url), servers, "{url}");
+        }
+    }
 
     #[test]
     fn what_the_store_is_made_of_is_heard_with_verbose_only() {

@@ -5,13 +5,13 @@
 //! again with the next request. Not here: publishing (`publish.rs`), reading (`feed.rs`).
 
 use super::{
-    failure::{failed, late, refused, strange},
+    failure::{failed, late, named, refused, strange},
     request::Request,
     scripts::{self, Script},
 };
 use crate::Result;
 use ropeway_store::redis::{self, Redis, Reply, Routed};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -37,6 +37,7 @@ struct Asked {
 #[derive(Clone, Debug)]
 pub(super) struct Commands {
     sender: mpsc::Sender<Asked>,
+    server: Arc<str>,
 }
 
 impl std::fmt::Debug for Asked {
@@ -49,8 +50,9 @@ impl Commands {
     /// Asks over a connection that is open, and over others when it ends.
     pub(super) fn over(redis: Redis, first: Routed) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
+        let server = named(&redis);
         tokio::spawn(serve(redis, Some(first), receiver));
-        Self { sender }
+        Self { sender, server }
     }
 
     /// One answer for each command, in order; an answer may be an error of the server.
@@ -87,7 +89,23 @@ impl Commands {
         request.command(words);
         let mut answers = self.ask(request).await?;
         let answer = answers.pop().ok_or_else(|| strange("the server", &answers))?;
-        checked(answer)
+        self.checked(answer)
+    }
+
+    /// The answer, unless it is an error.
+    ///
+    /// # Errors
+    /// What the server refused.
+    pub(super) fn checked(&self, answer: Reply) -> Result<Reply> {
+        checked(&self.server, answer)
+    }
+
+    /// The same of what a script answered.
+    ///
+    /// # Errors
+    /// What the server refused; `Corrupt` where it is no answer of a script.
+    pub(super) fn told(&self, script: &Script, answer: Reply) -> Result<Told> {
+        Told::of(script, self.checked(answer)?)
     }
 
     /// What a script answers: a list that begins with a word.
@@ -132,7 +150,7 @@ impl Commands {
                 answers[at] = answer;
             }
         }
-        Ok(answers.into_iter().map(|answer| Told::of(script, answer)).collect())
+        Ok(answers.into_iter().map(|answer| self.told(script, answer)).collect())
     }
 }
 
@@ -144,8 +162,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn of(script: &Script, answer: Reply) -> Result<Self> {
-        match checked(answer)? {
+    fn of(script: &Script, answer: Reply) -> Result<Self> {
+        match answer {
             Reply::Array(items) if items.first().is_some_and(|word| word.text().is_some()) => {
                 Ok(Self { script: script.name, items })
             }
@@ -173,10 +191,10 @@ fn is_unknown_script(answer: &Reply) -> bool {
     matches!(answer, Reply::Error(text) if text.starts_with(b"NOSCRIPT"))
 }
 
-/// The answer, unless it is an error.
-pub(super) fn checked(answer: Reply) -> Result<Reply> {
+/// The answer of a server, unless it is an error.
+pub(super) fn checked(server: &str, answer: Reply) -> Result<Reply> {
     match answer {
-        Reply::Error(text) => Err(refused(&text)),
+        Reply::Error(text) => Err(refused(server, &text)),
         answer => Ok(answer),
     }
 }

@@ -3,7 +3,8 @@
 //! Not here: what a connection can meet (`ropeway_store::redis`).
 
 use crate::{Error, ErrorKind};
-use ropeway_store::redis::{self, Reply};
+use ropeway_store::redis::{self, Redis, Reply};
+use std::sync::Arc;
 
 /// The name of the backend in errors and capabilities.
 pub(super) const BACKEND: &str = "redis";
@@ -22,8 +23,13 @@ pub(super) fn failed(error: redis::Error) -> Error {
     Error::new(kind, error.to_string()).caused_by(error)
 }
 
-/// An answer that is an error.
-pub(super) fn refused(text: &[u8]) -> Error {
+/// The server, or the servers, as the URL names them: for errors.
+pub(super) fn named(redis: &Redis) -> Arc<str> {
+    redis.settings().target.to_string().into()
+}
+
+/// An answer of a server that is an error.
+pub(super) fn refused(server: &str, text: &[u8]) -> Error {
     let text = String::from_utf8_lossy(text);
     let code = text.split(' ').next().unwrap_or_default();
     let (kind, way_out) = match code {
@@ -37,7 +43,7 @@ pub(super) fn refused(text: &[u8]) -> Error {
         }
         _ => (ErrorKind::Invalid, "see what the server says"),
     };
-    Error::new(kind, format!("redis answers {text:?}; {way_out}"))
+    Error::new(kind, format!("redis {server} answers {text:?}; {way_out}"))
 }
 
 /// An answer that this version of Ropeway does not know: another one wrote the script, or what answers is not Redis.

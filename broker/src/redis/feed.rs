@@ -6,7 +6,7 @@
 use super::{
     bells::{Bells, Rang},
     commands,
-    failure::{failed, refused, strange},
+    failure::{failed, named, refused, strange},
     follow::{Entry, Marks},
     keys::PartitionKeys,
     request::Request,
@@ -15,7 +15,11 @@ use super::{
 };
 use crate::{Position, Result};
 use ropeway_store::redis::{self, Dedicated, Redis, Reply, Routed};
-use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 /// How long an answer may take beyond the time a read waits.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -39,6 +43,8 @@ pub(super) struct Brought {
 #[derive(Debug)]
 pub(super) struct Feed {
     redis: Redis,
+    /// What errors call the server.
+    server: Arc<str>,
     connection: Option<Dedicated>,
     /// In a cluster.
     spread: Option<Spread>,
@@ -49,6 +55,7 @@ pub(super) struct Feed {
 /// How the logs of a cluster are read: those to which something came, each where it is.
 #[derive(Debug)]
 struct Spread {
+    server: Arc<str>,
     line: Option<Routed>,
     bells: Bells,
     /// Something could not be read since this was asked last.
@@ -57,8 +64,14 @@ struct Spread {
 
 impl Feed {
     pub(super) fn new(redis: Redis) -> Self {
-        let spread = || Spread { line: None, bells: Bells::new(redis.clone()), failed: false };
-        Self { spread: redis.is_cluster().then(spread), redis, connection: None, connected: false }
+        let server = named(&redis);
+        let spread = || Spread {
+            server: Arc::clone(&server),
+            line: None,
+            bells: Bells::new(redis.clone()),
+            failed: false,
+        };
+        Self { spread: redis.is_cluster().then(spread), redis, server, connection: None, connected: false }
     }
 
     /// Whether another server may have been read since this was asked last: one that has less than the one before.
@@ -99,14 +112,14 @@ impl Feed {
         blocked.connection.store(0, Ordering::SeqCst);
         let (read, all_marks) = answers.map_err(failed)?;
         self.connection = Some(connection);
-        let mut streams = streams(read)?;
+        let mut streams = streams(&self.server, read)?;
         if let Some((key, last)) = news
             && let Some(entry) = streams.remove(key.as_bytes()).and_then(|entries| entries.last().cloned())
         {
             *last = entry.at;
         }
         let brought = asks.iter().zip(&all_marks).map(|(ask, said)| match said {
-            Reply::Error(text) => Err(refused(text)),
+            Reply::Error(text) => Err(refused(&self.server, text)),
             said => {
                 let entries = streams.remove(ask.keys.log().as_bytes()).unwrap_or_default();
                 Ok(Some(Brought { entries, marks: marks(said) }))
@@ -150,15 +163,20 @@ impl Spread {
         let mut brought: Vec<Option<Brought>> = asks.iter().map(|_| None).collect();
         let mut failure = None;
         for at in chosen {
-            match replies.next().zip(replies.next()).map(|(read, said)| of_one(&asks[at], read, said)) {
+            match replies
+                .next()
+                .zip(replies.next())
+                .map(|(read, said)| of_one(&self.server, &asks[at], read, said))
+            {
                 Some(Ok(one)) => brought[at] = Some(one),
                 Some(Err(error)) => failure = Some(error),
                 None => {}
             }
         }
         if let (Some((key, last)), Some(Ok(read))) = (news, replies.next())
-            && let Some(entry) =
-                streams(read)?.remove(key.as_bytes()).and_then(|entries| entries.last().cloned())
+            && let Some(entry) = streams(&self.server, read)?
+                .remove(key.as_bytes())
+                .and_then(|entries| entries.last().cloned())
         {
             *last = entry.at;
         }
@@ -188,12 +206,13 @@ impl Spread {
 
 /// What a read of one log brought.
 fn of_one(
+    server: &str,
     ask: &Ask,
     read: Result<Reply, redis::Error>,
     said: Result<Reply, redis::Error>,
 ) -> Result<Brought> {
-    let mut streams = streams(read.map_err(failed)?)?;
-    let said = commands::checked(said.map_err(failed)?)?;
+    let mut streams = streams(server, read.map_err(failed)?)?;
+    let said = commands::checked(server, said.map_err(failed)?)?;
     Ok(Brought {
         entries: streams.remove(ask.keys.log().as_bytes()).unwrap_or_default(),
         marks: marks(&said),
@@ -252,12 +271,12 @@ async fn ask(
 }
 
 /// What `XREAD` answered, by the name of the log.
-fn streams(read: Reply) -> Result<HashMap<bytes::Bytes, Vec<Entry>>> {
+fn streams(server: &str, read: Reply) -> Result<HashMap<bytes::Bytes, Vec<Entry>>> {
     let items = match read {
         Reply::Nil => return Ok(HashMap::new()),
         Reply::Array(items) => items,
         // Unblocked from outside, or a log that became something else.
-        Reply::Error(text) => return Err(refused(&text)),
+        Reply::Error(text) => return Err(refused(server, &text)),
         other => return Err(strange("XREAD", &[other])),
     };
     let mut streams = HashMap::with_capacity(items.len());
@@ -302,16 +321,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_server_refuses_is_told_with_its_name() {
+        let text = Reply::Error("WRONGTYPE Operation against a key".into());
+        let told = streams("h:1", text).unwrap_err().to_string();
+        assert!(told.starts_with("redis h:1 answers \"WRONGTYPE"), "{told}");
+    }
+
+    #[test]
     fn what_is_no_answer_to_a_read_is_refused() {
         let bulk = |text: &'static str| Reply::Bulk(text.as_bytes().into());
         let entry = |fields: Vec<Reply>| Reply::Array(vec![bulk("5-1"), Reply::Array(fields)]);
         let of =
             |entries: Vec<Reply>| Reply::Array(vec![Reply::Array(vec![bulk("log"), Reply::Array(entries)])]);
-        let read = streams(of(vec![entry(vec![bulk("a"), bulk("b")])])).unwrap();
+        let read = streams("h:1", of(vec![entry(vec![bulk("a"), bulk("b")])])).unwrap();
         assert_eq!(read[&b"log"[..]][0].at, Position(5, 1));
-        assert!(streams(Reply::Nil).unwrap().is_empty());
+        assert!(streams("h:1", Reply::Nil).unwrap().is_empty());
         for bad in [Reply::Int(1), of(vec![Reply::Nil]), of(vec![entry(vec![Reply::Nil, bulk("b")])])] {
-            assert!(streams(bad).is_err());
+            assert!(streams("h:1", bad).is_err());
         }
     }
 }

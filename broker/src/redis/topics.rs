@@ -5,7 +5,7 @@
 //! suspected then, and mended when it is asked for next (`scripts/partition_mend.lua`). Not here: changing topics (`admin.rs`), what a description is (`description.rs`).
 
 use super::{
-    commands::{Commands, checked},
+    commands::Commands,
     delay::mark,
     description::{Description, State},
     failure::strange,
@@ -194,8 +194,8 @@ impl Topics {
         request.command(&["HGETALL", &self.keys.topic(topic)]).command(&["TYPE", topic.as_str()]);
         let answers = self.commands.read(request).await?;
         let [fields, kind] = <[Reply; 2]>::try_from(answers).map_err(|all| strange("HGETALL", &all))?;
-        let fields = Description::parse(topic, &pairs(&checked(fields)?))?;
-        let foreign = || checked(kind).ok().filter(|kind| kind.text() == Some("stream"));
+        let fields = Description::parse(topic, &pairs(&self.commands.checked(fields)?))?;
+        let foreign = || self.commands.checked(kind).ok().filter(|kind| kind.text() == Some("stream"));
         Ok(match fields {
             Some(description) => Some(description),
             None => foreign().map(|_| Description::foreign()),
@@ -233,7 +233,9 @@ impl Topics {
                     self.suspect(topic);
                     Err(lost(topic))
                 }
-                [stream, marks] => extent(checked(stream.clone())?, checked(marks.clone())?),
+                [stream, marks] => {
+                    extent(self.commands.checked(stream.clone())?, self.commands.checked(marks.clone())?)
+                }
                 other => Err(strange("XINFO", other)),
             })
             .collect()

@@ -11,7 +11,7 @@ use super::{
     commands::{self, Ended},
     delay::mark,
     description::Description,
-    failure::{failed, late, refused, strange},
+    failure::{failed, late, named, refused, strange},
     follow::ZERO,
     placing::Placing,
     publish::{Counted, Job},
@@ -395,7 +395,7 @@ impl Writer {
         };
         let position = match answer {
             // A script that was refused found nothing out.
-            Reply::Error(text) => Err((entry.unknown.is_some(), refused(text))),
+            Reply::Error(text) => Err((entry.unknown.is_some(), refused(&named(&self.redis), text))),
             Reply::Nil => Err((false, self.gone(&to.topic))),
             Reply::Bulk(_) => acked(answer.text().and_then(|id| id.parse().ok())),
             Reply::Array(items) => match items.first().and_then(Reply::text) {

@@ -246,7 +246,27 @@ async fn a_key_of_another_kind_under_our_name_and_a_newer_description_are_told_b
     }
 }
 
+async fn what_a_server_refuses_is_told_with_its_name() {
+    let mut stage = Stage::set(Duration::from_secs(20)).await;
+    let prefix = stage.server.prefix.clone();
+    let _: i64 = stage.server.ask(&format!("DEL {}", stage.log));
+    let _: String = stage.server.ask(&format!("SET {} x", stage.log));
+    let outcomes = stage.publish(0..1).await.remove(0);
+    let [Published::NotWritten(published)] = &outcomes.0[..] else { panic!("{outcomes:?}") };
+    let _: String = stage.server.ask(&format!("SET {prefix}:topic:{{v}} x"));
+    let asked = stage.broker.describe_topic(&Topic::new("v").unwrap()).await.unwrap_err();
+    let _: String = stage.server.ask("CONFIG SET maxmemory 1");
+    let made = stage.broker.create_topic(&Topic::new("w").unwrap(), TopicSpec::partitions(1)).await;
+    let made = made.unwrap_err();
+    let name = format!("redis {} answers", stage.proxy.address);
+    for (error, code) in [(&published.error, "WRONGTYPE"), (&asked, "WRONGTYPE"), (&made, "OOM")] {
+        let text = error.to_string();
+        assert!(text.contains(&name) && text.contains(code), "{text}");
+    }
+}
+
 super::async_tests! {
+    what_a_server_refuses_is_told_with_its_name,
     what_is_sent_again_after_a_cut_lies_there_once_and_in_order,
     what_is_open_in_several_writes_keeps_its_order_through_many_cuts,
     what_reaches_the_server_after_it_was_sent_again_does_nothing,

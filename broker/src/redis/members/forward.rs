@@ -61,7 +61,7 @@ impl Member {
         };
         let refused = |text: &[u8]| REFUSED.iter().any(|code| text.starts_with(code.as_bytes()));
         let knows = !matches!(&answer, Reply::Error(text) if !refused(text));
-        match Told::of(&scripts::FORWARD, answer) {
+        match self.shared.topics().commands.told(&scripts::FORWARD, answer) {
             Ok(told) => Ok(self.settle(round, &told, copies)),
             Err(error) if error.is_retryable() => {
                 self.core().rounds.put_back(round);

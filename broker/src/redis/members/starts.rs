@@ -13,7 +13,6 @@ use crate::redis::{
     topics::{Topics, chosen},
 };
 use crate::{Error, ErrorKind, Group, Position, Result, Start, Topic};
-use ropeway_store::redis::Reply;
 use std::sync::Arc;
 
 /// A start, as it is stored.
@@ -71,7 +70,8 @@ pub(super) async fn ensure(shared: &Shared, group: &Group, names: &[Topic], star
         let text = text(description.life, &positions);
         request.command(&["HSETNX", &starts, topic.as_str(), &text]);
     }
-    all(commands.ask(request).await?)?;
+    let answers = commands.ask(request).await?;
+    answers.into_iter().try_for_each(|answer| commands.checked(answer).map(|_| ()))?;
     commands.script(&scripts::KNOW, &[topics.keys.groups()], &[group.as_str()]).await?;
     Ok(())
 }
@@ -106,10 +106,6 @@ async fn resolve(
         .collect();
     let extents = topics.extents(topic, &keys).await?;
     extents.iter().map(|extent| extent.resolve(topic, start)).collect()
-}
-
-fn all(answers: Vec<Reply>) -> Result<()> {
-    answers.into_iter().try_for_each(|answer| crate::redis::commands::checked(answer).map(|_| ()))
 }
 
 /// What is stored of several topics.
