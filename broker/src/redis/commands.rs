@@ -10,8 +10,11 @@ use super::{
     scripts::{self, Script},
 };
 use crate::Result;
-use ropeway_store::redis::{self, Redis, Reply, Routed};
-use std::{sync::Arc, time::Duration};
+use ropeway_store::redis::{self, Identity, Redis, Reply, Routed};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -26,10 +29,40 @@ const NODE_ANSWER: Duration = Duration::from_secs(3);
 /// How long a call may take, as the contract says.
 const CALL: Duration = Duration::from_secs(30);
 
-type Answered = Result<Vec<Reply>, redis::Error>;
+/// Nothing where it was only for a server that is not the home any more.
+type Answered = Result<Option<Vec<Reply>>, redis::Error>;
+
+/// The server that is asked. After a failover it is another one, which need not have all that the one before had: what was decided by that one
+/// must not be done here.
+#[derive(Clone, Debug)]
+pub(super) struct Home {
+    /// Goes up when it becomes another one.
+    pub(super) number: u64,
+    /// Nobody in a cluster, which counts as one.
+    server: Option<Identity>,
+}
+
+impl Home {
+    /// Whether this is the one.
+    pub(super) fn is(&self, server: &Identity) -> bool {
+        self.server.as_ref().is_none_or(|home| !server.is_another(home))
+    }
+
+    /// Takes note of which server is asked from now on.
+    fn lead_to(&mut self, server: Option<Identity>) {
+        let Some(server) = server else { return };
+        if !self.is(&server) {
+            self.number += 1;
+            tracing::warn!(%server, "another server is the primary: what only the one before had is lost; members take their partitions over again");
+        }
+        self.server = Some(server);
+    }
+}
 
 struct Asked {
     request: Request,
+    /// Only for this home, by its number.
+    only: Option<u64>,
     answer: oneshot::Sender<Answered>,
 }
 
@@ -38,6 +71,7 @@ struct Asked {
 pub(super) struct Commands {
     sender: mpsc::Sender<Asked>,
     server: Arc<str>,
+    home: Arc<Mutex<Home>>,
 }
 
 impl std::fmt::Debug for Asked {
@@ -51,8 +85,14 @@ impl Commands {
     pub(super) fn over(redis: Redis, first: Routed) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let server = named(&redis);
-        tokio::spawn(serve(redis, Some(first), receiver));
-        Self { sender, server }
+        let home = Arc::new(Mutex::new(Home { number: 1, server: first.identity() }));
+        tokio::spawn(serve(redis, Some(first), receiver, Arc::clone(&home)));
+        Self { sender, server, home }
+    }
+
+    /// The server that was asked last.
+    pub(super) fn home(&self) -> Home {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// One answer for each command, in order; an answer may be an error of the server.
@@ -60,9 +100,17 @@ impl Commands {
     /// # Errors
     /// What kept the answers away. `Unavailable` after 30 s.
     pub(super) async fn ask(&self, request: Request) -> Result<Vec<Reply>> {
+        Ok(self.ask_only(request, None).await?.unwrap_or_default())
+    }
+
+    /// The same, only of the home of that number; `None`: it is another one by now, and nothing was asked.
+    ///
+    /// # Errors
+    /// As for [`Self::ask`].
+    pub(super) async fn ask_only(&self, request: Request, only: Option<u64>) -> Result<Option<Vec<Reply>>> {
         let call = async {
             let (answer, answered) = oneshot::channel();
-            let sent = self.sender.send(Asked { request, answer }).await;
+            let sent = self.sender.send(Asked { request, only, answer }).await;
             sent.map_err(|_| super::failure::closed())?;
             answered.await.map_err(|_| super::failure::closed())?.map_err(failed)
         };
@@ -134,23 +182,41 @@ impl Commands {
         K: AsRef<[u8]>,
         A: AsRef<[u8]>,
     {
+        Ok(self.scripts_only(script, calls, None).await?.unwrap_or_default())
+    }
+
+    /// The same, only of the home of that number; `None`: it is another one by now, and nothing was done.
+    ///
+    /// # Errors
+    /// What kept the answers away.
+    pub(super) async fn scripts_only<K, A>(
+        &self,
+        script: &Script,
+        calls: &[(&[K], &[A])],
+        only: Option<u64>,
+    ) -> Result<Option<Vec<Result<Told>>>>
+    where
+        K: AsRef<[u8]>,
+        A: AsRef<[u8]>,
+    {
         let ask = |calls: &[&(&[K], &[A])]| {
             let mut request = Request::default();
             calls.iter().for_each(|(keys, args)| request.script(script, keys, args));
-            self.ask(request)
+            self.ask_only(request, only)
         };
         let all: Vec<_> = calls.iter().collect();
-        let mut answers = ask(&all).await?;
+        let Some(mut answers) = ask(&all).await? else { return Ok(None) };
         let unknown: Vec<usize> = (0..answers.len()).filter(|at| is_unknown_script(&answers[*at])).collect();
         if !unknown.is_empty() {
             // The server forgot its scripts (a restart, SCRIPT FLUSH): none of these did anything.
             self.ask(scripts::load()).await?;
             let again: Vec<_> = unknown.iter().map(|at| &calls[*at]).collect();
-            for (at, answer) in unknown.into_iter().zip(ask(&again).await?) {
+            let Some(more) = ask(&again).await? else { return Ok(None) };
+            for (at, answer) in unknown.into_iter().zip(more) {
                 answers[at] = answer;
             }
         }
-        Ok(answers.into_iter().map(|answer| self.told(script, answer)).collect())
+        Ok(Some(answers.into_iter().map(|answer| self.told(script, answer)).collect()))
     }
 }
 
@@ -244,7 +310,12 @@ async fn converse(
     Ok(())
 }
 
-async fn serve(redis: Redis, mut connection: Option<Routed>, mut receiver: mpsc::Receiver<Asked>) {
+async fn serve(
+    redis: Redis,
+    mut connection: Option<Routed>,
+    mut receiver: mpsc::Receiver<Asked>,
+    home: Arc<Mutex<Home>>,
+) {
     let mut together = Vec::new();
     let mut left = None;
     let limit = if redis.is_cluster() { NODE_ANSWER } else { ANSWER };
@@ -265,6 +336,14 @@ async fn serve(redis: Redis, mut connection: Option<Routed>, mut receiver: mpsc:
                 }
             },
         };
+        let number = {
+            let mut home = home.lock().unwrap_or_else(PoisonError::into_inner);
+            home.lead_to(line.identity());
+            home.number
+        };
+        for asked in together.extract_if(.., |asked| asked.only.is_some_and(|only| only != number)) {
+            _ = asked.answer.send(Ok(None));
+        }
         let mut request = Request::default();
         together.iter().for_each(|asked| request.append(&asked.request));
         let commands = request.commands();
@@ -272,7 +351,7 @@ async fn serve(redis: Redis, mut connection: Option<Routed>, mut receiver: mpsc:
         let mut answers = line.ask(request.into_bytes(), commands, limit).await.into_iter();
         for asked in together.drain(..) {
             let mine: Vec<_> = answers.by_ref().take(asked.request.commands()).collect();
-            _ = asked.answer.send(mine.into_iter().collect());
+            _ = asked.answer.send(mine.into_iter().collect::<Result<_, _>>().map(Some));
         }
         connection = Some(line);
     }

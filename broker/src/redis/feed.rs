@@ -5,7 +5,7 @@
 
 use super::{
     bells::{Bells, Rang},
-    commands,
+    commands::{self, Commands},
     failure::{failed, named, refused, strange},
     follow::{Entry, Marks},
     keys::PartitionKeys,
@@ -13,7 +13,7 @@ use super::{
     topics::{marks, position},
     wake::Blocked,
 };
-use crate::{Position, Result};
+use crate::{Error, ErrorKind, Position, Result};
 use ropeway_store::redis::{self, Dedicated, Redis, Reply, Routed};
 use std::{
     collections::HashMap,
@@ -45,7 +45,10 @@ pub(super) struct Feed {
     redis: Redis,
     /// What errors call the server.
     server: Arc<str>,
+    commands: Commands,
     connection: Option<Dedicated>,
+    /// The home that is read, by its number.
+    home: u64,
     /// In a cluster.
     spread: Option<Spread>,
     /// A connection was made since this was asked last.
@@ -63,7 +66,7 @@ struct Spread {
 }
 
 impl Feed {
-    pub(super) fn new(redis: Redis) -> Self {
+    pub(super) fn new(redis: Redis, commands: Commands) -> Self {
         let server = named(&redis);
         let spread = || Spread {
             server: Arc::clone(&server),
@@ -71,7 +74,20 @@ impl Feed {
             bells: Bells::new(redis.clone()),
             failed: false,
         };
-        Self { spread: redis.is_cluster().then(spread), redis, server, connection: None, connected: false }
+        Self {
+            spread: redis.is_cluster().then(spread),
+            home: commands.home().number,
+            redis,
+            server,
+            commands,
+            connection: None,
+            connected: false,
+        }
+    }
+
+    /// Which home was read last ([`commands::Home`]), by its number: a read succeeds only where it was the home before and after.
+    pub(super) const fn home(&self) -> u64 {
+        self.home
     }
 
     /// Whether another server may have been read since this was asked last: one that has less than the one before.
@@ -101,7 +117,7 @@ impl Feed {
             Some(connection) => connection,
             None => {
                 self.connected = true;
-                self.redis.dedicated(None).await.map_err(failed)?
+                self.connect().await?
             }
         };
         let request = request(asks, count, wait, news.as_ref().map(|(key, last)| (*key, **last)));
@@ -111,6 +127,9 @@ impl Feed {
         let answers = ask(&mut connection, request, wait + ANSWER).await;
         blocked.connection.store(0, Ordering::SeqCst);
         let (read, all_marks) = answers.map_err(failed)?;
+        if self.commands.home().number != self.home {
+            return Err(elsewhere());
+        }
         self.connection = Some(connection);
         let mut streams = streams(&self.server, read)?;
         if let Some((key, last)) = news
@@ -127,6 +146,24 @@ impl Feed {
         });
         brought.collect()
     }
+}
+
+impl Feed {
+    /// Connects to the home, and to no other: where something was asked of the server before, that is asked to look who is the primary.
+    async fn connect(&mut self) -> Result<Dedicated> {
+        let home = self.commands.home();
+        let connection = self.redis.dedicated(None).await.map_err(failed)?;
+        if !home.is(&connection.identity()) {
+            self.commands.one(&["PING"]).await?;
+            return Err(elsewhere());
+        }
+        self.home = home.number;
+        Ok(connection)
+    }
+}
+
+fn elsewhere() -> Error {
+    Error::new(ErrorKind::Unavailable, "another server is the primary by now")
 }
 
 impl Spread {

@@ -132,6 +132,11 @@ impl Followed {
         }
     }
 
+    /// Which life it is.
+    pub(super) const fn life(&self) -> Option<u64> {
+        self.life
+    }
+
     /// What to ask for: entries behind this one.
     pub(super) const fn after(&self) -> Position {
         self.after
@@ -209,6 +214,17 @@ impl Followed {
         }
         self.lost = true;
         Some(Told::Gap { from: Some(self.after.next()), to: None, why: GapReason::Truncated })
+    }
+
+    /// Another server is read from now on, with these numbers. What it lacks is told; where numbers do not show it, that entries up to here may be
+    /// others than those that were seen.
+    pub(super) fn moved(&mut self, counts: Counts) -> Option<Told> {
+        if let Some(told) = self.truncated(counts) {
+            return Some(told);
+        }
+        self.count = None;
+        let to = Some(self.after.next());
+        (self.seen > ZERO).then_some(Told::Gap { from: None, to, why: GapReason::Truncated })
     }
 
     /// What was seen and is there no more, since a copy that had less took its place.
@@ -390,6 +406,23 @@ mod tests {
         followed.take(entries(13..=13), marks(None), 9);
         assert_eq!(say(&[followed.verify(counts(13, 1, 13)).unwrap()]), "trimmed ? to ?");
         assert!(followed.verify(counts(13, 1, 13)).is_none());
+    }
+
+    #[test]
+    fn what_may_be_others_on_another_server_is_told_with_or_without_its_beginning() {
+        let counts = |added, last| Counts { added, length: added, last: p(last) };
+        let mut followed = from(1, 9);
+        assert!(followed.moved(counts(9, 9)).is_none(), "nothing was seen");
+        let mut followed = from(1, 9);
+        followed.take(entries(1..=5), marks(None), 5);
+        assert_eq!(say(&[followed.moved(counts(9, 9)).unwrap()]), "truncated ? to 100-6");
+        assert_eq!(say(&followed.take(entries(6..=6), marks(None), 1)), "6", "it goes on there");
+        assert_eq!(say(&[followed.moved(counts(3, 3)).unwrap()]), "truncated 100-4 to 100-7");
+        assert_eq!(
+            say(&followed.take(entries(4..=4), marks(None), 1)),
+            "4",
+            "it goes on behind what is left"
+        );
     }
 
     #[test]

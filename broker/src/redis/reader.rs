@@ -61,6 +61,8 @@ struct Slot {
     turn: u64,
     /// Something was read since it was last compared with the counts of the stream.
     unverified: bool,
+    /// The server it was read from, by its number ([`super::commands::Home`]); 0 before the first read.
+    home: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +98,7 @@ impl State {
         let place = (followed.of.topic.clone(), followed.of.partition);
         self.unfollow(&place);
         self.turns += 1;
-        self.followed.insert(place, Slot { followed, turn: self.turns, unverified: false });
+        self.followed.insert(place, Slot { followed, turn: self.turns, unverified: false, home: 0 });
     }
 
     fn unfollow(&mut self, place: &Place) {
@@ -176,6 +178,27 @@ impl State {
             unverified.then(|| (place.clone(), slot.turn, slot.followed.keys.clone()))
         };
         self.followed.iter_mut().filter_map(fresh).collect()
+    }
+
+    /// That server was read: what was read from another one before, which is to be compared first.
+    fn arrived(&mut self, home: u64) -> Vec<(Place, u64, PartitionKeys)> {
+        let mut elsewhere = Vec::new();
+        for (place, slot) in &mut self.followed {
+            if slot.home == 0 {
+                slot.home = home;
+            } else if slot.home != home {
+                elsewhere.push((place.clone(), slot.turn, slot.followed.keys.clone()));
+            }
+        }
+        elsewhere
+    }
+
+    /// It is read from that server from now on, which has these counts.
+    fn moved(&mut self, place: &Place, turn: u64, home: u64, counts: Counts) {
+        let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.turn == turn) else { return };
+        slot.home = home;
+        let (told, of) = (slot.followed.moved(counts), slot.followed.of.clone());
+        self.tell(place, &of, told.into_iter().collect());
     }
 
     /// Compares what was read with the counts of the stream, which were taken after it.
@@ -362,7 +385,7 @@ async fn resolve(
 
 /// Reads what is followed, until the reader ends.
 async fn run(shared: Arc<Shared>, following: Arc<Following>) {
-    let mut feed = Feed::new(shared.redis().clone());
+    let mut feed = Feed::new(shared.redis().clone(), shared.topics().commands.clone());
     let mut looked = Instant::now();
     let mut pause = PAUSE / 20;
     loop {
@@ -383,6 +406,11 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
                 pause = PAUSE / 20;
                 let brought = answered(&mut plan.asks, &mut plan.turns, brought);
                 let doubtful = feed.may_be_another();
+                let elsewhere = following.state().arrived(feed.home());
+                if !elsewhere.is_empty() {
+                    moved(&shared, &following, feed.home(), elsewhere).await;
+                    continue;
+                }
                 let mut state = following.state();
                 state.followed.values_mut().for_each(|slot| slot.unverified |= doubtful);
                 state.take(&plan, brought);
@@ -438,6 +466,20 @@ async fn verify(shared: &Shared, following: &Following) {
         };
         let mut state = following.state();
         extents.iter().for_each(|extent| state.verify(&place, turn, extent.counts));
+        let waker = if state.ready.is_empty() { None } else { state.waker.take() };
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Goes on with another server. What cannot be asked now is asked with the next read, which is not taken before.
+async fn moved(shared: &Shared, following: &Following, home: u64, of: Vec<(Place, u64, PartitionKeys)>) {
+    for (place, turn, keys) in of {
+        let Ok(extents) = shared.topics().extents(&place.0, std::slice::from_ref(&keys)).await else {
+            return tokio::time::sleep(PAUSE / 20).await;
+        };
+        let mut state = following.state();
+        extents.iter().for_each(|extent| state.moved(&place, turn, home, extent.counts));
         let waker = if state.ready.is_empty() { None } else { state.waker.take() };
         drop(state);
         waker.into_iter().for_each(Waker::wake);

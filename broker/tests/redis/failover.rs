@@ -2,8 +2,8 @@
 
 use super::nodes::{Node, until};
 use ropeway_broker::{
-    Admin, Consumer, ConsumerExt, Durability, Epoch, Event, GapReason, Message, MessageBroker, Published,
-    ReaderExt, RedisStreams, Start, Subscription, Target, Topic, TopicSpec,
+    Admin, Consumer, ConsumerExt, Durability, Epoch, Event, GapReason, GoneReason, Message, MessageBroker,
+    Published, ReaderExt, RedisStreams, Start, Subscription, Target, Topic, TopicSpec,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -225,6 +225,37 @@ async fn what_a_failover_lost_is_told_and_no_epoch_comes_again() {
     assert!(others.iter().any(truncated), "a member is told: {others:?}");
 }
 
+async fn what_only_the_new_primary_has_is_not_passed_over_by_who_read_the_old_one() {
+    let mut stage = Stage::set(1).await;
+    let mut consumer = stage.join().await;
+    for number in 0..5 {
+        stage.publish(number, Some(Durability::Replicated)).await;
+    }
+    assert_eq!(taken(&mut consumer, Duration::from_secs(1)).await.0, (0..5).collect::<Vec<_>>());
+    assert!(consumer.control().flush().await.is_empty());
+    // Both take writes, and the old one those with the later positions, as many and more.
+    assert_eq!(stage.replica.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+    let new = RedisStreams::of_url(&format!("redis://127.0.0.1:{}", stage.replica.port)).await.unwrap();
+    for number in 100..110 {
+        let message = Message::builder().key((number % 5).to_string()).payload(number.to_string()).build();
+        let told = new.publish(&stage.to(None), vec![message]).await.0.pop().unwrap();
+        assert!(matches!(told, Published::Acked { .. }), "{told:?}");
+    }
+    for number in 20..30 {
+        let told = stage.publish(number, None).await;
+        assert!(matches!(told, Published::Acked { .. }), "{told:?}");
+    }
+    let (old, _) = taken(&mut consumer, Duration::from_millis(500)).await;
+    assert_eq!(old, (20..30).collect::<Vec<_>>(), "it reads the old one");
+    assert!(consumer.control().flush().await.is_empty());
+
+    stage.primary.kill();
+    let (late, others) = taken(&mut consumer, Duration::from_secs(8)).await;
+    assert_eq!(late, (100..110).collect::<Vec<_>>(), "{others:?}");
+    let lost = |event: &Event| matches!(event, Event::Gone(_, GoneReason::Lost));
+    assert!(others.iter().any(lost), "{others:?}");
+}
+
 async fn a_message_that_too_few_replicas_have_in_time_is_unknown_and_what_cannot_be_is_refused() {
     let stage = Stage::set(1).await;
     let url =
@@ -256,4 +287,5 @@ super::async_tests! {
     what_replicas_have_survives_the_kill_of_a_primary_and_everybody_goes_on,
     a_primary_that_becomes_a_replica_is_left_and_no_publish_fails_by_it,
     what_a_failover_lost_is_told_and_no_epoch_comes_again,
+    what_only_the_new_primary_has_is_not_passed_over_by_who_read_the_old_one,
 }

@@ -6,7 +6,7 @@ use super::{
     Redis,
     dial::{self, Line},
     error::{Error, ErrorKind, Result, error_of},
-    server::Server,
+    server::{Identity, Server},
     slots::slot_of_key,
     turn::Turn,
     wire::Reply,
@@ -180,6 +180,12 @@ impl Dedicated {
     #[must_use]
     pub fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// Which server this is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity { address: Arc::clone(&self.address), run_id: self.server.run_id.clone() }
     }
 
     /// The number that the server gave this connection, for `CLIENT UNBLOCK`.

@@ -44,7 +44,7 @@ pub use metrics::RedisMetrics;
 pub use request::Resend;
 pub use routed::Routed;
 pub use script::Script;
-pub use server::{Durable, OLDEST, Role, Server, Version};
+pub use server::{Durable, Identity, OLDEST, Role, Server, Version};
 pub use settings::{RedisSettings, Secret, Target, TlsSettings};
 pub use slots::slot_of_key;
 pub use status::{Health, Seen, Status};

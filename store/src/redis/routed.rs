@@ -8,7 +8,7 @@ use super::{
     error::{Error, Result},
     node::Node,
     nodes::Nodes,
-    server::Server,
+    server::{Identity, Server},
     status::Status,
     wire::Reply,
 };
@@ -214,6 +214,15 @@ impl Routed {
         match &self.0 {
             To::One(line) => line.server(),
             To::Nodes(relay) => &relay.server,
+        }
+    }
+
+    /// Which server this is; `None` in a cluster, which is several.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        match &self.0 {
+            To::One(line) => Some(line.identity()),
+            To::Nodes(_) => None,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Not here: what follows from it (that is for those who store something), how it is asked (`dial.rs`).
 
 use super::wire::Reply;
-use std::{collections::HashSet, fmt};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 /// The oldest version that is accepted.
 pub const OLDEST: Version = Version { major: 7, minor: 0, patch: 0 };
@@ -54,6 +54,28 @@ pub enum Role {
     Primary,
     /// It copies a primary.
     Replica,
+}
+
+/// Which server a connection leads to: told apart from one that took its place.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    pub(super) address: Arc<str>,
+    pub(super) run_id: Option<String>,
+}
+
+impl Identity {
+    /// Whether the two are different servers: another start at another address. One that was started again at its address is the same, and so is
+    /// one that is reached at another address.
+    #[must_use]
+    pub fn is_another(&self, than: &Self) -> bool {
+        self.address != than.address && (self.run_id.is_none() || self.run_id != than.run_id)
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
 }
 
 /// What a server said of itself. What it did not say is `None`, and then the lowest is claimed.
@@ -197,6 +219,20 @@ fn names(commands: &Reply) -> Option<HashSet<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_server_is_another_start_at_another_address() {
+        let of = |address: &str, run: Option<&str>| Identity {
+            address: address.into(),
+            run_id: run.map(str::to_owned),
+        };
+        let server = of("a:1", Some("x"));
+        assert!(of("b:1", Some("y")).is_another(&server) && server.is_another(&of("b:1", None)));
+        assert!(of("a:2", None).is_another(&of("a:1", None)), "nobody knows");
+        for same in [of("a:1", Some("y")), of("b:1", Some("x")), of("a:1", None)] {
+            assert!(!same.is_another(&server), "{same:?}");
+        }
+    }
 
     fn bulk(text: &str) -> Reply {
         Reply::Bulk(text.to_owned().into())

@@ -55,7 +55,11 @@ pub(crate) fn run(root: &Path, random: StdRng, turns: usize) -> Result<Result<St
             primary.up(&["--replicaof", &format!("127.0.0.1 {}", replica.port)])?;
         }
         std::mem::swap(&mut primary, &mut replica);
-        stage.wait(PROMOTED, |_| Ok(is_up(&replica)))?;
+        // Until then two servers may take writes.
+        stage.wait(PROMOTED, |stage| {
+            stage.note("undone");
+            Ok(is_up(&replica))
+        })?;
         stage.note("healed");
         stage.recover(name, PROMOTED)?;
         stage.note("recovered");

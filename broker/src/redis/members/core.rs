@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Assignment, Bound, Error, ErrorKind, Event, GoneReason, InFlight, Owned, Position, Result, Topic,
-    balance::TopicPartition,
+    balance::TopicPartition, redis::follow::Followed,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -79,6 +79,10 @@ pub(super) struct Numbers {
 pub(super) struct Core {
     pub(super) rules: Rules,
     pub(super) topics: BTreeSet<Topic>,
+    /// The server that all which is owned was taken over from ([`crate::redis::commands::Home`]), by its number.
+    pub(super) home: u64,
+    /// What was followed on the server before, until it is taken over from this one.
+    pub(super) before: BTreeMap<TopicPartition, Followed>,
     pub(super) shares: BTreeMap<TopicPartition, Share>,
     pub(super) told: VecDeque<Told>,
     pub(super) ready: VecDeque<TopicPartition>,
@@ -131,6 +135,8 @@ impl Core {
             renewed: now,
             rules,
             topics,
+            home: 0,
+            before: BTreeMap::new(),
             shares: BTreeMap::new(),
             told: VecDeque::new(),
             ready: VecDeque::new(),

@@ -7,7 +7,7 @@ use super::{
     share::{Commit, Share, Taken},
     table::{Counts, Table},
 };
-use crate::{Assignment, Error, ErrorKind, balance::TopicPartition};
+use crate::{Assignment, Error, ErrorKind, GapReason, balance::TopicPartition, redis::follow::Told as Seen};
 use std::{task::Waker, time::Duration};
 use tokio::time::Instant;
 
@@ -229,6 +229,16 @@ impl Core {
         self.look = true;
     }
 
+    /// What a partition lost that was followed on another server before, as far as that shows.
+    fn lost_on_the_way(&mut self, key: &TopicPartition, taken: &Taken) {
+        let Some(mut followed) = self.before.remove(key) else { return };
+        if taken.life == followed.life()
+            && let Some(Seen::Gap { from, to, why: GapReason::Truncated }) = followed.verify(taken.counts)
+        {
+            self.truncated.insert(key.clone(), (from, to));
+        }
+    }
+
     /// What was taken over; what could not be is looked for again with the next look.
     pub(super) fn taken(&mut self, asked: &[TopicPartition], taken: Vec<Taken>, now: Instant) -> Stirred {
         self.worked();
@@ -242,6 +252,7 @@ impl Core {
             if !self.ours.remove(&key) && self.settled {
                 self.calm.clone_from(&self.membership);
             }
+            self.lost_on_the_way(&key, &taken);
             let resumed = (taken.resumed).then(|| taken.before.unwrap_or(taken.position));
             let anew = self.is_anew(&taken);
             let mut share = Share::new(taken);
@@ -295,6 +306,7 @@ impl Core {
         }
         let membership = table.membership(&counts);
         self.wanted = table.wanted(&counts);
+        self.before.retain(|key, _| self.wanted.get(key) == Some(&self.rules.name));
         self.calm = self.calm.take().filter(|calm| *calm == membership);
         (self.table, self.counts, self.membership) = (table, counts, Some(membership));
         if self.closing.is_none() {

@@ -51,6 +51,17 @@ impl Member {
         }
         // What is sent is not taken back: whether it took effect is asked with the next attempt.
         let answers = timeout_at(end, self.send(&round)).await.map_err(late).flatten();
+        let answers = match answers {
+            Ok(Some(answers)) => Ok(answers),
+            // Another server: nothing was sent. What is owned is lost, and the next round knows it.
+            Ok(None) => {
+                let home = self.shared.topics().commands.home().number;
+                let mut core = self.core();
+                core.rounds.put_back(round);
+                return Ok(Stirred { waker: core.moved(home), ..Stirred::default() });
+            }
+            Err(error) => Err(error),
+        };
         let (answer, copies) = match answers.map(Vec::into_iter).map(|mut all| (all.next(), all.next())) {
             Ok((answer, copies)) => (answer.unwrap_or(Reply::Nil), copies),
             Err(error) => {
@@ -121,14 +132,15 @@ impl Member {
     }
 
     /// Sends it; once more where the server forgot the script, which did nothing then.
-    async fn send(&self, round: &Round) -> Result<Vec<Reply>> {
+    async fn send(&self, round: &Round) -> Result<Option<Vec<Reply>>> {
         let commands = &self.shared.topics().commands;
         let settings = self.shared.settings();
         let request = || round.request(&self.group, settings.replicas, settings.wait);
-        let answers = commands.ask(request()).await?;
-        if matches!(answers.first(), Some(Reply::Error(text)) if text.starts_with(b"NOSCRIPT")) {
+        let answers = commands.ask_only(request(), Some(round.home)).await?;
+        if matches!(answers.iter().flatten().next(), Some(Reply::Error(text)) if text.starts_with(b"NOSCRIPT"))
+        {
             commands.ask(scripts::load()).await?;
-            return commands.ask(request()).await;
+            return commands.ask_only(request(), Some(round.home)).await;
         }
         Ok(answers)
     }
@@ -215,6 +227,7 @@ impl Core {
                 all.push(forward.of.clone());
             }
         }
+        round.home = self.home;
         let mut before = std::mem::take(&mut round.sources);
         for of in all {
             let done = round.done_of(&of);

@@ -94,6 +94,22 @@ impl Core {
         self.room_was_made();
     }
 
+    /// Another server is asked by now, which need not have all that the one before had: positions mean other messages there. All is lost, and taken
+    /// over again from what that server has stored.
+    pub(super) fn moved(&mut self, home: u64) -> Option<Waker> {
+        if home <= self.home {
+            return None;
+        }
+        (self.home, self.look) = (home, true);
+        let keys: Vec<_> = self.shares.keys().cloned().collect();
+        for key in keys {
+            let followed = self.shares.get(&key).map(|share| share.followed.clone());
+            self.before.extend(followed.map(|followed| (key.clone(), followed)));
+            self.lose(&key);
+        }
+        self.wake_if_told()
+    }
+
     pub(super) fn lose_all(&mut self) {
         let keys: Vec<_> = self.shares.keys().cloned().collect();
         keys.iter().for_each(|key| self.lose(key));

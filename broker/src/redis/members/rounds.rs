@@ -138,6 +138,8 @@ pub(super) struct Round {
     pub(super) sources: Vec<Source>,
     /// It was sent, and nobody knows what became of it.
     pub(super) unknown: bool,
+    /// The server that its sources were taken over from, by its number: it is sent to no other.
+    pub(super) home: u64,
 }
 
 /// Where a message goes.

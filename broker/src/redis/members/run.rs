@@ -18,6 +18,7 @@ use crate::{
         commands::Told,
         description::Description,
         feed::{Feed, answered},
+        follow::Counts as Counted,
         keys::PartitionKeys,
         scripts::{self, Script},
         topics::position,
@@ -68,13 +69,15 @@ pub(super) async fn join(member: &Arc<Member>) -> Result<String> {
 /// Does what is to be done, until the member has ended.
 pub(super) async fn keep(member: Arc<Member>, mut token: String) {
     loop {
-        let (job, waker) = {
+        let (job, home, waker) = {
+            let home = member.shared.topics().commands.home().number;
             let mut core = member.core();
             let now = Instant::now();
-            let waker = core.tick(now);
+            let moved = core.moved(home);
+            let waker = core.tick(now).or(moved);
             let job = core.next_job(now);
             member.count(&mut core);
-            (job, waker)
+            (job, core.home, waker)
         };
         member.stir(Stirred { waker, ..Stirred::default() });
         match job {
@@ -84,7 +87,7 @@ pub(super) async fn keep(member: Arc<Member>, mut token: String) {
             },
             Job::End => break,
             job => {
-                let result = watched(&member, member.act(&job, &mut token)).await;
+                let result = watched(&member, member.act(&job, home, &mut token)).await;
                 let stirred = result.unwrap_or_else(|error| {
                     tracing::debug!(%error, group = %member.group, "a member of a group tries again");
                     Stirred {
@@ -122,7 +125,7 @@ async fn watched<T>(member: &Member, act: impl Future<Output = T>) -> T {
 }
 
 impl Member {
-    async fn act(&self, job: &Job, token: &mut String) -> Result<Stirred> {
+    async fn act(&self, job: &Job, home: u64, token: &mut String) -> Result<Stirred> {
         let waker = |waker| Stirred { waker, ..Stirred::default() };
         match job {
             Job::Wait(_) | Job::End => Ok(Stirred::default()),
@@ -137,7 +140,7 @@ impl Member {
                 Ok(waker(core.held(table, counts, Some(topics), sent)))
             }
             Job::Commit(commits) => {
-                let stored = self.commit(commits).await?;
+                let stored = self.commit(commits, home).await?;
                 Ok(waker(self.core().stored(commits, &stored, Instant::now())))
             }
             Job::Forward => self.forward().await,
@@ -148,8 +151,12 @@ impl Member {
             }
             Job::Claim(partitions) => self.claim(token, partitions).await,
             Job::TakeOver(partitions) => {
-                let taken = self.take_over(partitions).await?;
-                Ok(self.core().taken(partitions, taken, Instant::now()))
+                let mut taken = self.take_over(partitions, home).await?;
+                let mut core = self.core();
+                if core.home != home {
+                    taken.clear();
+                }
+                Ok(core.taken(partitions, taken, Instant::now()))
             }
             Job::Leave => {
                 self.release(token, "leave", "", &[]).await?;
@@ -241,8 +248,8 @@ impl Member {
         Ok(Stirred::default())
     }
 
-    /// What each commit came to.
-    async fn commit(&self, commits: &[Commit]) -> Result<Vec<Stored>> {
+    /// What each commit came to. Where the server is another one by now than the one they are for, all are over.
+    async fn commit(&self, commits: &[Commit], home: u64) -> Result<Vec<Stored>> {
         let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
         let arguments = |commit: &Commit| {
             let mut args: Vec<Vec<u8>> = vec![
@@ -264,7 +271,8 @@ impl Member {
         };
         let calls: Vec<_> = commits.iter().map(arguments).collect();
         let calls: Vec<_> = calls.iter().map(|(keys, args)| (&keys[..], &args[..])).collect();
-        let answers = self.shared.topics().commands.scripts(&scripts::COMMIT, &calls).await?;
+        let answers = self.shared.topics().commands.scripts_only(&scripts::COMMIT, &calls, Some(home));
+        let Some(answers) = answers.await? else { return Ok(vec![Stored::Over; commits.len()]) };
         let stored = answers.into_iter().map(|told| {
             let told = told?;
             match told.word() {
@@ -280,8 +288,8 @@ impl Member {
         [keys.log().to_owned(), keys.part(), keys.group(&self.group)]
     }
 
-    /// Takes partitions over; what is not there any more is left out.
-    async fn take_over(&self, partitions: &[TopicPartition]) -> Result<Vec<Taken>> {
+    /// Takes partitions over from that server; what is not there any more is left out, and so are all where it is another one by now.
+    async fn take_over(&self, partitions: &[TopicPartition], home: u64) -> Result<Vec<Taken>> {
         let topics = self.shared.topics();
         let names: BTreeSet<&Topic> = partitions.iter().map(|(topic, _)| topic).collect();
         let names: Vec<&Topic> = names.into_iter().collect();
@@ -314,7 +322,8 @@ impl Member {
             }
         }
         let scripts: Vec<_> = calls.iter().map(|(_, _, all, _, args)| (&all[..], &args[..])).collect();
-        let answers = topics.commands.scripts(&scripts::TAKE_OVER, &scripts).await?;
+        let answers = topics.commands.scripts_only(&scripts::TAKE_OVER, &scripts, Some(home));
+        let Some(answers) = answers.await? else { return Ok(Vec::new()) };
         let mut taken = Vec::with_capacity(calls.len());
         for (((topic, partition), life, _, keys, _), told) in calls.into_iter().zip(answers) {
             let told = told?;
@@ -346,7 +355,11 @@ fn read_taken(
             map: told.items.get(4)?.bytes()?.to_vec(),
             resumed: told.text(5) != "started",
             before: if told.text(5) == "recreated" { place(10) } else { None },
-            end: place(7)?.next(),
+            counts: Counted {
+                last: place(7)?,
+                added: told.text(8).parse().ok()?,
+                length: told.text(9).parse().ok()?,
+            },
         })
     };
     let strange = || -> Error { told.strange() };
@@ -355,7 +368,7 @@ fn read_taken(
 
 /// Reads what the member owns, and hears the news of its group, until it has ended.
 pub(super) async fn read(member: Arc<Member>) {
-    let mut feed = Feed::new(member.shared.redis().clone());
+    let mut feed = Feed::new(member.shared.redis().clone(), member.shared.topics().commands.clone());
     let news = member.keys.news();
     let mut heard = Position(0, 0);
     let mut pause = PAUSE / 20;
@@ -383,7 +396,10 @@ pub(super) async fn read(member: Arc<Member>) {
                     if heard != before {
                         core.news();
                     }
-                    core.take(&plan, brought)
+                    let moved = core.moved(feed.home());
+                    let (waker, lost) =
+                        if core.home == feed.home() { core.take(&plan, brought) } else { (None, false) };
+                    (waker.or(moved), lost || core.look)
                 };
                 member.stir(Stirred { waker, keeper: lost || heard != before, feed: false });
                 doubtful |= came || feed.may_be_another();
@@ -425,7 +441,11 @@ impl Member {
                 extents.extend(found.into_iter().map(|extent| (of.clone(), extent)));
             }
         }
-        let (waker, lost) = self.core().verify(&extents);
-        self.stir(Stirred { waker, keeper: lost, feed: false });
+        let home = self.shared.topics().commands.home().number;
+        let mut core = self.core();
+        let moved = core.moved(home);
+        let (waker, lost) = core.verify(&extents);
+        drop(core);
+        self.stir(Stirred { waker: waker.or(moved), keeper: lost, feed: false });
     }
 }

@@ -3,7 +3,7 @@
 //! Pure. Not here: when it is taken over, revoked and given back (`core.rs`), the commit itself (`run.rs`).
 
 use super::super::{
-    follow::{self, Followed, Told},
+    follow::{self, Counts, Followed, Told},
     keys::PartitionKeys,
 };
 use crate::{
@@ -35,8 +35,8 @@ pub(super) struct Taken {
     pub(super) resumed: bool,
     /// Its position in an earlier life, where nobody was told yet that this is another.
     pub(super) before: Option<Position>,
-    /// Greater than every position there is.
-    pub(super) end: Position,
+    /// What the log said of itself.
+    pub(super) counts: Counts,
 }
 
 /// How a partition goes.
@@ -140,7 +140,7 @@ impl Share {
                 taken.life,
                 taken.position,
                 taken.read,
-                taken.end,
+                taken.counts.last.next(),
             ),
             of: taken.of,
             life: taken.life,

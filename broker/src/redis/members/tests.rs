@@ -2,6 +2,8 @@
 //!
 //! Not here: the scripts (`group_scripts.rs`), the contract on a real server (the conformance suite).
 
+mod logs;
+
 use super::{
     core::{Core, Rules, Unacked},
     duty::{Job, Stored},
@@ -15,7 +17,6 @@ use crate::{
         feed::Brought,
         follow::{Counts as Counted, Entry, Marks},
         keys::Keys,
-        start::Extent,
     },
 };
 use bytes::Bytes;
@@ -49,6 +50,8 @@ struct Play {
     commits: Vec<Commit>,
     released: Vec<String>,
     before: Option<Position>,
+    /// What logs have.
+    end: u64,
 }
 
 impl Play {
@@ -72,6 +75,7 @@ impl Play {
             commits: Vec::new(),
             released: Vec::new(),
             before: None,
+            end: 999,
         }
     }
 
@@ -151,7 +155,7 @@ impl Play {
             map: Vec::new(),
             resumed: self.before.is_some(),
             before: self.before,
-            end: p(1000),
+            counts: Counted { added: self.end, length: self.end, last: p(self.end) },
         }
     }
 
@@ -525,26 +529,4 @@ fn a_failed_commit_is_told_to_who_flushes_and_tried_again() {
     assert!(matches!(play.core.next_job(play.now), Job::Wait(_)), "not at once");
     play.pass(Duration::from_millis(200));
     assert_eq!(play.act(), "commit");
-}
-
-#[test]
-fn what_somebody_else_trimmed_is_told_once() {
-    let mut play = Play::of(1);
-    play.act();
-    play.told();
-    play.read(0, 1..=3, Some(LIFE));
-    play.told();
-    let marks = Marks { life: Some(LIFE), removed: None };
-    let counts = |added, length| Counted { added, length, last: p(added) };
-    let extent = |counts| Extent { marks, counts, first: None };
-    _ = play.core.verify(&[(of(0, 1), extent(counts(9, 6)))]);
-    assert_eq!(play.told(), "", "up to what was read");
-    for expected in ["gap 0@1 trimmed", ""] {
-        _ = play.core.verify(&[(of(0, 1), extent(counts(9, 4)))]);
-        assert_eq!(play.told(), expected);
-    }
-    // What we removed ourselves is told by the next read, with its place.
-    let marks = Marks { removed: Some(p(9)), ..marks };
-    _ = play.core.verify(&[(of(0, 1), Extent { marks, counts: counts(12, 3), first: None })]);
-    assert_eq!(play.told(), "");
 }
