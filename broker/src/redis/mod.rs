@@ -75,6 +75,7 @@ mod description;
 mod failure;
 mod feed;
 mod follow;
+mod following;
 mod group_admin;
 mod keeper;
 mod keys;
