@@ -24,7 +24,7 @@ use crate::{
     Durability, Error, ErrorKind, Message, Position, Published, Result, Target, Timestamp, Topic, clock,
 };
 use futures::future::BoxFuture;
-use ropeway_store::redis::{Durable, Redis, Reply, Routed, Server};
+use ropeway_store::redis::{Durable, Redis, Reply, Routed, Server, Target as Servers};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -359,11 +359,12 @@ impl Writer {
         let mut answers = answers.into_iter();
         for (at, mut entry) in entries.into_iter().enumerate() {
             match answers.next() {
-                Some(answer) if is_unknown_script(&answer) || is_passing(&answer) => {
+                Some(answer) if is_unknown_script(&answer) || self.is_passing(&answer) => {
                     usable = false;
                     write.entries.push(entry);
                 }
                 Some(answer) => {
+                    usable &= !is_refused(&answer, b"READONLY");
                     write.not_behind(entry.keys.log());
                     let Batch { job, outcomes } = &mut write.batches[entry.batch];
                     let settled = self.settle(&job.to, &entry, &answer, gives);
@@ -379,6 +380,15 @@ impl Writer {
             }
         }
         usable
+    }
+
+    /// Whether the server did nothing, and another one, or the same in a while, does it: it is a replica by now, reads its data, or a slot moves.
+    /// Nobody but the user knows another one where the URL names one server.
+    fn is_passing(&self, answer: &Reply) -> bool {
+        const PASSING: [&[u8]; 6] =
+            [b"LOADING", b"MASTERDOWN", b"CLUSTERDOWN", b"TRYAGAIN", b"MOVED", b"ASK"];
+        let others = !matches!(self.redis.settings().target, Servers::Single(_));
+        others && is_refused(answer, b"READONLY") || PASSING.iter().any(|code| is_refused(answer, code))
     }
 
     /// Behind which position a message would lie that is sent now.
@@ -524,14 +534,10 @@ async fn description(
 
 /// Whether the server does not know a script of ours: then nothing was done.
 fn is_unknown_script(answer: &Reply) -> bool {
-    matches!(answer, Reply::Error(text) if text.starts_with(b"NOSCRIPT"))
+    is_refused(answer, b"NOSCRIPT")
 }
 
-/// Whether the server did nothing, and another one, or the same in a while, does it: it is a replica by now, reads its data, or a slot moves.
-fn is_passing(answer: &Reply) -> bool {
-    const PASSING: [&[u8]; 7] =
-        [b"READONLY", b"LOADING", b"MASTERDOWN", b"CLUSTERDOWN", b"TRYAGAIN", b"MOVED", b"ASK"];
-    let Reply::Error(text) = answer else { return false };
-    let code = text.split(|byte| *byte == b' ').next().unwrap_or_default();
-    PASSING.contains(&code)
+/// Whether it is an error of that code.
+fn is_refused(answer: &Reply, code: &[u8]) -> bool {
+    matches!(answer, Reply::Error(text) if text.split(|byte| *byte == b' ').next() == Some(code))
 }
