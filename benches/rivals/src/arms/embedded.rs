@@ -1,5 +1,6 @@
 //! Ours: the embedded broker, used as everybody uses it.
 
+use super::publish::{FIRST_AT_ONCE, Parts};
 use crate::{
     Result,
     machine::Stopwatch,
@@ -25,8 +26,9 @@ use tokio::task::JoinSet;
 pub(super) const TOPIC: &str = "orders";
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Publishes the messages before `timed` and then, by the watch, those of `timed`, `at_once` at a time; reads all of them back.
-pub(super) fn publish(dir: &Path, work: &Work, at_once: u64, timed: Range<u64>) -> Result<Turn> {
+/// Publishes them, `at_once` at a time but for the first; reads all of them back.
+pub(super) fn publish(dir: &Path, work: &Work, at_once: u64, parts: &Parts) -> Result<Turn> {
+    let Parts { first, timed } = parts.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Tasks outlive what they borrow, so they share it.
     let work = Arc::new(work.clone());
@@ -35,7 +37,8 @@ pub(super) fn publish(dir: &Path, work: &Work, at_once: u64, timed: Range<u64>) 
         let topic = Topic::new(TOPIC)?;
         broker.admin().create_topic(&topic, TopicSpec::default()).await?;
         let publisher = Publisher::new(broker.clone(), PublisherSettings::default())?;
-        send(&publisher, &topic, &work, at_once, 0..timed.start).await?;
+        send(&publisher, &topic, &work, FIRST_AT_ONCE, 0..first).await?;
+        send(&publisher, &topic, &work, at_once, first..timed.start).await?;
         let before = broker.statistics();
         let watch = Stopwatch::start();
         send(&publisher, &topic, &work, at_once, timed.clone()).await?;

@@ -4,7 +4,7 @@
 //! transaction gets, the longer it takes, and the more wait for the next one. It is what the embedded broker does, without a log, a queue
 //! with a bound, or anything else.
 
-use super::publish::{Store, Written};
+use super::publish::{FIRST_AT_ONCE, Parts, Store, Written};
 use crate::{Result, machine::Stopwatch, work::Work};
 use ropeway_broker::Message;
 use std::{
@@ -21,13 +21,14 @@ use tokio::{sync::oneshot, task::JoinSet};
 /// A message on its way, and where its task waits.
 type Sent = (u64, Message, oneshot::Sender<()>);
 
-/// Writes the messages before `timed` and then, by the watch, those of `timed`, `at_once` at a time.
+/// Writes them, `at_once` at a time but for the first.
 pub(super) fn publish(
     mut store: Box<dyn Store>,
     work: &Work,
     at_once: u64,
-    timed: Range<u64>,
+    parts: &Parts,
 ) -> Result<Written> {
+    let Parts { first, timed } = parts.clone();
     let (sender, receiver) = mpsc::channel::<Sent>();
     let commits = Arc::new(AtomicU64::new(0));
     let counted = commits.clone();
@@ -38,7 +39,8 @@ pub(super) fn publish(
     let work = Arc::new(work.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let watched = runtime.block_on(async {
-        send(&sender, &work, at_once, 0..timed.start).await?;
+        send(&sender, &work, FIRST_AT_ONCE, 0..first).await?;
+        send(&sender, &work, at_once, first..timed.start).await?;
         let before = commits.load(Relaxed);
         let watch = Stopwatch::start();
         send(&sender, &work, at_once, timed).await?;

@@ -3,7 +3,8 @@
 //! Ours is the public way, a `Publisher` over `embedded:` with so many tasks, each with one message on its way. fjall and the file are loops
 //! on one thread with nothing around them, which write as many messages at once as ours did. redb and SQLite are used as a service would
 //! use them: so many tasks hand their messages to one thread, which writes all that wait in one transaction and answers them (`gathered.rs`).
-//! Each turn writes some messages before the watch starts, and reads all of them back when it has stopped.
+//! Each turn writes some messages before the watch starts, and reads all of them back when it has stopped. The first of them fill more than
+//! one journal, many at a time: a store that was opened goes on in a journal that grows with each commit, whose syncs cost more, until that is full.
 
 use super::{embedded, file, fjall, gathered, redb, sqlite};
 use crate::{
@@ -25,6 +26,17 @@ pub(crate) enum Against {
     Limit,
     Redb,
     Sqlite,
+}
+
+/// How many messages are written before the others, and how many at once: more than the 64 MiB of a journal.
+const FIRST: u64 = 80_000;
+pub(super) const FIRST_AT_ONCE: u64 = 1024;
+
+/// Messages `0..first` are written many at a time, those up to `timed` as the cell says, and then by the watch those of `timed`.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    pub(super) first: u64,
+    pub(super) timed: Range<u64>,
 }
 
 /// A rival that stores messages.
@@ -52,9 +64,7 @@ fn in_a_loop(store: &mut dyn Store, work: &Work, messages: Range<u64>, batch: u6
 pub(crate) struct Publish {
     work: Work,
     at_once: u64,
-    /// Written before the watch starts.
-    warm: u64,
-    messages: u64,
+    parts: Parts,
     against: Against,
     /// How many messages ours had in a commit, in its last turn.
     per_commit: f64,
@@ -62,9 +72,10 @@ pub(crate) struct Publish {
 
 impl Publish {
     pub(crate) fn pair(plan: &Plan, at_once: u64, messages: u64, against: Against) -> Box<dyn Pair> {
-        let messages = plan.messages(messages);
-        let per_commit = at_once as f64;
-        Box::new(Self { work: Work::new(1024), at_once, warm: messages / 5, messages, against, per_commit })
+        let (first, messages) = (plan.messages(FIRST), plan.messages(messages));
+        let begin = first + messages / 5;
+        let parts = Parts { first, timed: begin..begin + messages };
+        Box::new(Self { work: Work::new(1024), at_once, parts, against, per_commit: at_once as f64 })
     }
 
     /// How many messages a loop writes as one: as many as ours did, or as anybody could.
@@ -85,22 +96,19 @@ impl Publish {
     }
 
     fn in_a_loop(&self, mut store: Box<dyn Store>) -> Result<Written> {
-        let batch = self.batch();
-        in_a_loop(&mut *store, &self.work, 0..self.warm, batch)?;
+        let (batch, Parts { first, timed }) = (self.batch(), self.parts.clone());
+        in_a_loop(&mut *store, &self.work, 0..first, FIRST_AT_ONCE / 2)?;
+        in_a_loop(&mut *store, &self.work, first..timed.start, batch)?;
         let watch = Stopwatch::start();
-        let commits = in_a_loop(&mut *store, &self.work, self.warm..self.all(), batch)?;
+        let commits = in_a_loop(&mut *store, &self.work, timed, batch)?;
         let (wall, cpu) = watch.stop();
         Ok((store, wall, cpu, commits))
-    }
-
-    fn all(&self) -> u64 {
-        self.warm + self.messages
     }
 }
 
 impl Pair for Publish {
     fn ours(&mut self, dir: &Path) -> Result<Turn> {
-        let turn = embedded::publish(dir, &self.work, self.at_once, self.warm..self.all())?;
+        let turn = embedded::publish(dir, &self.work, self.at_once, &self.parts)?;
         self.per_commit = turn.facts.first().map_or(self.per_commit, |(_, value)| *value);
         Ok(turn)
     }
@@ -110,17 +118,19 @@ impl Pair for Publish {
         let (mut store, wall, cpu, commits) = match self.against {
             Against::Fjall | Against::File | Against::Limit => self.in_a_loop(store)?,
             Against::Redb | Against::Sqlite => {
-                gathered::publish(store, &self.work, self.at_once, self.warm..self.all())?
+                gathered::publish(store, &self.work, self.at_once, &self.parts)?
             }
         };
         let mut seen = crate::work::Seen::default();
         let watch = Stopwatch::start();
         store.read(&mut |message| seen.add(message))?;
         let read = seen.count as f64 / watch.stop().0.as_secs_f64();
-        seen.check(self.work.expected(self.all()), "the rival")?;
-        let per_commit = self.messages as f64 / commits.max(1) as f64;
+        let Range { start, end } = self.parts.timed;
+        seen.check(self.work.expected(end), "the rival")?;
+        let messages = end - start;
+        let per_commit = messages as f64 / commits.max(1) as f64;
         let facts = vec![("messages a commit", per_commit), ("read back/s", read)];
-        Ok(Turn { messages: self.messages, wall, cpu, facts })
+        Ok(Turn { messages, wall, cpu, facts })
     }
 }
 
