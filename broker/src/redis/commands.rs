@@ -5,7 +5,7 @@
 //! again with the next request. Not here: publishing (`publish.rs`), reading (`feed.rs`).
 
 use super::{
-    failure::{failed, late, named, refused, strange},
+    failure::{failed, is_unknown_script, late, named, refused, strange},
     request::Request,
     scripts::{self, Script},
 };
@@ -251,10 +251,6 @@ impl Told {
     pub(super) fn strange(&self) -> crate::Error {
         strange(self.script, &self.items)
     }
-}
-
-fn is_unknown_script(answer: &Reply) -> bool {
-    matches!(answer, Reply::Error(text) if text.starts_with(b"NOSCRIPT"))
 }
 
 /// The answer of a server, unless it is an error.

@@ -28,6 +28,16 @@ pub(super) fn named(redis: &Redis) -> Arc<str> {
     redis.settings().target.to_string().into()
 }
 
+/// Whether an answer is an error of that code.
+pub(super) fn is_refused(answer: &Reply, code: &str) -> bool {
+    matches!(answer, Reply::Error(text) if text.split(|byte| *byte == b' ').next() == Some(code.as_bytes()))
+}
+
+/// Whether the server does not know a script of ours: then nothing was done.
+pub(super) fn is_unknown_script(answer: &Reply) -> bool {
+    is_refused(answer, "NOSCRIPT")
+}
+
 /// An answer of a server that is an error.
 pub(super) fn refused(server: &str, text: &[u8]) -> Error {
     let text = String::from_utf8_lossy(text);

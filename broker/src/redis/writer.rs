@@ -11,7 +11,7 @@ use super::{
     commands::{self, Ended},
     delay::mark,
     description::Description,
-    failure::{failed, late, named, refused, strange},
+    failure::{failed, is_refused, is_unknown_script, late, named, refused, strange},
     follow::ZERO,
     placing::Placing,
     publish::{Counted, Job},
@@ -364,7 +364,7 @@ impl Writer {
                     write.entries.push(entry);
                 }
                 Some(answer) => {
-                    usable &= !is_refused(&answer, b"READONLY");
+                    usable &= !is_refused(&answer, "READONLY");
                     write.not_behind(entry.keys.log());
                     let Batch { job, outcomes } = &mut write.batches[entry.batch];
                     let settled = self.settle(&job.to, &entry, &answer, gives);
@@ -385,10 +385,9 @@ impl Writer {
     /// Whether the server did nothing, and another one, or the same in a while, does it: it is a replica by now, reads its data, or a slot moves.
     /// Nobody but the user knows another one where the URL names one server.
     fn is_passing(&self, answer: &Reply) -> bool {
-        const PASSING: [&[u8]; 6] =
-            [b"LOADING", b"MASTERDOWN", b"CLUSTERDOWN", b"TRYAGAIN", b"MOVED", b"ASK"];
+        const PASSING: [&str; 6] = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"];
         let others = !matches!(self.redis.settings().target, Servers::Single(_));
-        others && is_refused(answer, b"READONLY") || PASSING.iter().any(|code| is_refused(answer, code))
+        others && is_refused(answer, "READONLY") || PASSING.iter().any(|code| is_refused(answer, code))
     }
 
     /// Behind which position a message would lie that is sent now.
@@ -530,14 +529,4 @@ async fn description(
         }
         pause = (pause * 2).min(PAUSE);
     }
-}
-
-/// Whether the server does not know a script of ours: then nothing was done.
-fn is_unknown_script(answer: &Reply) -> bool {
-    is_refused(answer, b"NOSCRIPT")
-}
-
-/// Whether it is an error of that code.
-fn is_refused(answer: &Reply, code: &[u8]) -> bool {
-    matches!(answer, Reply::Error(text) if text.split(|byte| *byte == b' ').next() == Some(code))
 }

@@ -12,7 +12,7 @@ use crate::{
     Durability, Error, ErrorKind, GoneReason, Message, Outcomes, Owned, Published, Result, Target, clock,
     redis::{
         commands::Told,
-        failure::{BACKEND, late},
+        failure::{BACKEND, is_refused, is_unknown_script, late},
         placing::can_give,
         scripts,
         topics::{not_found, position},
@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// What errors of the server say that come before a script has written anything.
 const REFUSED: [&str; 8] =
-    ["OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "MASTERDOWN ", "BUSY ", "WRONGTYPE "];
+    ["OOM", "READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY", "WRONGTYPE"];
 
 impl Member {
     /// Sends the next round, and settles what it came to. What is left of it waits for the next one.
@@ -70,8 +70,8 @@ impl Member {
                 return Err(error);
             }
         };
-        let refused = |text: &[u8]| REFUSED.iter().any(|code| text.starts_with(code.as_bytes()));
-        let knows = !matches!(&answer, Reply::Error(text) if !refused(text));
+        let knows =
+            !matches!(&answer, Reply::Error(_)) || REFUSED.iter().any(|code| is_refused(&answer, code));
         match self.shared.topics().commands.told(&scripts::FORWARD, answer) {
             Ok(told) => Ok(self.settle(round, &told, copies)),
             Err(error) if error.is_retryable() => {
@@ -137,8 +137,7 @@ impl Member {
         let settings = self.shared.settings();
         let request = || round.request(&self.group, settings.replicas, settings.wait);
         let answers = commands.ask_only(request(), Some(round.home)).await?;
-        if matches!(answers.iter().flatten().next(), Some(Reply::Error(text)) if text.starts_with(b"NOSCRIPT"))
-        {
+        if answers.iter().flatten().next().is_some_and(is_unknown_script) {
             commands.ask(scripts::load()).await?;
             return commands.ask_only(request(), Some(round.home)).await;
         }
