@@ -2,7 +2,7 @@
 
 use super::{TIMEOUT, connect, same};
 use libtest_mimic::{Failed, Trial};
-use ropeway_tests::server::{Server, certificates, trial, unique};
+use ropeway_tests::server::{Server, trial, unique};
 use std::{
     io::{BufRead as _, BufReader, Read, Write},
     os::unix::net::UnixStream,
@@ -95,7 +95,9 @@ fn through_tls(url: &str, password: bool, certificate: bool) -> Result<String, F
         url.trim_start_matches("rediss://:").split_once('@').ok_or("the URL has no password")?;
     let (host, port) = address.split_once(':').ok_or("the URL has no port")?;
     let mut client = Command::new("redis-cli");
-    client.current_dir(certificates()?).args(["--tls", "--cacert", "ca.crt", "-h", host, "-p", port]);
+    client
+        .current_dir(Server::RedisTls.certificates()?)
+        .args(["--tls", "--cacert", "ca.crt", "-h", host, "-p", port]);
     if certificate {
         client.args(["--cert", "client.crt", "--key", "client.key"]);
     }

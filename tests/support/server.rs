@@ -23,7 +23,7 @@ pub enum Server {
     Redis,
     /// `unix://PATH`: the same one by its socket.
     RedisUnix,
-    /// `rediss://:PASSWORD@127.0.0.1:PORT`; its certificates are in the folder that [`certificates`] returns.
+    /// `rediss://:PASSWORD@127.0.0.1:PORT`; its certificates are in the folder that [`Server::certificates`] returns.
     RedisTls,
     /// The same, where clients need a certificate as well.
     RedisMtls,
@@ -35,6 +35,12 @@ pub enum Server {
     RedisCluster,
     /// `kafka://127.0.0.1:PORT`.
     Kafka,
+    /// `kafka://127.0.0.1:PORT,127.0.0.1:PORT,127.0.0.1:PORT`: each topic is on all three, and acked when it is on two.
+    Kafka3,
+    /// `kafka+ssl://127.0.0.1:PORT`: it takes the user that [`Server::user`] returns, by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
+    KafkaTls,
+    /// `kafka+ssl://127.0.0.1:PORT`: clients need a certificate.
+    KafkaMtls,
     /// `pulsar://127.0.0.1:PORT`.
     Pulsar,
     /// `http://127.0.0.1:PORT`: its administration.
@@ -53,6 +59,9 @@ impl Server {
             Self::RedisReadOnly => ("ROPEWAY_TEST_REDIS_READ_ONLY_URL", "redis-replica"),
             Self::RedisCluster => ("ROPEWAY_TEST_REDIS_CLUSTER_URL", "redis-cluster"),
             Self::Kafka => ("ROPEWAY_TEST_KAFKA_URL", "kafka"),
+            Self::Kafka3 => ("ROPEWAY_TEST_KAFKA_3_URL", "kafka-3"),
+            Self::KafkaTls => ("ROPEWAY_TEST_KAFKA_TLS_URL", "kafka-tls"),
+            Self::KafkaMtls => ("ROPEWAY_TEST_KAFKA_MTLS_URL", "kafka-tls"),
             Self::Pulsar => ("ROPEWAY_TEST_PULSAR_URL", "pulsar"),
             Self::PulsarAdmin => ("ROPEWAY_TEST_PULSAR_ADMIN_URL", "pulsar"),
         }
@@ -74,18 +83,31 @@ impl Server {
             Some(url) => Err(format!("nothing answers at {url} any more: {advice}")),
         }
     }
-}
 
-/// The folder with `ca.crt`, `client.crt` and `client.key` of [`Server::RedisTls`].
-///
-/// # Errors
-/// As [`Server::url`].
-pub fn certificates() -> Result<PathBuf, String> {
-    Server::RedisTls.url()?;
-    let variable = "ROPEWAY_TEST_REDIS_TLS_DIR";
-    let folder = set(variable)
-        .or_else(|| written(&fs::read_to_string(folder().join("env")).unwrap_or_default(), variable));
-    folder.map(PathBuf::from).ok_or_else(|| format!("no certificates: set {variable}"))
+    /// The folder with `ca.crt`, `client.crt` and `client.key` of one behind TLS, and `other-ca.crt` of an authority that signed none of them.
+    ///
+    /// # Errors
+    /// As [`Server::url`].
+    pub fn certificates(self) -> Result<PathBuf, String> {
+        self.told("DIR").map(PathBuf::from)
+    }
+
+    /// User and password for the one that asks for them.
+    ///
+    /// # Errors
+    /// As [`Server::url`].
+    pub fn user(self) -> Result<(String, String), String> {
+        Ok((self.told("USER")?, self.told("PASSWORD")?))
+    }
+
+    /// What else is known of a server, beside its URL.
+    fn told(self, what: &str) -> Result<String, String> {
+        self.url()?;
+        let variable = format!("ROPEWAY_TEST_{}_{what}", self.known_as().1.to_uppercase().replace('-', "_"));
+        let file = || fs::read_to_string(folder().join("env")).unwrap_or_default();
+        let told = set(&variable).or_else(|| written(&file(), &variable));
+        told.ok_or_else(|| format!("not known: set {variable}"))
+    }
 }
 
 /// A trial that gets the URL of `server`, and is ignored with the reason where there is none.

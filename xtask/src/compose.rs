@@ -54,6 +54,6 @@ mod tests {
         let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ") && line.ends_with(':');
         let names = services.lines().filter(is_name).count();
         assert_eq!(services.matches("    healthcheck:\n").count(), names);
-        assert_eq!(names, 9);
+        assert_eq!(names, 12);
     }
 }

@@ -16,7 +16,8 @@ use std::{
 };
 
 /// Packages whose tests want servers, and the beginning of the names of these. The tests of all others need nothing.
-const WANT: &[(&str, &str)] = &[("ropeway-tests", ""), ("ropeway", "redis")];
+const WANT: &[(&str, &str)] =
+    &[("ropeway-tests", ""), ("ropeway-broker", "kafka"), ("ropeway", "redis"), ("ropeway", "kafka")];
 
 /// Runs `cargo test --workspace`, or with `arguments` what they choose. Succeeds if all that ran passed and something ran.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
@@ -168,8 +169,10 @@ mod tests {
         assert_eq!(wanted(&[]), Kind::ALL);
         assert_eq!(wanted(&["ropeway-tests"]), Kind::ALL);
         assert_eq!(wanted(&["xtask", "ropeway-processor"]), []);
-        let redis = wanted(&["ropeway", "xtask"]);
-        assert!(!redis.is_empty() && redis.iter().all(|kind| kind.name().starts_with("redis")));
+        let program = wanted(&["ropeway", "xtask"]);
+        assert!(program.contains(&Kind::ALL[0]) && !program.contains(&Kind::Pulsar), "{program:?}");
+        let kafka = wanted(&["ropeway-broker"]);
+        assert!(kafka.len() == 3 && kafka.iter().all(|kind| kind.name().starts_with("kafka")), "{kafka:?}");
     }
 
     #[test]

@@ -140,7 +140,10 @@ fn keep(place: &Place, kinds: &[Kind]) -> Result<(), Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::servers::{kind::REDIS, place::Record};
+    use crate::servers::{
+        kind::{KAFKA, REDIS},
+        place::Record,
+    };
 
     #[test]
     fn what_is_said_is_understood() {
@@ -148,7 +151,7 @@ mod tests {
         let record = Record { version: "7".into(), since: 0, exports: exports.clone() };
         let outcomes = vec![
             (REDIS, Ok(record)),
-            (Kind::Kafka, Err(Trouble::Missing("no java:\n apt-get it".into()))),
+            (KAFKA, Err(Trouble::Missing("no java:\n apt-get it".into()))),
             (Kind::Pulsar, Err(broken("it fell"))),
         ];
         let mut kept = Kept::default();

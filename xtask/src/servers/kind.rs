@@ -7,8 +7,8 @@
 pub(crate) enum Kind {
     /// Redis, append-only with a sync at each write.
     Redis(Shape),
-    /// One Apache Kafka.
-    Kafka,
+    /// Apache Kafka.
+    Kafka(Brokers),
     /// One Apache Pulsar.
     Pulsar,
 }
@@ -26,6 +26,20 @@ pub(crate) enum Shape {
     Cluster,
 }
 
+/// How Kafka is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Brokers {
+    /// One node, broker and controller.
+    One,
+    /// Three such nodes; what is acked by all is on two of them.
+    Three,
+    /// One node behind TLS: one port asks for a password (SASL), another for a certificate.
+    Tls,
+}
+
+/// One Kafka.
+pub(crate) const KAFKA: Kind = Kind::Kafka(Brokers::One);
+
 /// One Redis.
 pub(crate) const REDIS: Kind = Kind::Redis(Shape::Alone);
 
@@ -36,7 +50,9 @@ impl Kind {
         Self::Redis(Shape::Tls),
         Self::Redis(Shape::Replica),
         Self::Redis(Shape::Cluster),
-        Self::Kafka,
+        KAFKA,
+        Self::Kafka(Brokers::Three),
+        Self::Kafka(Brokers::Tls),
         Self::Pulsar,
     ];
 
@@ -47,7 +63,9 @@ impl Kind {
             Self::Redis(Shape::Tls) => "redis-tls",
             Self::Redis(Shape::Replica) => "redis-replica",
             Self::Redis(Shape::Cluster) => "redis-cluster",
-            Self::Kafka => "kafka",
+            Self::Kafka(Brokers::One) => "kafka",
+            Self::Kafka(Brokers::Three) => "kafka-3",
+            Self::Kafka(Brokers::Tls) => "kafka-tls",
             Self::Pulsar => "pulsar",
         }
     }
@@ -61,7 +79,7 @@ impl Kind {
     pub(crate) fn image(self) -> (&'static str, &'static str) {
         match self {
             Self::Redis(_) => ("redis", "7.0.15"),
-            Self::Kafka => ("apache/kafka", "4.4.0"),
+            Self::Kafka(_) => ("apache/kafka", "4.4.0"),
             Self::Pulsar => ("apachepulsar/pulsar", "4.2.4"),
         }
     }
@@ -83,5 +101,6 @@ mod tests {
         }
         assert_eq!(Kind::named("rediss"), None);
         assert_eq!(Kind::Redis(Shape::Tls).variable(), "ROPEWAY_TEST_REDIS_TLS_URL");
+        assert_eq!(Kind::Kafka(Brokers::Three).variable(), "ROPEWAY_TEST_KAFKA_3_URL");
     }
 }

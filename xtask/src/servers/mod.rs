@@ -2,10 +2,11 @@
 //!
 //! `kind.rs`: which there are. `place.rs`: where their files are. `process.rs`: processes that outlive this one. `tool.rs`: programs they need.
 //! `port.rs`: free ports. `ready.rs`, `clock.rs`: waiting. `redis/`, `kafka/`, `pulsar/`: how each is
-//! started and asked. `java/`: what the last two are made of and run on. `table.rs`: what `status` prints. `keeper.rs`: servers for as long as a command runs. `trouble.rs`: why there is none. `way.rs`,
+//! started and asked. `java/`: what the last two are made of and run on. `certificates.rs`: for those behind TLS. `table.rs`: what `status` prints. `keeper.rs`: servers for as long as a command runs. `trouble.rs`: why there is none. `way.rs`,
 //! `engine.rs`: packages or containers. Not
 //! here: who uses them (`test.rs`, `tests/support/server.rs`).
 
+mod certificates;
 mod clock;
 mod engine;
 #[cfg(test)]
@@ -171,7 +172,7 @@ fn start(place: &Place, kind: Kind, way: &Way) -> Result<Record, Trouble> {
     place.fresh(kind)?;
     let ground = Ground { kind, folder: &folder, way };
     let started = match kind {
-        Kind::Kafka => kafka::start(place, &ground),
+        Kind::Kafka(brokers) => kafka::start(brokers, place, &ground),
         Kind::Pulsar => pulsar::start(place, &ground),
         Kind::Redis(shape) => redis::start(shape, &ground),
     };
@@ -190,7 +191,7 @@ fn stop(folder: &Path) -> Result<(), Trouble> {
 /// Asks a server that is up whether it still answers.
 fn ask(kind: Kind, folder: &Path, record: &Record) -> Result<(), String> {
     match kind {
-        Kind::Kafka => kafka::ask(record),
+        Kind::Kafka(brokers) => kafka::ask(brokers, folder, record),
         Kind::Pulsar => pulsar::ask(record),
         Kind::Redis(shape) => redis::ask(shape, folder, record),
     }

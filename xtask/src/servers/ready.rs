@@ -1,6 +1,6 @@
 //! Waiting until a server is ready: it is asked until it answers as it should.
 //!
-//! Not here: what it is asked (`redis/node.rs`, `kafka/mod.rs`, `pulsar/mod.rs`).
+//! Not here: what it is asked (`redis/node.rs`, `kafka/node.rs`, `pulsar/mod.rs`).
 
 use super::{
     clock::Deadline,
@@ -38,19 +38,19 @@ pub(crate) fn until(
     }
 }
 
-/// Calls `start` again, which is to choose other ports, for as long as the process of that role ends because its port was taken.
+/// Calls `start` again, which is to choose other ports, for as long as a process of one of those roles ends because its port was taken.
 pub(crate) fn on_free_ports<T>(
     folder: &Path,
-    role: &str,
+    roles: &[&str],
     mut start: impl FnMut() -> Result<T, Trouble>,
 ) -> Result<T, Trouble> {
     for _ in 1..TRIES {
         let started = start();
-        if started.is_ok() || !taken(folder, role) {
+        if started.is_ok() || !roles.iter().any(|role| taken(folder, role)) {
             return started;
         }
         let mut processes = Process::all(folder);
-        processes.retain(|process| process.role == role);
+        processes.retain(|process| roles.contains(&process.role.as_str()));
         process::stop(&processes).map_err(broken)?;
     }
     start()
@@ -73,7 +73,7 @@ mod tests {
             env::temp_dir().join(format!("ropeway-xtask-ready-{}-{}", std::process::id(), log.len()));
         fs::create_dir_all(&folder).unwrap();
         let mut tries = 0;
-        _ = on_free_ports(&folder, "primary", || {
+        _ = on_free_ports(&folder, &["primary"], || {
             tries += 1;
             fs::write(folder.join("primary.log"), log).unwrap();
             if tries == 1 { Err(broken("it ended at once")) } else { Ok(()) }

@@ -2,13 +2,22 @@
 //!
 //! May be done: as root on a system with apt-get. Not here: what is done with them.
 
-use super::trouble::Trouble;
+use super::{
+    clock::Deadline,
+    trouble::{Trouble, broken},
+};
 use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
 };
+
+/// For how long a program that is run for its answer may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A program, and the package of Debian and its descendants that brings it.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +56,33 @@ impl Tool {
         }
         drop(installing);
         which(self.program).ok_or_else(|| Trouble::Missing(self.advice(may)))
+    }
+
+    /// Runs it in `folder` with what `arguments` spell, and returns what it prints.
+    pub(crate) fn run(self, folder: &Path, arguments: &str) -> Result<String, Trouble> {
+        let mut child = Command::new(self.find()?)
+            .args(arguments.split_whitespace())
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| broken(format!("could not start {}: {error}", self.program)))?;
+        let deadline = Deadline::after(TIMEOUT);
+        // A server that was stopped takes connections and never answers. What is printed here fits into a pipe.
+        while child.try_wait().map_err(broken)?.is_none() {
+            if deadline.is_over() {
+                child.kill().and_then(|()| child.wait()).map_err(broken)?;
+                return Err(broken(format!("{} got no answer in {} s", self.program, TIMEOUT.as_secs())));
+            }
+            thread::sleep(PAUSE);
+        }
+        let output = child.wait_with_output().map_err(broken)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let says = String::from_utf8_lossy(&output.stderr);
+        Err(broken(format!("{}: {}", self.program, says.trim().lines().last().unwrap_or_default())))
     }
 
     /// What to run where it is missing; `tried`: that was tried.

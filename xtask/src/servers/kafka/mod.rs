@@ -1,107 +1,144 @@
-//! Apache Kafka: one node that is broker and controller, in one Java.
+//! Apache Kafka: nodes that are broker and controller, each in one Java: one, three, or one behind TLS.
 //!
-//! `wire.rs`: asking it in its protocol. `pom.xml`: its jars. Not here: Java (`../java/mod.rs`).
+//! `node.rs`: one of them. `tls.rs`: its ports behind TLS. `wire.rs`: asking it in its protocol. `pom.xml`: its jars. Not here: Java
+//! (`../java/mod.rs`), certificates (`../certificates.rs`).
 
+mod node;
+mod tls;
 mod wire;
 
 use super::{
-    clock,
+    certificates, clock,
     java::{self, jars},
-    kind::Kind,
+    kind::Brokers,
     place::{Place, Record},
     port,
     ready::{on_free_ports, until},
     trouble::{Trouble, broken},
     way::{Ground, Way},
 };
+use node::{Node, Whole};
 use std::{
-    fs,
     hash::{BuildHasher as _, RandomState},
     path::Path,
     time::Duration,
 };
 
 const POM: &str = include_str!("pom.xml");
-const ROLE: &str = "kafka";
-/// Enough for tests, and not much more than it needs to start.
-const HEAP: &str = "-Xms96m\n-Xmx256m\n";
-/// Makes the folder of the log, and becomes the server: `$0` is Java, `$1` its arguments, `$2` the name of the cluster.
-const FORMAT_AND_RUN: &str = "\
-    \"$0\" \"$1\" kafka.tools.StorageTool format -t \"$2\" -c server.properties --standalone && \
-    exec \"$0\" \"$1\" kafka.Kafka server.properties";
+/// Enough for benchmarks too, and not much more than it needs to start.
+const HEAP: &str = "-Xms64m\n-Xmx256m\n";
+/// For those that no benchmark uses.
+const SMALL_HEAP: &str = "-Xms48m\n-Xmx96m\n-XX:TieredStopAtLevel=1\n";
 /// For how long it may take to be ready, also on a busy machine.
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_secs(180);
+
+impl Brokers {
+    /// Its nodes, as their files are called.
+    fn roles(self) -> &'static [&'static str] {
+        match self {
+            Self::One | Self::Tls => &["kafka"],
+            Self::Three => &["node-1", "node-2", "node-3"],
+        }
+    }
+
+    fn heap(self) -> &'static str {
+        if self == Self::One { HEAP } else { SMALL_HEAP }
+    }
+}
 
 /// Starts it in an empty folder; it answers when this returns.
-pub(super) fn start(place: &Place, ground: &Ground<'_>) -> Result<Record, Trouble> {
+pub(super) fn start(brokers: Brokers, place: &Place, ground: &Ground<'_>) -> Result<Record, Trouble> {
     let java = java::of(ground)?;
     let (class_path, version) = match ground.way {
         Way::Packages => {
-            let jars = jars::class_path(place, ROLE, POM)?;
+            let jars = jars::class_path(place, "kafka", POM)?;
             let version = version(&jars).to_owned();
             (jars, version)
         }
         Way::Containers(..) => ("/opt/kafka/libs/*".to_owned(), ground.kind.image().1.to_owned()),
     };
-    let port = on_free_ports(ground.folder, ROLE, || start_once(ground, &java, &class_path))?;
-    let exports = vec![(Kind::Kafka.variable(), format!("kafka://127.0.0.1:{port}"))];
-    Ok(Record { version, since: clock::now(), exports })
+    if brokers == Brokers::Tls {
+        certificates::make(ground.folder)?;
+    }
+    let arguments = java::arguments(ground, &class_path, brokers.heap())?;
+    let nodes =
+        on_free_ports(ground.folder, brokers.roles(), || start_once(brokers, ground, &java, &arguments))?;
+    Ok(Record { version, since: clock::now(), exports: exports(brokers, ground, &nodes) })
 }
 
-/// Asks the one that is up.
-pub(super) fn ask(record: &Record) -> Result<(), String> {
-    let port = record.url().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-    wire::cluster(port.ok_or("its URL has no port")?).map(drop).map_err(|error| error.to_string())
+/// The variables for the tests.
+fn exports(brokers: Brokers, ground: &Ground<'_>, nodes: &[Node]) -> Vec<(String, String)> {
+    let hosts: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+    match (brokers, nodes) {
+        (Brokers::Tls, [node]) => tls::exports(ground, node),
+        _ => vec![(ground.kind.variable(), format!("kafka://{}", hosts.join(",")))],
+    }
 }
 
-fn start_once(ground: &Ground<'_>, java: &str, class_path: &str) -> Result<u16, Trouble> {
-    let [port, controller] = port::free().map_err(broken)?;
-    let log = ground.folder.join("log");
-    _ = fs::remove_dir_all(&log);
-    let settings = settings(port, controller, &log);
-    fs::write(ground.folder.join("server.properties"), settings).map_err(broken)?;
-    let arguments = java::arguments(ground, class_path, HEAP)?;
-    let cluster = new_cluster();
-    let command = ["sh", "-c", FORMAT_AND_RUN, java, &arguments, &cluster].map(str::to_owned);
-    let process = ground.start(ROLE, &command)?;
-    until("it answers for metadata", &process, READY, || {
-        let found = wire::cluster(port).map_err(|error| error.to_string())?;
-        if found == cluster { Ok(()) } else { Err(format!("another cluster answers on port {port}")) }
-    })?;
-    Ok(port)
+/// Asks every node of the one that is up.
+pub(super) fn ask(brokers: Brokers, folder: &Path, record: &Record) -> Result<(), String> {
+    if brokers == Brokers::Tls {
+        return tls::ask(folder, record);
+    }
+    let hosts = record.url().split_once("://").map_or("", |(_, hosts)| hosts);
+    hosts.split(',').try_for_each(|host| {
+        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        is_whole(brokers, port.ok_or("its URL has no port")?)
+    })
 }
 
-/// One node with what tests want: nothing waits, groups notice quickly who is gone, no topic appears by itself.
-fn settings(port: u16, controller: u16, log: &Path) -> String {
-    format!(
-        "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         controller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-         log.dirs={}\n\
-         log.cleaner.dedupe.buffer.size=4194304\n\
-         log.retention.check.interval.ms=5000\n\
-         num.partitions=1\n\
-         auto.create.topics.enable=false\n\
-         offsets.topic.replication.factor=1\n\
-         offsets.topic.num.partitions=4\n\
-         transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n\
-         transaction.state.log.num.partitions=4\n\
-         share.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\n\
-         share.coordinator.state.topic.num.partitions=4\n\
-         group.initial.rebalance.delay.ms=0\n\
-         group.min.session.timeout.ms=3000\n\
-         group.consumer.min.session.timeout.ms=3000\n\
-         group.consumer.session.timeout.ms=6000\n\
-         group.consumer.min.heartbeat.interval.ms=500\n\
-         group.consumer.heartbeat.interval.ms=1000\n",
-        log.display().to_string().replace('\\', "\\\\")
-    )
+/// What the node on that port says.
+fn asked(port: u16) -> Result<wire::Cluster, String> {
+    wire::connect(port).and_then(|mut node| wire::cluster(&mut node)).map_err(|error| error.to_string())
+}
+
+/// Whether the node on that port knows all nodes.
+fn is_whole(brokers: Brokers, port: u16) -> Result<(), String> {
+    match (asked(port)?.brokers, brokers.roles().len()) {
+        (there, all) if there == all => Ok(()),
+        (there, all) => Err(format!("the node on port {port} knows {there} of {all} brokers")),
+    }
+}
+
+fn start_once(
+    brokers: Brokers,
+    ground: &Ground<'_>,
+    java: &str,
+    arguments: &str,
+) -> Result<Vec<Node>, Trouble> {
+    // Of the largest: four for each of three.
+    let ports: [u16; 12] = port::free().map_err(broken)?;
+    let nodes: Vec<Node> = (1..)
+        .zip(brokers.roles())
+        .zip(ports.chunks_exact(4))
+        .map(|((number, role), ports)| Node {
+            number,
+            role,
+            port: ports[0],
+            controller: ports[1],
+            password: ports[2],
+            certificate: ports[3],
+        })
+        .collect();
+    let more = if brokers == Brokers::Tls { tls::settings(ground.folder)? } else { String::new() };
+    let whole = Whole { cluster: new_cluster(), nodes: &nodes, more, java, arguments };
+    let users = if brokers == Brokers::Tls { tls::users() } else { Vec::new() };
+    let processes: Vec<_> =
+        nodes.iter().map(|node| node.start(ground, &whole, &users)).collect::<Result<_, _>>()?;
+    let each = || nodes.iter().zip(&processes);
+    for (node, process) in each() {
+        until("it answers for metadata", process, READY, || {
+            let is = asked(node.port)?.name == whole.cluster;
+            if is { Ok(()) } else { Err(format!("another cluster answers on port {}", node.port)) }
+        })?;
+    }
+    for (node, process) in each() {
+        until("it knows all nodes", process, READY, || is_whole(brokers, node.port))?;
+        if brokers == Brokers::Tls {
+            until("it answers behind TLS", process, READY, || tls::answers(ground.folder, node))?;
+        }
+    }
+    Ok(nodes)
 }
 
 /// A name for a cluster as Kafka wants it: 16 bytes in base64, here with the last of them zero.

@@ -3,7 +3,7 @@
 //! Not here: starting it (`mod.rs` beside this).
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -16,23 +16,52 @@ const LONGEST: usize = 1 << 20;
 /// Which versions of which requests it takes: every client begins with that.
 const API_VERSIONS: u16 = 18;
 const METADATA: u16 = 3;
+const SASL_HANDSHAKE: u16 = 17;
+const SASL_AUTHENTICATE: u16 = 36;
 
-/// The name of the cluster that answers on a port of loopback, when it has a broker and a controller.
-pub(super) fn cluster(port: u16) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), TIMEOUT)?;
+/// What a node says of its cluster.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cluster {
+    pub(super) name: String,
+    /// How many brokers it knows that work.
+    pub(super) brokers: usize,
+}
+
+/// Connects to a port on loopback.
+pub(super) fn connect(port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let versions = ask(&mut stream, API_VERSIONS, 0, &[])?;
+    Ok(stream)
+}
+
+/// The cluster that answers, when it has a broker and a controller.
+pub(super) fn cluster(stream: &mut (impl Read + Write)) -> io::Result<Cluster> {
+    let versions = ask(stream, API_VERSIONS, 0, &[])?;
     if versions.get(..2) != Some(&[0, 0]) {
         return Err(strange("it refuses to say which versions it has"));
     }
     // Of no topic.
-    let metadata = ask(&mut stream, METADATA, 2, &0u32.to_be_bytes())?;
-    name_in(&metadata).ok_or_else(|| strange("it knows no broker or no controller yet"))
+    let metadata = ask(stream, METADATA, 2, &0u32.to_be_bytes())?;
+    cluster_in(&metadata).ok_or_else(|| strange("it knows no broker or no controller yet"))
+}
+
+/// Says who asks, by user and password as they are (PLAIN).
+pub(super) fn authenticate(stream: &mut (impl Read + Write), user: &str, password: &str) -> io::Result<()> {
+    let mechanism = [&5u16.to_be_bytes()[..], b"PLAIN"].concat();
+    if ask(stream, SASL_HANDSHAKE, 1, &mechanism)?.get(..2) != Some(&[0, 0]) {
+        return Err(strange("it does not take PLAIN"));
+    }
+    let secret = format!("\0{user}\0{password}");
+    let secret = [&(secret.len() as u32).to_be_bytes()[..], secret.as_bytes()].concat();
+    match ask(stream, SASL_AUTHENTICATE, 0, &secret)?.get(..2) {
+        Some([0, 0]) => Ok(()),
+        _ => Err(strange("it does not take the password")),
+    }
 }
 
 /// Sends a request and returns the body of its answer.
-fn ask(stream: &mut TcpStream, key: u16, version: u16, body: &[u8]) -> io::Result<Vec<u8>> {
+fn ask(stream: &mut (impl Read + Write), key: u16, version: u16, body: &[u8]) -> io::Result<Vec<u8>> {
     const CORRELATION: [u8; 4] = [0, 0, 0, 7];
     const CLIENT: &[u8] = b"ropeway";
     let mut request = [key.to_be_bytes(), version.to_be_bytes()].concat();
@@ -42,6 +71,7 @@ fn ask(stream: &mut TcpStream, key: u16, version: u16, body: &[u8]) -> io::Resul
     request.extend(body);
     stream.write_all(&(request.len() as u32).to_be_bytes())?;
     stream.write_all(&request)?;
+    stream.flush()?;
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length) as usize;
@@ -54,8 +84,8 @@ fn ask(stream: &mut TcpStream, key: u16, version: u16, body: &[u8]) -> io::Resul
     if answer == CORRELATION { Ok(body) } else { Err(strange("it answers another request")) }
 }
 
-/// The name of the cluster in an answer to a request for metadata, version 2.
-fn name_in(mut answer: &[u8]) -> Option<String> {
+/// The cluster in an answer to a request for metadata, version 2.
+fn cluster_in(mut answer: &[u8]) -> Option<Cluster> {
     let brokers = number(&mut answer)?;
     for _ in 0..brokers {
         number(&mut answer)?; // its number
@@ -65,7 +95,7 @@ fn name_in(mut answer: &[u8]) -> Option<String> {
     }
     let name = text(&mut answer)??;
     let controller = number(&mut answer)?;
-    (brokers > 0 && controller >= 0).then_some(name)
+    (brokers > 0 && controller >= 0).then_some(Cluster { name, brokers: brokers as usize })
 }
 
 fn number(from: &mut &[u8]) -> Option<i32> {
@@ -104,16 +134,16 @@ mod tests {
 
     #[test]
     fn a_cluster_is_ready_with_a_broker_and_a_controller() {
-        assert_eq!(name_in(&answer(1, 1)).as_deref(), Some("id"));
-        assert_eq!(name_in(&answer(0, 1)), None);
-        assert_eq!(name_in(&answer(1, -1)), None);
+        assert_eq!(cluster_in(&answer(2, 1)), Some(Cluster { name: "id".into(), brokers: 2 }));
+        assert_eq!(cluster_in(&answer(0, 1)), None);
+        assert_eq!(cluster_in(&answer(1, -1)), None);
     }
 
     #[test]
     fn an_answer_that_is_cut_is_none() {
         let whole = answer(2, 1);
         for length in 0..whole.len() {
-            assert_eq!(name_in(&whole[..length]), None);
+            assert_eq!(cluster_in(&whole[..length]), None);
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn start(place: &Place, ground: &Ground<'_>) -> Result<Record, Troubl
         Way::Packages => jars::class_path(place, ROLE, POM)?,
         Way::Containers(..) => "/pulsar/lib/*".to_owned(),
     };
-    let (broker, web) = on_free_ports(ground.folder, ROLE, || start_once(ground, &java, &class_path))?;
+    let (broker, web) = on_free_ports(ground.folder, &[ROLE], || start_once(ground, &java, &class_path))?;
     Ok(Record {
         version: http::get(web, "/admin/v2/brokers/version").map_err(broken)?.trim().to_owned(),
         since: clock::now(),

@@ -1,6 +1,6 @@
 //! Redis from the system's package: one alone, behind TLS, with a replica and a sentinel, and as a cluster.
 //!
-//! `node.rs`: one process of Redis. `tls.rs`: certificates, and asking through TLS. `resp.rs`: its protocol. Not here: which variants there are
+//! `node.rs`: one process of Redis. `tls.rs`: asking through TLS. `resp.rs`: its protocol. Not here: which variants there are
 //! (`kind.rs`), where their files are (`place.rs`).
 
 mod node;
@@ -8,7 +8,7 @@ mod resp;
 mod tls;
 
 use super::{
-    clock,
+    certificates, clock,
     kind::{Kind, REDIS, Shape},
     place::Record,
     port,
@@ -87,7 +87,7 @@ fn alone(ground: &Ground<'_>) -> Result<Vec<(String, String)>, Trouble> {
 }
 
 fn behind_tls(ground: &Ground<'_>) -> Result<Vec<(String, String)>, Trouble> {
-    tls::make_certificates(ground.folder)?;
+    certificates::make(ground.folder)?;
     let mut urls = Vec::new();
     for (role, clients) in [("password", "no"), ("certificate", "yes")] {
         let node = Node::start_behind_tls(ground, role, clients, PASSWORD)?;

@@ -79,7 +79,7 @@ impl Node {
         };
         let data = ground.folder.join(role);
         fs::create_dir_all(&data).map_err(broken)?;
-        on_free_ports(ground.folder, role, || {
+        on_free_ports(ground.folder, &[role], || {
             let [port] = port::free().map_err(broken)?;
             let configuration = ground.folder.join(format!("{role}.conf"));
             let text = format!(
