@@ -14,9 +14,9 @@ use crate::{
 use std::{task::Waker, time::Duration};
 
 /// How many messages of a partition are read at once.
-const AT_ONCE: usize = 256;
-/// With fewer lying ready it is read on.
-pub(super) const FEW: usize = AT_ONCE / 2;
+const AT_ONCE: usize = 512;
+/// With fewer lying ready it is read on, so that what comes next is on its way while these are handled.
+pub(super) const FEW: usize = AT_ONCE;
 /// What lies read ahead at the most beyond what is in flight, over all partitions: messages.
 const AHEAD_MESSAGES: usize = 4096;
 /// The same in bytes; one read may bring more, and what is beyond is read again.
