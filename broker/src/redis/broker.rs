@@ -2,7 +2,9 @@
 
 use super::{
     commands::{self, Commands},
+    facts::{Facts, durability},
     failure::{BACKEND, closed, failed, late},
+    health,
     keeper::Keeper,
     keys::Keys,
     members::{self, Members},
@@ -11,7 +13,7 @@ use super::{
     reader::{Following, LogReader},
     settings::RedisStreamsSettings,
     topics::Topics,
-    writer::{self, Facts, Writer},
+    writer::Writer,
 };
 use crate::{
     Admin, Answer, Capabilities, Consumer, Durability, Health, Message, MessageBroker, Outcomes, Reader,
@@ -146,7 +148,7 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) {
             return Err(closed().on(BACKEND));
         }
-        let answer = timeout(CALL, call).await.unwrap_or_else(|_| Err(late("the server")));
+        let answer = timeout(CALL, call).await.unwrap_or_else(|_| Err(late(self.topics.commands.server())));
         answer.map_err(|error| error.on(BACKEND))
     }
 }
@@ -227,7 +229,7 @@ impl RedisStreams {
 
     /// What an acked message survives.
     pub(super) fn durability(&self) -> Durability {
-        writer::durability(&self.shared.facts.server())
+        durability(&self.shared.facts.server())
     }
 
     /// Opens the broker that a URL names, so that a test can do more with it than the contract.
@@ -317,10 +319,15 @@ impl MessageBroker for RedisStreams {
     fn health(&self) -> Answer<Health> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            match timeout(HEALTH, shared.call(shared.topics.commands.one(&["PING"]))).await {
-                Ok(Ok(_)) => Health::Up,
+            match timeout(
+                HEALTH,
+                Box::pin(shared.call(health::look(&shared.redis, &shared.topics, &shared.settings))),
+            )
+            .await
+            {
+                Ok(Ok(health)) => health,
                 Ok(Err(error)) => Health::Down(error.to_string()),
-                Err(_) => Health::Down(format!("no answer within {HEALTH:?}")),
+                Err(_) => Health::Down(late(shared.topics.commands.server()).to_string()),
             }
         })
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::Result;
 use ropeway_store::redis::{self, Identity, Redis, Reply, Routed};
 use std::{
+    fmt::Display,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -26,6 +27,8 @@ const WAITING: usize = 1024;
 const ANSWER: Duration = Duration::from_secs(10);
 /// The same in a cluster, where what other nodes do waits for one.
 const NODE_ANSWER: Duration = Duration::from_secs(3);
+/// How many keys of a script errors name.
+const NAMED: usize = 5;
 /// How long a call may take, as the contract says.
 const CALL: Duration = Duration::from_secs(30);
 
@@ -114,7 +117,7 @@ impl Commands {
             sent.map_err(|_| super::failure::closed())?;
             answered.await.map_err(|_| super::failure::closed())?.map_err(failed)
         };
-        timeout(CALL, call).await.unwrap_or_else(|_| Err(late("the server")))
+        timeout(CALL, call).await.unwrap_or_else(|_| Err(late(&self.server)))
     }
 
     /// The same for commands that change nothing: where the connection had ended, they are asked once more.
@@ -136,24 +139,35 @@ impl Commands {
         let mut request = Request::default();
         request.command(words);
         let mut answers = self.ask(request).await?;
-        let answer = answers.pop().ok_or_else(|| strange("the server", &answers))?;
-        self.checked(answer)
+        let answer = answers.pop().unwrap_or(Reply::Nil);
+        self.checked(Words(words), answer)
     }
 
-    /// The answer, unless it is an error.
+    /// The server, as errors call it.
+    pub(super) const fn server(&self) -> &Arc<str> {
+        &self.server
+    }
+
+    /// The answer, unless it is an error; `about`: what was asked, and of which key.
     ///
     /// # Errors
     /// What the server refused.
-    pub(super) fn checked(&self, answer: Reply) -> Result<Reply> {
-        checked(&self.server, answer)
+    pub(super) fn checked(&self, about: impl Display, answer: Reply) -> Result<Reply> {
+        checked(&self.server, about, answer)
     }
 
-    /// The same of what a script answered.
+    /// The same of what a script answered about these keys.
     ///
     /// # Errors
     /// What the server refused; `Corrupt` where it is no answer of a script.
-    pub(super) fn told(&self, script: &Script, answer: Reply) -> Result<Told> {
-        Told::of(script, self.checked(answer)?)
+    pub(super) fn told<K: AsRef<[u8]>>(&self, script: &Script, keys: &[K], answer: Reply) -> Result<Told> {
+        let about = About { script: script.name, keys };
+        match self.checked(&about, answer)? {
+            Reply::Array(items) if items.first().is_some_and(|word| word.text().is_some()) => {
+                Ok(Told { server: Arc::clone(&self.server), script: script.name, items })
+            }
+            other => Err(strange(&self.server, about, &[other])),
+        }
     }
 
     /// What a script answers: a list that begins with a word.
@@ -166,7 +180,7 @@ impl Commands {
         A: AsRef<[u8]>,
     {
         let mut told = self.scripts(script, &[(keys, args)]).await?;
-        told.pop().ok_or_else(|| strange(script.name, &[]))?
+        told.pop().ok_or_else(|| strange(&self.server, script.name, &[]))?
     }
 
     /// The same script for several sets of keys, at once: one answer for each, in order.
@@ -216,27 +230,48 @@ impl Commands {
                 answers[at] = answer;
             }
         }
-        Ok(Some(answers.into_iter().map(|answer| self.told(script, answer)).collect()))
+        let told = answers.into_iter().zip(calls).map(|(answer, (keys, _))| self.told(script, keys, answer));
+        Ok(Some(told.collect()))
+    }
+}
+
+/// A command, as errors name it: with its key.
+struct Words<'a, W>(&'a [W]);
+
+impl<W: AsRef<[u8]>> Display for Words<'_, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut words = self.0.iter().take(2).map(|word| String::from_utf8_lossy(word.as_ref()));
+        f.write_str(&words.next().unwrap_or_default())?;
+        words.try_for_each(|word| write!(f, " {word}"))
+    }
+}
+
+/// A script, as errors name it: with its first key, or all that may be meant.
+struct About<'a, K> {
+    script: &'static str,
+    keys: &'a [K],
+}
+
+impl<K: AsRef<[u8]>> Display for About<'_, K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "script {} of", self.script)?;
+        self.keys
+            .iter()
+            .take(NAMED)
+            .try_for_each(|key| write!(f, " {}", String::from_utf8_lossy(key.as_ref())))?;
+        if self.keys.len() > NAMED { f.write_str(" and others") } else { Ok(()) }
     }
 }
 
 /// What a script answered.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
+    server: Arc<str>,
     script: &'static str,
     pub(super) items: Vec<Reply>,
 }
 
 impl Told {
-    fn of(script: &Script, answer: Reply) -> Result<Self> {
-        match answer {
-            Reply::Array(items) if items.first().is_some_and(|word| word.text().is_some()) => {
-                Ok(Self { script: script.name, items })
-            }
-            other => Err(strange(script.name, &[other])),
-        }
-    }
-
     /// The word it begins with.
     pub(super) fn word(&self) -> &str {
         self.text(0)
@@ -249,14 +284,14 @@ impl Told {
 
     /// The error for an answer that nobody expects.
     pub(super) fn strange(&self) -> crate::Error {
-        strange(self.script, &self.items)
+        strange(&self.server, self.script, &self.items)
     }
 }
 
 /// The answer of a server, unless it is an error.
-pub(super) fn checked(server: &str, answer: Reply) -> Result<Reply> {
+pub(super) fn checked(server: &str, about: impl Display, answer: Reply) -> Result<Reply> {
     match answer {
-        Reply::Error(text) => Err(refused(server, &text)),
+        Reply::Error(text) => Err(refused(server, about, &text)),
         answer => Ok(answer),
     }
 }

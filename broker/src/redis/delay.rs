@@ -11,8 +11,8 @@ use tokio::time::Instant;
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How soon one is looked at again that had more than was moved at once, or whose topic could not be reached.
 const AGAIN: Duration = Duration::from_millis(1);
-/// How many topics are looked after.
-const MOST: usize = 4096;
+/// How many topics are looked after; who looks after them warns once where there are more.
+pub(super) const MOST: usize = 4096;
 
 /// How long beyond its mark a topic is looked at: a message may be held late, after a cut, and clocks differ.
 const BEYOND: Duration = Duration::from_secs(600);
@@ -23,6 +23,9 @@ const AHEAD: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     topics: BTreeMap<Topic, Look>,
+    /// The first for which there was no room, until that was told; told once.
+    left_out: Option<Topic>,
+    told: bool,
 }
 
 /// The next look at a topic.
@@ -38,7 +41,14 @@ impl Agenda {
     pub(super) fn watch(&mut self, topic: &Topic, now: Instant) {
         if self.topics.len() < MOST {
             self.topics.entry(topic.clone()).or_insert(Look { at: now, sure: true });
+        } else if !self.told && !self.topics.contains_key(topic) {
+            (self.left_out, self.told) = (Some(topic.clone()), true);
         }
+    }
+
+    /// A topic that is not looked after because there are [`MOST`] already: the first one, once.
+    pub(super) fn left_out(&mut self) -> Option<Topic> {
+        self.left_out.take()
     }
 
     /// A message of the topic is due in that time.
@@ -111,6 +121,20 @@ mod tests {
         assert_eq!(agenda.next(), None);
         let at = Timestamp::from_millis;
         assert_eq!((left(at(70), at(50)), left(at(50), at(70))), (Duration::from_millis(20), AGAIN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_for_which_there_is_no_room_is_told_of_once() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let topic = |number: usize| Topic::new(format!("t{number}")).unwrap();
+        (0..MOST).for_each(|number| agenda.watch(&topic(number), now));
+        agenda.expect(&topic(7), LOOK, now);
+        assert_eq!(agenda.left_out(), None);
+        agenda.expect(&topic(MOST), LOOK, now);
+        agenda.watch(&topic(MOST + 1), now);
+        assert_eq!((agenda.left_out(), agenda.left_out()), (Some(topic(MOST)), None));
+        agenda.watch(&topic(MOST + 2), now);
+        assert_eq!((agenda.left_out(), agenda.due(now).len()), (None, MOST));
     }
 
     #[test]

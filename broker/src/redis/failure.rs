@@ -4,7 +4,7 @@
 
 use crate::{Error, ErrorKind};
 use ropeway_store::redis::{self, Redis, Reply};
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 /// The name of the backend in errors and capabilities.
 pub(super) const BACKEND: &str = "redis";
@@ -38,8 +38,8 @@ pub(super) fn is_unknown_script(answer: &Reply) -> bool {
     is_refused(answer, "NOSCRIPT")
 }
 
-/// An answer of a server that is an error.
-pub(super) fn refused(server: &str, text: &[u8]) -> Error {
+/// An answer of a server that is an error; `about`: what was asked, and of which key.
+pub(super) fn refused(server: &str, about: impl Display, text: &[u8]) -> Error {
     let text = String::from_utf8_lossy(text);
     let code = text.split(' ').next().unwrap_or_default();
     let (kind, way_out) = match code {
@@ -48,27 +48,31 @@ pub(super) fn refused(server: &str, text: &[u8]) -> Error {
         "NOPERM" | "NOAUTH" => (ErrorKind::Unauthorized, "allow it for this user (ACL SETUSER)"),
         "WRONGTYPE" => (ErrorKind::Conflict, "something else has the name of our key: use another prefix"),
         "READONLY" | "NOREPLICAS" => (ErrorKind::Unavailable, redis::ErrorKind::ReadOnly.way_out()),
-        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "BUSY" => {
+        // The last: it became a replica while something waited on it.
+        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "BUSY" | "UNBLOCKED" => {
             (ErrorKind::Unavailable, "try again")
         }
         _ => (ErrorKind::Invalid, "see what the server says"),
     };
-    Error::new(kind, format!("redis {server} answers {text:?}; {way_out}"))
+    Error::new(kind, format!("redis {server} answers {text:?} to {about}; {way_out}"))
 }
 
 /// An answer that this version of Ropeway does not know: another one wrote the script, or what answers is not Redis.
-pub(super) fn strange(what: &str, reply: &[Reply]) -> Error {
+pub(super) fn strange(server: &str, about: impl Display, reply: &[Reply]) -> Error {
     let mut seen = format!("{reply:?}");
     seen.truncate(seen.char_indices().nth(200).map_or(seen.len(), |(at, _)| at));
-    Error::new(ErrorKind::Corrupt, format!("{what} answered what it never should: {seen}"))
+    let context = format!(
+        "redis {server} answers {about} as it never should: {seen}; see whether another version of Ropeway, or something between, has to do with it"
+    );
+    Error::new(ErrorKind::Corrupt, context)
 }
 
 /// No answer within the time that a call has.
-pub(super) fn late(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        format!("{what} had no answer in time; see what the server is busy with"),
-    )
+pub(super) fn late(server: &str) -> Error {
+    let context = format!(
+        "redis {server} gave no answer in time; see whether it can be reached, and what it is busy with (SLOWLOG GET)"
+    );
+    Error::new(ErrorKind::Unavailable, context)
 }
 
 pub(super) fn closed() -> Error {

@@ -9,6 +9,7 @@ use super::{
     failure::{failed, named, refused, strange},
     follow::{Entry, Marks},
     keys::PartitionKeys,
+    lasting::is_refusal,
     request::Request,
     topics::{marks, position},
     wake::Blocked,
@@ -131,14 +132,17 @@ impl Feed {
             return Err(elsewhere());
         }
         self.connection = Some(connection);
-        let mut streams = streams(&self.server, read)?;
+        if let Reply::Error(text) = &read {
+            return Err(read_refused(&self.commands, asks, text).await);
+        }
+        let mut streams = streams(&self.server, "of several logs", read)?;
         if let Some((key, last)) = news
             && let Some(entry) = streams.remove(key.as_bytes()).and_then(|entries| entries.last().cloned())
         {
             *last = entry.at;
         }
         let brought = asks.iter().zip(&all_marks).map(|(ask, said)| match said {
-            Reply::Error(text) => Err(refused(&self.server, text)),
+            Reply::Error(text) => Err(refused(&self.server, format_args!("HMGET {}", ask.keys.part()), text)),
             said => {
                 let entries = streams.remove(ask.keys.log().as_bytes()).unwrap_or_default();
                 Ok(Some(Brought { entries, marks: marks(said) }))
@@ -160,6 +164,19 @@ impl Feed {
         self.home = home.number;
         Ok(connection)
     }
+}
+
+/// The error of a read that was refused. Which of the logs it is about, Redis does not say: it is looked for.
+async fn read_refused(commands: &Commands, asks: &[Ask], text: &[u8]) -> Error {
+    let mut about = asks.first();
+    if asks.len() > 1 && text.starts_with(b"WRONGTYPE") {
+        let mut request = Request::default();
+        asks.iter().for_each(|ask| _ = request.command(&["TYPE", ask.keys.log()]));
+        let kinds = commands.read(request).await.unwrap_or_default();
+        let other = |kind: &Reply| kind.text().is_some_and(|kind| kind != "stream" && kind != "none");
+        about = asks.iter().zip(&kinds).find(|(_, kind)| other(kind)).map(|(ask, _)| ask).or(about);
+    }
+    refused(commands.server(), format_args!("XREAD {}", about.map_or("", |ask| ask.keys.log())), text)
 }
 
 fn elsewhere() -> Error {
@@ -206,21 +223,22 @@ impl Spread {
                 .map(|(read, said)| of_one(&self.server, &asks[at], read, said))
             {
                 Some(Ok(one)) => brought[at] = Some(one),
-                Some(Err(error)) => failure = Some(error),
+                Some(Err(error)) if !failure.as_ref().is_some_and(is_refusal) => failure = Some(error),
+                Some(Err(_)) => {}
                 None => {}
             }
         }
         if let (Some((key, last)), Some(Ok(read))) = (news, replies.next())
-            && let Some(entry) = streams(&self.server, read)?
+            && let Some(entry) = streams(&self.server, key, read)?
                 .remove(key.as_bytes())
                 .and_then(|entries| entries.last().cloned())
         {
             *last = entry.at;
         }
         self.failed |= failure.is_some();
-        // What one node has is read while another one is away.
+        // What one node has is read while another one is away; but what is refused would never be told.
         match failure {
-            Some(error) if brought.iter().all(Option::is_none) => Err(error),
+            Some(error) if is_refusal(&error) || brought.iter().all(Option::is_none) => Err(error),
             _ => Ok(brought),
         }
     }
@@ -248,8 +266,9 @@ fn of_one(
     read: Result<Reply, redis::Error>,
     said: Result<Reply, redis::Error>,
 ) -> Result<Brought> {
-    let mut streams = streams(server, read.map_err(failed)?)?;
-    let said = commands::checked(server, said.map_err(failed)?)?;
+    let mut streams = streams(server, ask.keys.log(), read.map_err(failed)?)?;
+    let about = format_args!("HMGET {}", ask.keys.part());
+    let said = commands::checked(server, about, said.map_err(failed)?)?;
     Ok(Brought {
         entries: streams.remove(ask.keys.log().as_bytes()).unwrap_or_default(),
         marks: marks(&said),
@@ -307,23 +326,24 @@ async fn ask(
     Ok((read, marks))
 }
 
-/// What `XREAD` answered, by the name of the log.
-fn streams(server: &str, read: Reply) -> Result<HashMap<bytes::Bytes, Vec<Entry>>> {
+/// What `XREAD` answered, by the name of the log; `of`: what was read, for errors.
+fn streams(server: &str, of: &str, read: Reply) -> Result<HashMap<bytes::Bytes, Vec<Entry>>> {
+    let strange = |seen: &[Reply]| strange(server, format_args!("XREAD {of}"), seen);
     let items = match read {
         Reply::Nil => return Ok(HashMap::new()),
         Reply::Array(items) => items,
         // Unblocked from outside, or a log that became something else.
-        Reply::Error(text) => return Err(refused(server, &text)),
-        other => return Err(strange("XREAD", &[other])),
+        Reply::Error(text) => return Err(refused(server, format_args!("XREAD {of}"), &text)),
+        other => return Err(strange(&[other])),
     };
     let mut streams = HashMap::with_capacity(items.len());
     for item in items {
-        let Reply::Array(pair) = item else { return Err(strange("XREAD", &[])) };
+        let Reply::Array(pair) = item else { return Err(strange(&[])) };
         let Ok([Reply::Bulk(log), Reply::Array(entries)]) = <[Reply; 2]>::try_from(pair) else {
-            return Err(strange("XREAD", &[]));
+            return Err(strange(&[]));
         };
         let entries: Option<Vec<Entry>> = entries.into_iter().map(entry).collect();
-        streams.insert(log, entries.ok_or_else(|| strange("XREAD", &[]))?);
+        streams.insert(log, entries.ok_or_else(|| strange(&[]))?);
     }
     Ok(streams)
 }
@@ -360,8 +380,8 @@ mod tests {
     #[test]
     fn what_a_server_refuses_is_told_with_its_name() {
         let text = Reply::Error("WRONGTYPE Operation against a key".into());
-        let told = streams("h:1", text).unwrap_err().to_string();
-        assert!(told.starts_with("redis h:1 answers \"WRONGTYPE"), "{told}");
+        let told = streams("h:1", "x:{t/3}:log", text).unwrap_err().to_string();
+        assert!(told.starts_with("redis h:1 answers \"WRONGTYPE") && told.contains("x:{t/3}:log"), "{told}");
     }
 
     #[test]
@@ -370,11 +390,11 @@ mod tests {
         let entry = |fields: Vec<Reply>| Reply::Array(vec![bulk("5-1"), Reply::Array(fields)]);
         let of =
             |entries: Vec<Reply>| Reply::Array(vec![Reply::Array(vec![bulk("log"), Reply::Array(entries)])]);
-        let read = streams("h:1", of(vec![entry(vec![bulk("a"), bulk("b")])])).unwrap();
+        let read = streams("h:1", "log", of(vec![entry(vec![bulk("a"), bulk("b")])])).unwrap();
         assert_eq!(read[&b"log"[..]][0].at, Position(5, 1));
-        assert!(streams("h:1", Reply::Nil).unwrap().is_empty());
+        assert!(streams("h:1", "log", Reply::Nil).unwrap().is_empty());
         for bad in [Reply::Int(1), of(vec![Reply::Nil]), of(vec![entry(vec![Reply::Nil, bulk("b")])])] {
-            assert!(streams("h:1", bad).is_err());
+            assert!(streams("h:1", "log", bad).is_err());
         }
     }
 }

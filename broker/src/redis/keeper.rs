@@ -5,10 +5,11 @@
 
 use super::{
     commands::Told,
-    delay::Agenda,
+    delay::{Agenda, MOST},
     description::Description,
     group_admin::{Starts, millis},
     keys::PartitionKeys,
+    lasting::{Seldom, is_refusal},
     request::Request,
     retention::{Concerned, Measured, Share, Wanted, allowed, piece},
     scripts,
@@ -156,8 +157,16 @@ fn at_bound(topic: &Topic, partition: u32, group: &str) -> Error {
 }
 
 async fn run(watched: Arc<Watched>) {
+    let mut seldom = Seldom::default();
     loop {
-        let (due, next) = watched.kept(|kept| (kept.agenda.due(Instant::now()), kept.agenda.next()));
+        let (due, next, left_out) = watched
+            .kept(|kept| (kept.agenda.due(Instant::now()), kept.agenda.next(), kept.agenda.left_out()));
+        if let Some(topic) = left_out {
+            tracing::warn!(
+                %topic,
+                "this process keeps {MOST} topics within their limits already: this one, and others beyond, grow unless another process keeps them"
+            );
+        }
         if due.is_empty() {
             match next {
                 None => watched.changed.notified().await,
@@ -178,10 +187,12 @@ async fn run(watched: Arc<Watched>) {
                 Ok(None) => kept.forget(&topic),
                 Err(error) if error.kind() == ErrorKind::NotFound => kept.forget(&topic),
                 // It is looked at again in a while.
-                Err(error) if error.is_retryable() => {
-                    tracing::debug!(%error, %topic, "what a topic may keep is looked at again");
-                }
-                Err(error) => tracing::warn!(%error, %topic, "the limits of a topic are not applied"),
+                Err(error) => match is_refusal(&error).then(|| seldom.tell(Instant::now())).flatten() {
+                    Some(untold) => {
+                        tracing::warn!(%error, %topic, untold, "the limits of a topic are not applied; it is tried again");
+                    }
+                    None => tracing::debug!(%error, %topic, "what a topic may keep is looked at again"),
+                },
             });
         }
     }

@@ -61,8 +61,8 @@
 //! * **Streams of somebody else** are topics of one partition whose name is that of the key. They can be read and published to, and are not made, grown or deleted here.
 //!
 //! # Where things are
-//! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `delay.rs` (when to look for what is due), `retention.rs` (what goes), `request.rs` (commands as bytes). In the
-//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs`, `placing.rs`, `write.rs` and `writer.rs` (publishing), `feed.rs` and `bells.rs` (reading), `mover.rs` (delayed messages), `keeper.rs` (retention), `wake.rs`.
+//! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `start.rs`, `delay.rs` (when to look for what is due), `retention.rs` (what goes), `request.rs` (commands as bytes), `lasting.rs` (failures that end a reader or member). In the
+//! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs`, `placing.rs`, `write.rs`, `writer.rs` and `settling.rs` (publishing), `facts.rs` (what an ack is worth), `health.rs`, `feed.rs` and `bells.rs` (reading), `mover.rs` (delayed messages), `keeper.rs` (retention), `wake.rs`.
 //! The contract on top: `broker.rs`, `admin.rs`, `group_admin.rs`, `reader.rs`; `topics.rs` is what they know of topics; `members/` are members of groups.
 //! Not here: sockets, TLS, passwords (`ropeway_store::redis`), what all backends share.
 
@@ -72,13 +72,16 @@ mod broker;
 mod commands;
 mod delay;
 mod description;
+mod facts;
 mod failure;
 mod feed;
 mod follow;
 mod following;
 mod group_admin;
+mod health;
 mod keeper;
 mod keys;
+mod lasting;
 mod layout;
 mod members;
 mod mover;
@@ -89,6 +92,7 @@ mod request;
 mod retention;
 mod scripts;
 mod settings;
+mod settling;
 mod start;
 mod topics;
 mod wake;

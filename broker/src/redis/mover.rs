@@ -3,7 +3,8 @@
 //! Any process does, so that none is needed. Not here: when it looks (`delay.rs`).
 
 use super::{
-    delay::{Agenda, LOOK, left, may_hold},
+    delay::{Agenda, LOOK, MOST, left, may_hold},
+    lasting::{Seldom, is_refusal},
     scripts,
     topics::{Topics, chosen},
 };
@@ -72,11 +73,18 @@ impl Mover {
 }
 
 async fn run(topics: Arc<Topics>, watched: Arc<Watched>) {
+    let mut seldom = Seldom::default();
     loop {
-        let (due, next) = {
+        let (due, next, left_out) = {
             let mut agenda = watched.agenda();
-            (agenda.due(Instant::now()), agenda.next())
+            (agenda.due(Instant::now()), agenda.next(), agenda.left_out())
         };
+        if let Some(topic) = left_out {
+            tracing::warn!(
+                %topic,
+                "this process moves delayed messages of {MOST} topics already: those of this topic, and of others beyond, come late unless another process moves them"
+            );
+        }
         if due.is_empty() {
             match next {
                 None => watched.changed.notified().await,
@@ -92,7 +100,13 @@ async fn run(topics: Arc<Topics>, watched: Arc<Watched>) {
                 // It is looked at again in a while, also where its mark is old by then: nobody knows what is left.
                 Err(error) => {
                     watched.agenda().expect(&topic, LOOK, Instant::now());
-                    tracing::debug!(%error, "delayed messages are looked for again");
+                    let now = Instant::now();
+                    match is_refusal(&error).then(|| seldom.tell(now)).flatten() {
+                        Some(untold) => {
+                            tracing::warn!(%error, %topic, untold, "delayed messages are not moved; it is tried again");
+                        }
+                        None => tracing::debug!(%error, %topic, "delayed messages are looked for again"),
+                    }
                 }
             }
         }

@@ -5,12 +5,12 @@
 use super::{
     broker::Tasks,
     description::Description,
+    facts::durability,
     keys::PartitionKeys,
     publish::Job,
     settings::RedisStreamsSettings,
     topics::{Topics, no_partition},
     write::{Batch, Entry, Later, Write, told},
-    writer::durability,
 };
 use crate::{
     Durability, Error, ErrorKind, Group, Message, Published, Result, Target, Topic, clock, partition_for_key,
@@ -35,7 +35,7 @@ pub(super) struct Placing {
 
 impl Placing {
     pub(super) fn new(topics: Arc<Topics>, settings: &RedisStreamsSettings, tasks: Arc<Tasks>) -> Self {
-        let RedisStreamsSettings { max_message, replicas, .. } = *settings;
+        let (max_message, replicas) = (settings.max_message, settings.copies());
         Self { topics, max_message, replicas, tasks, keys: HashMap::new(), spread: 0 }
     }
 
@@ -74,6 +74,7 @@ impl Placing {
                         later,
                         replicated,
                         unknown,
+                        refused: false,
                     });
                     None
                 }

@@ -4,11 +4,12 @@
 
 use super::{
     broker::Shared,
-    failure::closed,
+    failure::{BACKEND, closed},
     feed::{Feed, answered},
     follow::Followed,
     following::{MOST_BYTES, MOST_MESSAGES, Place, State, WAIT},
     keys::PartitionKeys,
+    lasting::{Refusals, is_refusal},
     topics::{chosen, not_found},
     wake::Wake,
 };
@@ -176,7 +177,7 @@ async fn resolve(
 async fn run(shared: Arc<Shared>, following: Arc<Following>) {
     let mut feed = Feed::new(shared.redis().clone(), shared.topics().commands.clone());
     let mut looked = Instant::now();
-    let mut pause = PAUSE / 20;
+    let (mut pause, mut refusals, mut blind) = (PAUSE / 20, Refusals::default(), Refusals::default());
     loop {
         following.wake.turn();
         let plan = {
@@ -193,6 +194,7 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
         match feed.read(&plan.asks, plan.count, plan.wait, None, following.wake.blocked()).await {
             Ok(brought) => {
                 pause = PAUSE / 20;
+                refusals.over();
                 let brought = answered(&mut plan.asks, &mut plan.turns, brought);
                 let doubtful = feed.may_be_another();
                 let elsewhere = following.state().arrived(feed.home());
@@ -207,6 +209,9 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
                 drop(state);
                 waker.into_iter().for_each(Waker::wake);
             }
+            Err(error) if refusals.last(&error, Instant::now()) => {
+                return following.end(error.during("read").on(BACKEND));
+            }
             Err(error) => {
                 tracing::debug!(%error, "a reader tries again");
                 tokio::time::sleep(pause).await;
@@ -215,15 +220,38 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
         }
         if looked.elapsed() >= WAIT {
             looked = Instant::now();
-            grown(&shared, &following).await;
-            verify(&shared, &following).await;
-            lost(&shared, &following).await;
+            match look(&shared, &following).await {
+                Err(error) if blind.last(&error, looked) => {
+                    return following.end(error.during("read").on(BACKEND));
+                }
+                Err(error) => tracing::debug!(%error, "a reader looks again"),
+                Ok(()) => blind.over(),
+            }
         }
     }
 }
 
+/// Finds what reading alone does not show. What cannot be asked now is asked the next time.
+///
+/// # Errors
+/// What the server refuses to tell: without that, losses would go without a word.
+async fn look(shared: &Shared, following: &Following) -> Result<()> {
+    grown(shared, following).await?;
+    verify(shared, following).await?;
+    lost(shared, following).await
+}
+
+/// What was asked, if it could be; what the server refuses is an error.
+fn asked<T>(asked: Result<T>) -> Result<Option<T>> {
+    match asked {
+        Ok(told) => Ok(Some(told)),
+        Err(error) if is_refusal(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Finds logs that are there no more, and topics that are gone though nobody deleted them.
-async fn lost(shared: &Shared, following: &Following) {
+async fn lost(shared: &Shared, following: &Following) -> Result<()> {
     let (topics, mut there, mut gone) = (shared.topics(), Vec::new(), BTreeSet::new());
     for (place, slot) in &following.state().followed {
         if slot.followed.is_ours() {
@@ -233,8 +261,7 @@ async fn lost(shared: &Shared, following: &Following) {
         }
     }
     let there: Vec<_> = there.iter().map(|(topic, keys)| (topic, keys)).collect();
-    // What cannot be asked now is asked the next time.
-    _ = topics.check(&there, shared.redis().is_cluster()).await;
+    asked(topics.check(&there, shared.redis().is_cluster()).await)?;
     for topic in gone {
         // Where only the marks of a partition are gone, this makes them again.
         topics.suspect(&topic);
@@ -243,22 +270,23 @@ async fn lost(shared: &Shared, following: &Following) {
             following.state().lose(&topic).into_iter().for_each(Waker::wake);
         }
     }
+    Ok(())
 }
 
 /// Finds what somebody else trimmed before it was read. Nobody reads meanwhile.
-async fn verify(shared: &Shared, following: &Following) {
+async fn verify(shared: &Shared, following: &Following) -> Result<()> {
     let unverified = following.state().unverified();
     for (place, turn, keys) in unverified {
         // What is gone is told by the next read, and what cannot be reached is compared when more was read.
-        let Ok(extents) = shared.topics().extents(&place.0, std::slice::from_ref(&keys)).await else {
-            continue;
-        };
+        let extents = shared.topics().extents(&place.0, std::slice::from_ref(&keys)).await;
+        let Some(extents) = asked(extents)? else { continue };
         let mut state = following.state();
         extents.iter().for_each(|extent| state.verify(&place, turn, extent.counts));
         let waker = if state.ready.is_empty() { None } else { state.waker.take() };
         drop(state);
         waker.into_iter().for_each(Waker::wake);
     }
+    Ok(())
 }
 
 /// Goes on with another server. What cannot be asked now is asked with the next read, which is not taken before.
@@ -276,19 +304,19 @@ async fn moved(shared: &Shared, following: &Following, home: u64, of: Vec<(Place
 }
 
 /// Looks whether topics that are followed whole have other partitions by now. Those that were added are read from their beginning.
-async fn grown(shared: &Shared, following: &Following) {
+async fn grown(shared: &Shared, following: &Following) -> Result<()> {
     let whole = following.state().whole.clone();
     for (topic, known) in whole {
         let topics = shared.topics();
         // What is deleted may be made again, and what cannot be reached is asked the next time.
-        let Ok(description) = topics.ask(&topic).await else { continue };
+        let Some(description) = asked(topics.ask(&topic).await)? else { continue };
         let count = description.spec.partitions;
         if count == known {
             continue;
         }
         let keys: Vec<_> =
             (known..count).map(|partition| topics.partition(&topic, &description, partition)).collect();
-        let Ok(extents) = topics.extents(&topic, &keys).await else { continue };
+        let Some(extents) = asked(topics.extents(&topic, &keys).await)? else { continue };
         let mut state = following.state();
         if state.whole.get(&topic) != Some(&known) {
             continue;
@@ -301,4 +329,5 @@ async fn grown(shared: &Shared, following: &Following) {
             state.follow(Followed::resuming(of, keys, description.life, begin, Some(0), extent.end()));
         }
     }
+    Ok(())
 }

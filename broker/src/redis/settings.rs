@@ -48,8 +48,9 @@ pub struct RedisStreamsSettings {
     pub group_expiry: Duration,
     /// The most bytes of a piece that retention by bytes removes, unless what a partition may hold would make more than 256 of them. Default: 64 MiB.
     pub segment: u64,
-    /// How many replicas must have a message whose publisher asks for `Replicated`, before it is acked. Default: 1.
-    pub replicas: u32,
+    /// How many replicas must have a message whose publisher asks for `Replicated`, before it is acked. Default: 1. Where it is said, `health` tells
+    /// where fewer are connected.
+    pub replicas: Option<u32>,
     /// How long such an ack waits for them. Default: 1 s.
     pub wait: Duration,
 }
@@ -65,7 +66,7 @@ impl Default for RedisStreamsSettings {
             lease: Duration::from_secs(9),
             group_expiry: Duration::from_secs(7 * 24 * 3600),
             segment: 64 * 1024 * 1024,
-            replicas: 1,
+            replicas: None,
             wait: Duration::from_secs(1),
         }
     }
@@ -96,16 +97,22 @@ impl RedisStreamsSettings {
         url.number("queue_messages", &mut settings.queue_messages)?;
         url.duration("publish_deadline", &mut settings.publish_deadline)?;
         url.duration("group_expiry", &mut settings.group_expiry)?;
-        let mut replicas = usize::try_from(settings.replicas).unwrap_or(usize::MAX);
+        let mut replicas = 0;
         url.number("replicas", &mut replicas)?;
-        settings.replicas =
+        let replicas =
             u32::try_from(replicas).map_err(|_| url.wrong_value("replicas", "a number of servers"))?;
+        settings.replicas = (replicas > 0).then_some(replicas);
         url.duration("wait", &mut settings.wait)?;
         url.duration("lease", &mut settings.lease)?;
         if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&settings.lease) {
             return Err(url.wrong_value("lease", "a time from `1s` to `5m`"));
         }
         Ok(settings)
+    }
+
+    /// How many replicas are wanted where a publisher asks for them.
+    pub(super) fn copies(&self) -> u32 {
+        self.replicas.unwrap_or(1)
     }
 }
 
@@ -122,7 +129,8 @@ mod tests {
             of("prefix=a:b&max_message=2MiB&lease=3s&wait=5s&queue_messages=7&segment=1kB").unwrap();
         assert_eq!((settings.prefix.as_str(), settings.max_message), ("a:b", 2 << 20));
         assert_eq!((settings.lease, settings.queue_messages), (Duration::from_secs(3), 7));
-        assert_eq!(settings.segment, 1000);
+        assert_eq!((settings.segment, settings.replicas, settings.copies()), (1000, None, 1));
+        assert_eq!(of("replicas=2").unwrap().copies(), 2);
         for bad in [
             "prefix=a{b",
             "max_message=65MiB",

@@ -129,7 +129,7 @@ impl Topics {
     /// Looks whether these logs are there; in a cluster one by one. Where one is not, its topic is mended, so that a read of it tells what was lost.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// Those of the connection; what the server refused.
     pub(super) async fn check(&self, logs: &[(&Topic, &PartitionKeys)], is_cluster: bool) -> Result<()> {
         if logs.is_empty() {
             return Ok(());
@@ -140,9 +140,11 @@ impl Topics {
             words.extend(some.iter().map(|(_, keys)| keys.log()));
             request.command(&words);
         }
-        let answers = self.commands.read(request).await?;
-        let there: i64 = answers.iter().filter_map(Reply::int).sum();
-        if answers.iter().any(|answer| answer.int().is_none()) || usize::try_from(there) == Ok(logs.len()) {
+        let mut there = 0;
+        for answer in self.commands.read(request).await? {
+            there += self.commands.checked("EXISTS of logs", answer)?.int().unwrap_or(0);
+        }
+        if usize::try_from(there) == Ok(logs.len()) {
             return Ok(());
         }
         let topics: HashSet<&Topic> = logs.iter().map(|(topic, _)| *topic).collect();
@@ -193,9 +195,12 @@ impl Topics {
         let mut request = Request::default();
         request.command(&["HGETALL", &self.keys.topic(topic)]).command(&["TYPE", topic.as_str()]);
         let answers = self.commands.read(request).await?;
-        let [fields, kind] = <[Reply; 2]>::try_from(answers).map_err(|all| strange("HGETALL", &all))?;
-        let fields = Description::parse(topic, &pairs(&self.commands.checked(fields)?))?;
-        let foreign = || self.commands.checked(kind).ok().filter(|kind| kind.text() == Some("stream"));
+        let [fields, kind] = <[Reply; 2]>::try_from(answers)
+            .map_err(|all| strange(self.commands.server(), "HGETALL", &all))?;
+        let about = format!("HGETALL {}", self.keys.topic(topic));
+        let fields = Description::parse(topic, &pairs(&self.commands.checked(about, fields)?))?;
+        let foreign =
+            || self.commands.checked("TYPE", kind).ok().filter(|kind| kind.text() == Some("stream"));
         Ok(match fields {
             Some(description) => Some(description),
             None => foreign().map(|_| Description::foreign()),
@@ -226,17 +231,23 @@ impl Topics {
             request.command(&["HMGET", &keys.part(), "life", "removed"]);
         }
         let answers = self.commands.read(request).await?;
+        let server = self.commands.server();
         answers
             .chunks(2)
-            .map(|pair| match pair {
+            .zip(partitions)
+            .map(|(pair, keys)| match pair {
                 [Reply::Error(text), _] if text.starts_with(b"ERR no such key") => {
                     self.suspect(topic);
                     Err(lost(topic))
                 }
                 [stream, marks] => {
-                    extent(self.commands.checked(stream.clone())?, self.commands.checked(marks.clone())?)
+                    let stream =
+                        self.commands.checked(format_args!("XINFO STREAM {}", keys.log()), stream.clone())?;
+                    let marks =
+                        self.commands.checked(format_args!("HMGET {}", keys.part()), marks.clone())?;
+                    extent(&stream, &marks).ok_or_else(|| strange(server, "XINFO STREAM", &[stream]))
                 }
-                other => Err(strange("XINFO", other)),
+                other => Err(strange(server, "XINFO STREAM", other)),
             })
             .collect()
     }
@@ -297,7 +308,7 @@ pub(super) fn marks(reply: &Reply) -> Marks {
     Marks { life: life.text().and_then(|life| life.parse().ok()), removed: position(removed) }
 }
 
-fn extent(stream: Reply, marks: Reply) -> Result<Extent> {
+fn extent(stream: &Reply, marks: &Reply) -> Option<Extent> {
     let said = |name: &str| {
         let pair = stream.items().chunks_exact(2).find(|pair| pair[0].text() == Some(name));
         pair.map(|pair| &pair[1])
@@ -307,7 +318,6 @@ fn extent(stream: Reply, marks: Reply) -> Result<Extent> {
         let (added, length) = (number("entries-added")?, number("length")?);
         Some(Counts { added, length, last: position(said("last-generated-id")?)? })
     };
-    let counts = counts().ok_or_else(|| strange("XINFO STREAM", std::slice::from_ref(&stream)))?;
     let first = said("first-entry").and_then(|entry| position(entry.items().first()?));
-    Ok(Extent { marks: self::marks(&marks), counts, first })
+    Some(Extent { marks: self::marks(marks), counts: counts()?, first })
 }

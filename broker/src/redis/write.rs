@@ -2,17 +2,10 @@
 //!
 //! Not here: the connection, and what an answer means (`writer.rs`); the queue before it (`publish.rs`).
 
-use super::{
-    failure::{BACKEND, late},
-    keys::PartitionKeys,
-    layout,
-    publish::Job,
-    request::Request,
-    scripts,
-};
-use crate::{Error, Message, Outcomes, Position, Published, Target, Timestamp};
+use super::{failure::BACKEND, keys::PartitionKeys, layout, publish::Job, request::Request, scripts};
+use crate::{Error, ErrorKind, Message, Outcomes, Position, Published, Target, Timestamp};
 use ropeway_store::redis::Reply;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// How many entries are looked at for a message that is sent again.
@@ -52,6 +45,8 @@ pub(super) struct Entry {
     pub(super) replicated: bool,
     /// Since when nobody knows whether it is in the log, and behind which position it would lie.
     pub(super) unknown: Option<Position>,
+    /// The server did not do it when it was sent last, in passing.
+    pub(super) refused: bool,
 }
 
 /// When a message is due, and in which life of its topic it is held.
@@ -65,7 +60,10 @@ impl Write {
     /// The commands that write what is not settled. Whoever asks for a replica waits for it behind all of them.
     pub(super) fn request(&mut self, replicas: u32, wait: Duration) -> Request {
         let mut request = Request::with_room(self.bytes + 160 * self.entries.len());
-        self.entries.iter().for_each(|entry| entry.put(&mut request));
+        for entry in &mut self.entries {
+            entry.refused = false;
+            entry.put(&mut request);
+        }
         if self.is_replicated() {
             request.command(&["WAIT", &replicas.to_string(), &wait.as_millis().max(1).to_string()]);
         }
@@ -99,32 +97,43 @@ impl Write {
         self.bytes += other.bytes;
     }
 
-    /// Something was written to a log: what was refused before it is not sent again, as it would come behind.
-    pub(super) fn not_behind(&mut self, log: &str) {
-        if self.entries.iter().all(|entry| entry.keys.log() != log) {
-            return;
+    /// Something was written to a log: what was refused before it is not sent again, as it would come behind. What is held has no place in the log yet.
+    pub(super) fn not_behind(&mut self, log: &str, server: &str) {
+        let is_behind = |entry: &Entry| entry.later.is_none() && entry.keys.log() == log;
+        if self.entries.iter().any(is_behind) {
+            self.give_back_if(&overtaken(server), |entry, _| is_behind(entry));
         }
-        for entry in std::mem::take(&mut self.entries) {
-            if entry.keys.log() != log {
-                self.entries.push(entry);
-                continue;
+    }
+
+    /// When all that was sent is settled as far as it will be: gives back what was refused, where nobody knows whether something that was sent
+    /// behind it is in its log.
+    pub(super) fn hold_back(&mut self, server: &str) {
+        let mut unknown = HashSet::new();
+        let mut behind = vec![false; self.entries.len()];
+        for (at, entry) in self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.later.is_none()) {
+            match entry.refused {
+                true => behind[at] = unknown.contains(entry.keys.log()),
+                false if entry.unknown.is_some() => _ = unknown.insert(entry.keys.log()),
+                false => {}
             }
-            let Batch { job, outcomes } = &mut self.batches[entry.batch];
-            let error = told(&job.to, late("the server"));
-            outcomes[entry.at] = Some(match entry.unknown {
-                None => Published::not_written(error, entry.message),
-                Some(_) => Published::unknown(error, entry.message),
-            });
         }
+        let mut behind = behind.into_iter();
+        self.give_back_if(&overtaken(server), |_, _| behind.next().unwrap_or(false));
     }
 
     /// After a failure: gives back what is out of time `pause` from now, and what cannot be sent again.
     pub(super) fn give_back(&mut self, error: &Error, pause: Duration) {
         let latest = Instant::now() + pause;
+        self.give_back_if(error, |entry, deadline| {
+            latest >= deadline || !error.is_retryable() && entry.unknown.is_none()
+        });
+    }
+
+    /// Gives back what is not settled and meant; `which` is told the entry and its deadline.
+    fn give_back_if(&mut self, error: &Error, mut which: impl FnMut(&Entry, Instant) -> bool) {
         for entry in std::mem::take(&mut self.entries) {
             let Batch { job, outcomes } = &mut self.batches[entry.batch];
-            let hopeless = !error.is_retryable() && entry.unknown.is_none();
-            if latest < job.deadline && !hopeless {
+            if !which(&entry, job.deadline) {
                 self.entries.push(entry);
                 continue;
             }
@@ -144,6 +153,14 @@ impl Write {
             _ = job.answer.send(outcomes);
         }
     }
+}
+
+/// Why something is given back that would come behind what was sent after it.
+fn overtaken(server: &str) -> Error {
+    let context = format!(
+        "redis {server} did not take it (a replica became the primary, or it read its data), and may have taken what was sent behind it; send it again, if it may come behind that"
+    );
+    Error::new(ErrorKind::Unavailable, context)
 }
 
 /// An error of publishing there.
@@ -172,5 +189,135 @@ impl Entry {
             .word(behind.to_string())
             .word(LOOKED_AT.to_string());
         layout::fields(&self.message, |word| _ = request.word(word));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Topic,
+        redis::{keys::Keys, publish::Intake, settings::RedisStreamsSettings},
+    };
+    use proptest::prelude::*;
+
+    const LOGS: usize = 3;
+
+    /// Writes of messages that are numbered in the order in which they were taken over, each with the log it goes to.
+    fn writes(sizes: &[Vec<usize>]) -> Vec<Write> {
+        let topic = Topic::new("t").unwrap();
+        let keys: Vec<_> = (0..3).map(|at| Arc::new(Keys::new("x").unwrap().partition(&topic, at))).collect();
+        let (intake, mut jobs) = Intake::new(&RedisStreamsSettings::default(), Arc::default());
+        let mut number = 0;
+        let mut of = |logs: &Vec<usize>| {
+            let mut write = Write::default();
+            for (at, log) in logs.iter().enumerate() {
+                let message = Message::builder().payload(number.to_string()).build();
+                number += 1;
+                drop(intake.take(&topic.clone().into(), vec![message.clone()]));
+                let job = jobs.try_recv().unwrap();
+                write.batches.push(Batch { job, outcomes: vec![None] });
+                let (partition, keys) = (*log as u32, Arc::clone(&keys[*log]));
+                write.entries.push(Entry {
+                    batch: at,
+                    at: 0,
+                    message,
+                    partition,
+                    keys,
+                    later: None,
+                    replicated: false,
+                    unknown: None,
+                    refused: false,
+                });
+            }
+            write
+        };
+        sizes.iter().map(&mut of).collect()
+    }
+
+    fn number(message: &Message) -> u64 {
+        std::str::from_utf8(message.payload.as_ref().unwrap()).unwrap().parse().unwrap()
+    }
+
+    /// What a server does with what is sent over a connection, and what of that is seen.
+    struct Connection {
+        /// It refuses that many, and does what comes behind.
+        refuses: usize,
+        /// The answers to so many are seen; then it is cut.
+        seen: usize,
+        /// So many reach the server.
+        reach: usize,
+    }
+
+    impl Connection {
+        /// Sends all that is not settled in `write`, behind what is left `before` it. What is done lies in the logs, in their order.
+        fn send(
+            &self,
+            sent: &mut usize,
+            write: &mut Write,
+            before: &mut Write,
+            logs: &mut [Vec<u64>],
+            acked: &mut Vec<(usize, u64)>,
+        ) {
+            for mut entry in std::mem::take(&mut write.entries) {
+                let (at, log, number) = (*sent, entry.partition as usize, number(&entry.message));
+                *sent += 1;
+                let done = at >= self.refuses && at < self.reach;
+                if done && !(entry.unknown.is_some() && logs[log].contains(&number)) {
+                    logs[log].push(number);
+                }
+                if at >= self.seen {
+                    entry.unknown.get_or_insert(Position(0, 0));
+                    write.entries.push(entry);
+                } else if done {
+                    acked.push((log, number));
+                    before.not_behind(entry.keys.log(), "h:1");
+                    write.not_behind(entry.keys.log(), "h:1");
+                } else {
+                    entry.refused = true;
+                    write.entries.push(entry);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_acked_lies_once_and_in_order_whenever_a_server_begins_to_take_writes(
+            sizes in prop::collection::vec(prop::collection::vec(0..LOGS, 1..6), 1..4),
+            cuts in prop::collection::vec((0..16_usize, 0..16_usize, 0..8_usize), 0..4),
+        ) {
+            let (mut logs, mut acked) = (vec![Vec::new(); LOGS], Vec::new());
+            let (mut open, mut kept) = (writes(&sizes), Write::default());
+            let (all, calm) = (sizes.iter().flatten().count(), (0, usize::MAX, 0));
+            for (refuses, seen, more) in cuts.into_iter().chain([calm]) {
+                // What it refused is seen if something behind was done: else nobody can know.
+                let seen = seen.max(refuses);
+                let connection = Connection { refuses, seen, reach: seen.saturating_add(more) };
+                let mut sent = 0;
+                for mut write in open {
+                    connection.send(&mut sent, &mut write, &mut kept, &mut logs, &mut acked);
+                    kept.append(write);
+                }
+                kept.hold_back("h:1");
+                for entry in &mut kept.entries {
+                    entry.refused = false;
+                }
+                open = vec![std::mem::take(&mut kept)];
+            }
+            let left: usize = open.iter().map(|write| write.entries.len()).sum();
+            let given: usize = open.iter().flat_map(|write| &write.batches).filter(|batch| batch.outcomes[0].is_some()).count();
+            prop_assert_eq!((left, given + acked.len()), (0, all));
+            for (log, numbers) in logs.iter().enumerate() {
+                let mine: Vec<usize> = acked.iter().filter(|(of, _)| *of == log)
+                    .map(|(_, number)| numbers.iter().position(|at| at == number).unwrap()).collect();
+                let mut order: Vec<u64> = acked.iter().filter(|(of, _)| *of == log).map(|(_, number)| *number).collect();
+                prop_assert!(numbers.iter().all(|number| numbers.iter().filter(|other| *other == number).count() == 1));
+                order.sort_unstable();
+                let in_order: Vec<usize> =
+                    order.iter().map(|number| numbers.iter().position(|at| at == number).unwrap()).collect();
+                prop_assert!(in_order.is_sorted(), "log {}: {:?} of {:?} {:?}", log, order, numbers, mine);
+            }
+        }
     }
 }

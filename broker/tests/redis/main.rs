@@ -2,7 +2,7 @@
 //!
 //! `server.rs` has one, `proxy.rs` stands before it. `scripts.rs`, `group_scripts.rs` and `forward_script.rs` are the scripts, one by one; `cuts.rs`
 //! and `forwards.rs` are publishes and forwards whose connection ends; `foreign.rs` is what other clients do to streams; `kept.rs` is retention;
-//! `doubles.rs` are scripts that are wrong, and are seen; `loss.rs` is what a server loses. `nodes.rs` has servers that fail over, for
+//! `doubles.rs` are scripts that are wrong, and are seen; `loss.rs` is what a server loses, `refusals.rs` what it refuses, `health.rs` what is said of servers that are away. `nodes.rs` has servers that fail over, for
 //! `failover.rs`, `slots.rs` (a cluster whose slots move and whose nodes are replaced) and `secured.rs` (TLS and passwords).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -14,10 +14,12 @@ mod foreign;
 mod forward_script;
 mod forwards;
 mod group_scripts;
+mod health;
 mod kept;
 mod loss;
 mod nodes;
 mod proxy;
+mod refusals;
 mod scripts;
 mod secured;
 mod server;
@@ -70,6 +72,8 @@ fn main() -> ExitCode {
         ("forwards", forwards::all()),
         ("kept", kept::all()),
         ("loss", loss::all()),
+        ("health", health::all()),
+        ("refusals", refusals::all()),
         ("failover", failover::all()),
         ("slots", slots::all()),
         ("secured", secured::all()),

@@ -41,7 +41,7 @@ pub use dedicated::Dedicated;
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use lane::Lane;
 pub use metrics::RedisMetrics;
-pub use request::Resend;
+pub use request::{Everywhere, Resend};
 pub use routed::Routed;
 pub use script::Script;
 pub use server::{Durable, Identity, OLDEST, Role, Server, Version};
@@ -84,7 +84,7 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// Connects, with metrics that are shown nowhere. Needs a runtime of Tokio of any kind.
     ///
-    /// Returns when the server (in a cluster: each primary) has answered and said what it can. A server that goes away later is waited for:
+    /// Returns when the server (in a cluster: each primary that is there, at least one) has answered and said what it can. A server that goes away later is waited for:
     /// requests fail meanwhile ([`ErrorKind::Unavailable`], then [`ErrorKind::BreakerOpen`]), [`Redis::status`] says so, and they succeed again
     /// when it is back.
     ///
@@ -103,11 +103,23 @@ impl Redis {
         settings.check()?;
         let settings = Arc::new(settings);
         let board = Arc::new(Board::new());
-        let topology = Arc::new(Topology::new(Arc::clone(&settings), board)?);
+        let topology = Arc::new(Topology::new(Arc::clone(&settings), Arc::clone(&board))?);
         topology.owner(None).await?;
-        for node in topology.nodes() {
-            node.maintain().await?;
-            node.probe().await?;
+        let mut absent = None;
+        let nodes = topology.nodes();
+        for node in &nodes {
+            let began = async {
+                node.maintain().await?;
+                node.probe().await
+            };
+            match began.await {
+                // It may be one of several that is away: those that are there are used.
+                Err(error) if error.kind().is_absence() && nodes.len() > 1 => absent = Some(error),
+                began => began?,
+            }
+        }
+        if let Some(error) = absent.filter(|_| board.watch().borrow().health() == Health::Down) {
+            return Err(error);
         }
         let keeper =
             tokio::spawn(keep(Arc::clone(&settings), Arc::clone(&topology), metrics.clone())).abort_handle();

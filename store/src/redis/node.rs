@@ -72,10 +72,15 @@ impl Node {
     }
 
     /// The same, though the breaker may be open: what a probe does.
-    pub(super) async fn probe(&self) -> Result<()> {
-        let result = self.attempt(Request::One(&::redis::cmd("PING"))).await;
+    pub(super) async fn ask(&self, request: Request<'_>) -> Result<Vec<Result<Value>>> {
+        let result = self.attempt(request).await;
         self.learn(result.as_ref().err());
-        result?.into_iter().collect::<Result<Vec<_>>>().map(drop)
+        result
+    }
+
+    pub(super) async fn probe(&self) -> Result<()> {
+        let answers = self.ask(Request::One(&::redis::cmd("PING"))).await?;
+        answers.into_iter().collect::<Result<Vec<_>>>().map(drop)
     }
 
     async fn attempt(&self, request: Request<'_>) -> Result<Vec<Result<Value>>> {

@@ -12,10 +12,19 @@ use super::{
     url::{Address, addresses},
 };
 use ::redis::{Cmd, Pipeline, Value, cmd};
-use std::{collections::HashMap, sync::Arc};
+use futures::future::join_all;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::timeout;
 
 /// How often a request follows a redirection of a cluster before it fails.
 const HOPS: usize = 5;
+
+/// How long it is looked who has the slots of a server that does not answer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// When a request may be sent again by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,6 +34,9 @@ pub enum Resend {
     /// Also when nobody knows whether it was done: doing it twice is the same as once.
     Idempotent,
 }
+
+/// What each server answered, by its address: one result for each command, in order, or why there are none.
+pub type Everywhere = BTreeMap<Arc<str>, Result<Vec<Result<Value>>>>;
 
 /// Where a request goes.
 #[derive(Clone, Copy)]
@@ -95,6 +107,28 @@ impl Redis {
         let result = self.repeated(Way::Slot(slot), Request::Atomic(&commands), resend).await;
         timer.end("transaction", result.as_ref().err());
         result
+    }
+
+    /// Asks each server the same, at the same time, also one that failed before; by address. In a cluster those are the primaries: where one does not
+    /// answer, it is looked for another in its place (for at most a second).
+    pub async fn everywhere(&self, commands: Vec<Cmd>) -> Everywhere {
+        let (topology, commands) = (&self.0.topology, &pipe(commands));
+        let ask = async |nodes: Vec<Arc<Node>>| {
+            let asked =
+                nodes.iter().map(async |node| (node.dialer.name(), node.ask(Request::Many(commands)).await));
+            join_all(asked).await.into_iter().collect::<Everywhere>()
+        };
+        let seen = topology.looked();
+        let mut answers = ask(topology.nodes()).await;
+        if topology.single().is_none() && answers.values().any(Result::is_err) {
+            // Where it cannot be looked, those that are known are those there are.
+            _ = timeout(LOOK, topology.refresh(seen)).await;
+            let mut now = topology.nodes();
+            answers.retain(|name, _| now.iter().any(|node| node.dialer.name() == *name));
+            now.retain(|node| !answers.contains_key(&node.dialer.name()));
+            answers.extend(ask(now).await);
+        }
+        answers
     }
 
     /// Lets `script` be loaded by itself wherever a server does not know it. Calls of scripts that were not introduced fail as `NoScript`
@@ -239,7 +273,7 @@ impl Redis {
             let part = pipe(places.iter().map(|place| commands[*place].clone()).collect());
             parts.push(self.part(node, places, part, resend));
         }
-        for (places, answers) in futures::future::join_all(parts).await {
+        for (places, answers) in join_all(parts).await {
             for (place, answer) in places.into_iter().zip(answers) {
                 results[place] = Some(answer);
             }

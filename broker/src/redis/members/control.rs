@@ -133,8 +133,9 @@ impl Control for GroupControl {
         let (answer, answered) = oneshot::channel();
         let stirred = self.member.core().confirm(of, answer);
         self.member.stir(stirred);
+        let server = Arc::clone(self.member.shared.topics().commands.server());
         Box::pin(async move {
-            let late = || Err(late("the server"));
+            let late = || Err(late(&server));
             let confirmed =
                 timeout(CALL, answered).await.map_or_else(|_| late(), |told| told.unwrap_or_else(|_| late()));
             confirmed.map_err(|error: Error| error.on(BACKEND))
@@ -148,10 +149,11 @@ impl Control for GroupControl {
             (core.dirty(), core.flush(answer))
         };
         self.member.stir(stirred);
+        let server = Arc::clone(self.member.shared.topics().commands.server());
         Box::pin(async move {
             match timeout(CALL, answered).await {
                 Ok(failed) => failed.unwrap_or_default(),
-                Err(_) => dirty.into_iter().map(|of| (of, late("the server").on(BACKEND))).collect(),
+                Err(_) => dirty.into_iter().map(|of| (of, late(&server).on(BACKEND))).collect(),
             }
         })
     }

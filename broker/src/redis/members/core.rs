@@ -5,16 +5,20 @@
 //! reading (`reading.rs`), one partition (`share.rs`).
 
 use super::{
+    duty::Job,
     rounds::Rounds,
     share::{Share, fenced},
     table::{Counts, Membership, Table},
 };
 use crate::{
     Assignment, Bound, Error, ErrorKind, Event, GoneReason, InFlight, Owned, Position, Result, Topic,
-    balance::TopicPartition, redis::follow::Followed,
+    balance::TopicPartition,
+    redis::{follow::Followed, lasting::Refusals},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    mem::Discriminant,
+    sync::Arc,
     task::Waker,
     time::Duration,
 };
@@ -27,6 +31,8 @@ pub(super) type Unacked = Vec<(Owned, Vec<Position>)>;
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) name: String,
+    /// As errors call it.
+    pub(super) server: Arc<str>,
     pub(super) bound: Bound,
     pub(super) ack_interval: Duration,
     pub(super) drain: Duration,
@@ -115,6 +121,8 @@ pub(super) struct Core {
     pub(super) next_renew: Instant,
     pub(super) retry: Option<Instant>,
     pub(super) pause: Duration,
+    /// What is refused, by what was to be done.
+    pub(super) refused: HashMap<Discriminant<Job>, Refusals>,
     pub(super) flushes: Vec<Flush>,
     pub(super) rounds: Rounds,
     pub(super) closing: Option<Instant>,
@@ -159,6 +167,7 @@ impl Core {
             lost: false,
             retry: None,
             pause: super::duty::FIRST_PAUSE,
+            refused: HashMap::new(),
             flushes: Vec::new(),
             rounds: Rounds::default(),
             closing: None,

@@ -7,8 +7,12 @@ use super::{
     share::{Commit, Share, Taken},
     table::{Counts, Table},
 };
-use crate::{Assignment, Error, ErrorKind, GapReason, balance::TopicPartition, redis::follow::Told as Seen};
-use std::{task::Waker, time::Duration};
+use crate::{
+    Assignment, Error, ErrorKind, GapReason,
+    balance::TopicPartition,
+    redis::{failure::BACKEND, follow::Told as Seen},
+};
+use std::{mem::discriminant, task::Waker, time::Duration};
 use tokio::time::Instant;
 
 /// How often the table is looked at, unless the lease asks for more.
@@ -155,6 +159,9 @@ impl Core {
 
     /// A job failed: it is tried again after a pause.
     pub(super) fn failed(&mut self, job: &Job, error: &Error, now: Instant) -> Option<Waker> {
+        if self.refused.entry(discriminant(job)).or_default().last(error, now) {
+            return self.fail(error.clone(), now);
+        }
         self.retry = Some(now + self.pause);
         self.pause = (self.pause * 2).min(PAUSE);
         match job {
@@ -177,6 +184,20 @@ impl Core {
             _ => {}
         }
         self.tick(now)
+    }
+
+    /// A job was done, whatever it came to.
+    pub(super) fn did(&mut self, job: &Job) {
+        self.refused.remove(&discriminant(job));
+    }
+
+    /// Nobody but the user can change what keeps it from going on: all is lost, and it leaves as far as that is possible.
+    pub(super) fn fail(&mut self, error: Error, now: Instant) -> Option<Waker> {
+        self.lose_all();
+        self.rounds.end(&error);
+        self.ended.get_or_insert_with(|| error.on(BACKEND));
+        self.closing = Some(now);
+        self.wake_if_told()
     }
 
     pub(super) fn worked(&mut self) {

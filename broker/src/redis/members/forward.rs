@@ -12,12 +12,12 @@ use crate::{
     Durability, Error, ErrorKind, GoneReason, Message, Outcomes, Owned, Published, Result, Target, clock,
     redis::{
         commands::Told,
+        facts::durability,
         failure::{BACKEND, is_refused, is_unknown_script, late},
         placing::can_give,
         scripts,
         topics::{not_found, position},
         write,
-        writer::durability,
     },
 };
 use ropeway_store::redis::{self, Outcome, Reply};
@@ -38,7 +38,7 @@ impl Member {
     /// Why it is to be sent again.
     pub(super) async fn forward(&self) -> Result<Stirred> {
         let Some(mut round) = self.core().rounds.take() else { return Ok(Stirred::default()) };
-        let (end, late) = (round.deadline(), |_| late("the server").on(BACKEND));
+        let (end, late) = (round.deadline(), |_| late(self.shared.topics().commands.server()).on(BACKEND));
         if !round.unknown
             && let Err(error) = timeout_at(end, self.place(&mut round)).await.map_err(late).flatten()
         {
@@ -70,9 +70,10 @@ impl Member {
                 return Err(error);
             }
         };
-        let knows =
-            !matches!(&answer, Reply::Error(_)) || REFUSED.iter().any(|code| is_refused(&answer, code));
-        match self.shared.topics().commands.told(&scripts::FORWARD, answer) {
+        let is_error = matches!(&answer, Reply::Error(_));
+        let knows = !is_error || REFUSED.iter().any(|code| is_refused(&answer, code));
+        let keys = if is_error { round.keys(&self.group) } else { Vec::new() };
+        match self.shared.topics().commands.told(&scripts::FORWARD, &keys, answer) {
             Ok(told) => Ok(self.settle(round, &told, copies)),
             Err(error) if error.is_retryable() => {
                 self.core().rounds.put_back(round);
@@ -116,7 +117,7 @@ impl Member {
             let told = |error| write::told(target, error);
             let later = message.deliver_at.filter(|due| *due > clock::wall());
             let description = self.shared.topics().marked(&target.topic, later).await.map_err(told)?;
-            can_give(target.at_least, Some(&self.shared.server()), self.shared.settings().replicas)
+            can_give(target.at_least, Some(&self.shared.server()), self.shared.settings().copies())
                 .map_err(told)?;
             let mut placing = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
             let placed = placing.place(target, Some(&self.group), &description, message);
@@ -135,7 +136,7 @@ impl Member {
     async fn send(&self, round: &Round) -> Result<Option<Vec<Reply>>> {
         let commands = &self.shared.topics().commands;
         let settings = self.shared.settings();
-        let request = || round.request(&self.group, settings.replicas, settings.wait);
+        let request = || round.request(&self.group, settings.copies(), settings.wait);
         let answers = commands.ask_only(request(), Some(round.home)).await?;
         if answers.iter().flatten().next().is_some_and(is_unknown_script) {
             commands.ask(scripts::load()).await?;
@@ -192,7 +193,7 @@ impl Member {
         let counted = &self.shared.counted;
         counted.acked.fetch_add(acked as u64, Ordering::Relaxed);
         counted.commits.fetch_add(1, Ordering::Relaxed);
-        let wanted = i64::from(self.shared.settings().replicas);
+        let wanted = i64::from(self.shared.settings().copies());
         let copied = copies.and_then(|copies| copies.int()).unwrap_or(0) >= wanted;
         let durability = if copied { Durability::Replicated } else { durability(&self.shared.server()) };
         // A round that was recognised does not tell where its messages lie.

@@ -138,7 +138,7 @@ impl Core {
             }
         }
         self.tell_ended(now);
-        for of in self.rounds.expire(now, || late("the server").on(BACKEND)) {
+        for of in self.rounds.expire(now, || late(&self.rules.server).on(BACKEND)) {
             // More may be stored than is known here, and what is acked from now on would look late beside it: it is taken over again, with what is
             // stored. Then the round cannot come late either.
             if find(&mut self.shares, &of).is_ok() {

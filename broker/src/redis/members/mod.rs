@@ -120,6 +120,7 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
     let made = || format!("member-{}", Uuid::new_v4().simple());
     let rules = Rules {
         name: subscription.member.as_deref().map_or_else(made, str::to_owned),
+        server: Arc::clone(shared.topics().commands.server()),
         bound: subscription.in_flight,
         ack_interval: subscription.ack_interval,
         drain: subscription.drain,

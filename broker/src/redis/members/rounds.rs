@@ -209,8 +209,8 @@ impl Round {
         self.forwards.into_iter().for_each(|forward| forward.fail(error, unknown));
     }
 
-    /// The call of the script.
-    pub(super) fn request(&self, group: &Group, replicas: u32, wait: Duration) -> Request {
+    /// The keys of the script.
+    pub(super) fn keys(&self, group: &Group) -> Vec<String> {
         let mut keys = Vec::new();
         for source in &self.sources {
             keys.extend([source.keys.log().to_owned(), source.keys.part(), source.keys.group(group)]);
@@ -219,6 +219,12 @@ impl Round {
             let of = &goal.keys;
             keys.extend([of.log().to_owned(), of.part(), of.delayed(), of.held()]);
         }
+        keys
+    }
+
+    /// The call of the script.
+    pub(super) fn request(&self, group: &Group, replicas: u32, wait: Duration) -> Request {
+        let keys = self.keys(group);
         let messages: usize = self.forwards.iter().map(|forward| forward.out.len()).sum();
         let args = 4 + 7 * self.sources.len() + self.goals.len() + 4 * messages;
         let mut request = Request::default();

@@ -20,6 +20,7 @@ use crate::{
         feed::{Feed, answered},
         follow::Counts as Counted,
         keys::PartitionKeys,
+        lasting::{Refusals, is_refusal},
         scripts::{self, Script},
         topics::position,
     },
@@ -88,13 +89,18 @@ pub(super) async fn keep(member: Arc<Member>, mut token: String) {
             Job::End => break,
             job => {
                 let result = watched(&member, member.act(&job, home, &mut token)).await;
-                let stirred = result.unwrap_or_else(|error| {
-                    tracing::debug!(%error, group = %member.group, "a member of a group tries again");
-                    Stirred {
-                        waker: member.core().failed(&job, &error, Instant::now()),
-                        ..Stirred::default()
+                let stirred = match result {
+                    Ok(stirred) => {
+                        member.core().did(&job);
+                        stirred
                     }
-                });
+                    Err(error) => {
+                        tracing::debug!(%error, group = %member.group, "a member of a group tries again");
+                        let error = error.during(format!("consume in group {:?}", member.group));
+                        let waker = member.core().failed(&job, &error, Instant::now());
+                        Stirred { waker, ..Stirred::default() }
+                    }
+                };
                 member.stir(stirred);
             }
         }
@@ -372,8 +378,8 @@ pub(super) async fn read(member: Arc<Member>) {
     let news = member.keys.news();
     let mut heard = Position(0, 0);
     let mut pause = PAUSE / 20;
-    let (mut verified, mut doubtful) = (Instant::now(), false);
-    let mut looked = Instant::now();
+    let (mut looked, mut doubtful) = (Instant::now(), false);
+    let (mut refusals, mut blind) = (Refusals::default(), Refusals::default());
     loop {
         member.wake.turn();
         let mut plan = {
@@ -389,6 +395,7 @@ pub(super) async fn read(member: Arc<Member>) {
         match read.await {
             Ok(brought) => {
                 pause = PAUSE / 20;
+                refusals.over();
                 let brought = answered(&mut plan.asks, &mut plan.of, brought);
                 let came = brought.iter().any(|brought| !brought.entries.is_empty());
                 let (waker, lost) = {
@@ -403,16 +410,23 @@ pub(super) async fn read(member: Arc<Member>) {
                 };
                 member.stir(Stirred { waker, keeper: lost || heard != before, feed: false });
                 doubtful |= came || feed.may_be_another();
-                if doubtful && verified.elapsed() >= WAIT {
-                    (verified, doubtful) = (Instant::now(), false);
-                    member.verify(&plan).await;
-                }
                 if looked.elapsed() >= WAIT {
                     looked = Instant::now();
-                    member.check(&plan).await;
+                    let verified = if doubtful { member.verify(&plan).await } else { Ok(()) };
+                    doubtful = verified.is_err();
+                    match verified.and(member.check(&plan).await) {
+                        Err(error) if blind.last(&error, looked) => return member.fail(error),
+                        Err(error) => {
+                            tracing::debug!(%error, group = %member.group, "a member looks for its logs again");
+                        }
+                        Ok(()) => blind.over(),
+                    }
                 }
             }
             Err(error) => {
+                if refusals.last(&error, Instant::now()) {
+                    return member.fail(error);
+                }
                 tracing::debug!(%error, group = %member.group, "a member of a group reads again");
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE);
@@ -422,23 +436,30 @@ pub(super) async fn read(member: Arc<Member>) {
 }
 
 impl Member {
+    /// Nobody but the user can change what keeps it from reading.
+    fn fail(&self, error: Error) {
+        let error = error.during(format!("consume in group {:?}", self.group));
+        let waker = self.core().fail(error, Instant::now());
+        self.stir(Stirred { waker, keeper: true, feed: false });
+    }
+
     /// Looks whether the logs that are read are there; where one is not, the next read tells what was lost.
-    async fn check(&self, plan: &Plan) {
+    async fn check(&self, plan: &Plan) -> Result<()> {
         let ours = |of: &Owned| self.core().is_ours(of);
         let logs = plan.of.iter().zip(&plan.asks).filter(|(of, _)| ours(of));
         let logs: Vec<_> = logs.map(|(of, ask)| (&of.topic, &ask.keys)).collect();
-        if let Err(error) = self.shared.topics().check(&logs, self.shared.redis().is_cluster()).await {
-            tracing::debug!(%error, group = %self.group, "a member looks for its logs again");
-        }
+        self.shared.topics().check(&logs, self.shared.redis().is_cluster()).await
     }
 
-    /// Looks whether somebody else removed what was not read yet, or the log lost its end. What cannot be asked now is asked the next time.
-    async fn verify(&self, plan: &Plan) {
+    /// Looks whether somebody else removed what was not read yet, or the log lost its end. What cannot be asked now is asked the next time; what the
+    /// server refuses to tell is an error.
+    async fn verify(&self, plan: &Plan) -> Result<()> {
         let mut extents = Vec::with_capacity(plan.of.len());
         for (of, ask) in plan.of.iter().zip(&plan.asks) {
-            if let Ok(found) = self.shared.topics().extents(&of.topic, std::slice::from_ref(&ask.keys)).await
-            {
-                extents.extend(found.into_iter().map(|extent| (of.clone(), extent)));
+            match self.shared.topics().extents(&of.topic, std::slice::from_ref(&ask.keys)).await {
+                Ok(found) => extents.extend(found.into_iter().map(|extent| (of.clone(), extent))),
+                Err(error) if is_refusal(&error) => return Err(error),
+                Err(_) => {}
             }
         }
         let home = self.shared.topics().commands.home().number;
@@ -447,5 +468,6 @@ impl Member {
         let (waker, lost) = core.verify(&extents);
         drop(core);
         self.stir(Stirred { waker: waker.or(moved), keeper: lost, feed: false });
+        Ok(())
     }
 }

@@ -71,7 +71,8 @@ pub(super) async fn ensure(shared: &Shared, group: &Group, names: &[Topic], star
         request.command(&["HSETNX", &starts, topic.as_str(), &text]);
     }
     let answers = commands.ask(request).await?;
-    answers.into_iter().try_for_each(|answer| commands.checked(answer).map(|_| ()))?;
+    let about = format!("HSETNX {starts}");
+    answers.into_iter().try_for_each(|answer| commands.checked(&about, answer).map(|_| ()))?;
     commands.script(&scripts::KNOW, &[topics.keys.groups()], &[group.as_str()]).await?;
     Ok(())
 }

@@ -59,6 +59,7 @@ impl Play {
         let now = Instant::now();
         let rules = Rules {
             name: "a".into(),
+            server: "h:1".into(),
             bound: Bound { messages: 8, bytes: 1 << 20 },
             ack_interval: Duration::from_millis(100),
             drain: DRAIN,
