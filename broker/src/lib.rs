@@ -36,6 +36,8 @@ mod clock;
 pub mod conformance;
 mod connect;
 mod consume;
+#[cfg(test)]
+mod delay;
 mod embedded;
 mod error;
 mod ext;

@@ -1,0 +1,50 @@
+//! What delay stands on: a broker that has none of its own passes itself in as this.
+//!
+//! Not here: what is made of it (`mod.rs`).
+
+use crate::{
+    Admin, Answer, Consumer, Message, Outcomes, Reader, Result, Subscription, Target, Timestamp, Topic,
+};
+use std::fmt::Debug;
+
+/// A broker without delay. Nothing that delay calls here may come back to delay.
+pub(crate) trait Ground: Debug + Send + Sync + 'static {
+    /// Publishes at once, whatever [`Message::deliver_at`] says, which stays visible. Otherwise as
+    /// [`MessageBroker::publish`](crate::MessageBroker::publish).
+    fn put(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes>;
+
+    /// Joins a group, as [`MessageBroker::subscribe`](crate::MessageBroker::subscribe).
+    fn subscribe(&self, subscription: Subscription) -> Answer<Result<Box<dyn Consumer>>>;
+
+    /// A reader, as [`MessageBroker::read`](crate::MessageBroker::read).
+    fn read(&self) -> Answer<Result<Box<dyn Reader>>>;
+
+    /// Topics. Internal ones are purged, grown and deleted here.
+    fn admin(&self) -> &dyn Admin;
+
+    /// What is known of a topic, asked a second ago at the most.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn look(&self, topic: &Topic) -> Answer<Result<Seen>>;
+
+    /// Makes an internal topic that keeps everything, and takes messages of that many bytes.
+    ///
+    /// # Errors
+    /// `Exists`.
+    fn make(&self, topic: &Topic, partitions: u32, max_message: usize) -> Answer<Result<()>>;
+
+    /// The time of day by which messages are due.
+    fn now(&self) -> Timestamp;
+}
+
+/// What delay knows of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Which topic of that name it is: another one after it was deleted and made again.
+    pub(crate) life: u64,
+    /// How many partitions it has.
+    pub(crate) partitions: u32,
+    /// The largest message it takes, in bytes of [`Message::size`].
+    pub(crate) max_message: usize,
+}

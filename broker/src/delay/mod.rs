@@ -1,0 +1,412 @@
+//! Delay for brokers that have none: made of publishing, a hidden group and readers, for Kafka and Pulsar.
+//!
+//! A message that is due later is acked when it is durable in an internal topic, `__ropeway.delay.<topic>.<life>`, and is published to its topic, as
+//! it was, when it is due by the clock of who moves it. Every process that publishes for later to a topic, takes something back, or consumes it takes
+//! part in moving: it joins the hidden group of the same name, and owns some of the partitions. Order among delayed messages is not promised.
+//!
+//! # Promises
+//! * Never early by the mover's clock. Late by some milliseconds where nothing is wrong: what takes an append, a commit and a publish. After a
+//!   mover was killed, what it owned waits until the group notices (its session).
+//! * A crash loses nothing. What was being moved may be moved again, with the same id.
+//! * Taking back: `true` means that it will not be delivered; decided by the order of the log, with no clocks compared. `false` for what is not
+//!   there, is due in less than 200 ms, or was put away (below).
+//! * A message of a deleted topic goes with it. One of that name that is made again has another life, and so another internal topic.
+//! * Memory is bounded: 32,768 messages or 8 MiB in each of 4 partitions, and 1,024 in each of 4 others, of each topic. Nothing is held while nothing
+//!   is delayed: a consumer asks once in 10 s whether somebody delays.
+//!
+//! # The log of a partition
+//! The id of a message chooses one of four partitions, for ever. In it stand messages, cancels, and what owners write (`record.rs`):
+//!
+//! | Record | Means |
+//! |---|---|
+//! | message | waits; or is a *copy* of one that lay before |
+//! | cancel | somebody wants it back |
+//! | take | an owner begins. Closes and copies of owners before it that arrive behind it count for nothing |
+//! | close | these are moved from now on: a cancel is refused |
+//! | done | these were moved, or taken back |
+//! | answer | to a cancel of another process |
+//!
+//! A message goes: close 200 ms before it is due, a fenced commit ([`Control::confirm`](crate::Control::confirm)), publish when it is due, ack, done. The
+//! commit succeeds only before a later owner is chosen, whose take then lies behind the close: so every later owner knows that it may have been moved. A
+//! cancel: the owner reads it, and where the message is open it appends *done*, makes the same fenced commit, and answers `true`: every later owner reads
+//! *done* before it acts. A new owner decides nothing before it has read its own take. `tests/model.rs` checks that with crashes between any two steps,
+//! owners that do not know that they are deposed, writes that arrive late, and acks that are forgotten (a map of acks that outgrew its place).
+//!
+//! # Far from due
+//! What is due in a year must hold back neither the group's position nor the memory.
+//! * **The position**: when more than 4,096 records and four for each that waits lie behind the oldest message, it is appended again at the end, as a copy
+//!   that names what it copies, and the old one is acked when the copy is read. The copy counts only if the old one was neither taken back nor closed before
+//!   it in the log, so a cancel between the two hits both. Cost: in the long run less than one copy for every two records written, however long
+//!   messages wait; nothing is copied while nobody writes. What lies before the position is purged.
+//! * **The map of acks** may forget (Kafka: 4 kB): *done* records stand in the log, so that a new owner repeats nothing that it reads them for. A take-over
+//!   reads at most the window above, at the speed of the log.
+//! * **Memory**: more than fits is put away, what is due last first: closed, appended to one of four partitions that wait for 1 min, 8 min, 2 h and 2 days,
+//!   and brought back when that is over (`tier.rs`). Each such partition is worked off from its front, so it takes no memory and no map. A message
+//!   due in a year is written again once in 2 days there. It cannot be taken back any more: for that an index of all ids would have to be held.
+//!   What is due within 90 s is not put away: where more of that comes than is held, the rest is read later, and may be late.
+//! * Not chosen: a topic for each span of time (a cancel would not know where to look, and topics are dear); an index on its own with bodies
+//!   fetched when due (the log could be purged no more); only waiting partitions (each message would be written several times even in common use, and
+//!   none could be taken back).
+//!
+//! A limit that is left: where an owner is crowded out of memory *before* it has read its own take (more than 49,152 messages, or 12 MiB, behind the
+//! position), it moves on without knowing all. Then what the map of acks forgot may be moved again. Cancels are refused while a partition is crowded.
+//!
+//! # Cost
+//! For each topic with delayed messages: 8 partitions, and in each process that takes part one member of a group. For each message: one record in the internal
+//! topic, its share of a close and a done record (some 10 bytes each in a batch), two group commits a batch.
+//!
+//! # Where things are
+//! Pure: `record.rs`, `shelf.rs` (what is known), `plan.rs` (what to do), `tier.rs`, `names.rs`. Acting: `engine.rs` (the task of a topic), `job.rs`, `publish.rs`,
+//! `cancel.rs`, `desk.rs`. What a backend passes in: `ground.rs`. Not here: delay of backends that have it (`embedded/core/delay.rs`, `redis/delay.rs`).
+
+mod cancel;
+mod desk;
+mod engine;
+mod ground;
+mod job;
+mod names;
+mod plan;
+mod publish;
+mod record;
+mod shelf;
+#[cfg(test)]
+mod tests;
+mod tier;
+
+pub(crate) use ground::{Ground, Seen};
+
+use crate::{Answer, Error, ErrorKind, Message, MessageId, Outcomes, Result, Target, Timestamp, Topic};
+use engine::Engine;
+use futures::future::join_all;
+use names::{Names, PARTITIONS, is_own};
+use publish::{Split, put_later};
+use record::OVERHEAD;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+/// How often it is asked whether somebody delays messages of a topic that is consumed here.
+const LOOK: Duration = Duration::from_secs(10);
+/// How many topics are asked for.
+const MOST_WATCHED: usize = 4096;
+/// How many bytes may be on their way into internal topics.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// When a publish is answered at the latest, as far as the internal topic is concerned.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The delayed messages of one broker. It starts tasks that hold the broker until [`Self::stop`].
+#[derive(Debug, Default)]
+pub(crate) struct Delay {
+    known: Mutex<Known>,
+    /// Held while an internal topic is looked for or made.
+    making: tokio::sync::Mutex<()>,
+    bytes: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    engines: BTreeMap<Topic, Arc<Engine>>,
+    watched: BTreeSet<Topic>,
+    looker: Option<AbortHandle>,
+    closed: bool,
+}
+
+/// Bytes that are on their way, until this is dropped.
+#[derive(Debug)]
+struct OnTheWay {
+    delay: Arc<Delay>,
+    bytes: usize,
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.delay.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Whether a message has to wait.
+fn waits(message: &Message, now: Timestamp) -> bool {
+    message.deliver_at.is_some_and(|at| at > now)
+}
+
+impl Delay {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes a batch: what is due goes to [`Ground::put`] at once, the rest waits in the internal topic.
+    ///
+    /// As [`MessageBroker::publish`](crate::MessageBroker::publish); a batch with nothing for later costs a look at each message.
+    pub(crate) fn publish(
+        self: &Arc<Self>,
+        ground: &Arc<dyn Ground>,
+        to: &Target,
+        batch: Vec<Message>,
+    ) -> Answer<Outcomes> {
+        let delayed = batch.iter().any(|message| message.deliver_at.is_some());
+        if !delayed {
+            return ground.put(to, batch);
+        }
+        let now = ground.now();
+        let (split, direct, later) = Split::of(batch, |message| waits(message, now));
+        let direct = (!direct.is_empty()).then(|| ground.put(to, direct));
+        // A task, so that a dropped answer takes nothing back.
+        let task = tokio::spawn(Arc::clone(self).put_later(Arc::clone(ground), to.clone(), later.clone()));
+        Box::pin(async move {
+            let later = task.await.unwrap_or_else(|_| {
+                let error = Error::new(ErrorKind::Closed, "the broker was closed meanwhile");
+                Outcomes::all_unknown(&error, later)
+            });
+            let direct = match direct {
+                Some(direct) => direct.await,
+                None => Outcomes(Vec::new()),
+            };
+            split.join(direct, later)
+        })
+    }
+
+    async fn put_later(
+        self: Arc<Self>,
+        ground: Arc<dyn Ground>,
+        to: Target,
+        later: Vec<Message>,
+    ) -> Outcomes {
+        if later.is_empty() {
+            return Outcomes(later.into_iter().map(crate::ext::no_outcome).collect());
+        }
+        let bytes = later.iter().map(|message| message.size() + OVERHEAD).sum();
+        let _on_the_way = match self.take_over(bytes) {
+            Ok(on_the_way) => on_the_way,
+            Err(error) => return Outcomes::all_not_written(&error, later),
+        };
+        match timeout(DEADLINE, self.engine(&ground, &to.topic)).await {
+            Ok(Ok((engine, seen))) => put_later(&engine.site, seen, &to, later).await,
+            Ok(Err(error)) => Outcomes::all_not_written(&error, later),
+            Err(_) => {
+                let why = format!("the topic of delayed messages was not made within {DEADLINE:?}");
+                Outcomes::all_not_written(&Error::new(ErrorKind::Unavailable, why), later)
+            }
+        }
+    }
+
+    fn take_over(self: &Arc<Self>, bytes: usize) -> Result<OnTheWay> {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let on_the_way = OnTheWay { delay: Arc::clone(self), bytes };
+        // One batch always fits.
+        if before > 0 && before + bytes > MOST_BYTES {
+            let why = format!("{before} bytes of delayed messages are on their way, of at most {MOST_BYTES}");
+            return Err(Error::new(ErrorKind::Throttled, why));
+        }
+        Ok(on_the_way)
+    }
+
+    /// Takes part in moving the messages of a topic that is consumed here, as soon as somebody delays any.
+    pub(crate) fn watch(self: &Arc<Self>, ground: &Arc<dyn Ground>, topic: &Topic) {
+        let mut known = self.known();
+        if known.closed || is_own(topic) || known.watched.len() >= MOST_WATCHED {
+            return;
+        }
+        known.watched.insert(topic.clone());
+        if known.looker.is_none() {
+            let task = tokio::spawn(look(Arc::downgrade(self), Arc::downgrade(ground)));
+            known.looker = Some(task.abort_handle());
+        }
+        drop(known);
+        let (delay, ground, topic) = (Arc::clone(self), Arc::clone(ground), topic.clone());
+        tokio::spawn(async move { _ = delay.find(&ground, &topic).await });
+    }
+
+    /// [`Admin::cancel_delayed`](crate::Admin::cancel_delayed).
+    ///
+    /// # Errors
+    /// `NotFound` for the topic; `Closed`; `Unavailable` where nobody who moves messages answers.
+    pub(crate) async fn cancel(
+        self: &Arc<Self>,
+        ground: &Arc<dyn Ground>,
+        topic: &Topic,
+        id: MessageId,
+    ) -> Result<bool> {
+        match self.find(ground, topic).await? {
+            Some(engine) => cancel::cancel(&engine.site, id).await,
+            // Nobody ever delayed anything.
+            None => Ok(false),
+        }
+    }
+
+    /// [`TopicInfo::delayed`](crate::TopicInfo::delayed): known where there is none, or where this process owns all that wait.
+    ///
+    /// # Errors
+    /// `NotFound` for the topic; those of the connection.
+    pub(crate) async fn count(
+        self: &Arc<Self>,
+        ground: &Arc<dyn Ground>,
+        topic: &Topic,
+    ) -> Result<Option<u64>> {
+        let seen = ground.look(topic).await?;
+        if is_own(topic) {
+            return Ok(Some(0));
+        }
+        let here = self.here(topic, seen.life);
+        match here {
+            Some(engine) => Ok(engine.count().await),
+            None => Ok(internal(ground, &Names::new(topic, seen.life)?).await?.is_none().then_some(0)),
+        }
+    }
+
+    /// Removes what waits for a topic that was deleted in that life.
+    pub(crate) async fn deleted(&self, ground: &Arc<dyn Ground>, topic: &Topic, life: u64) {
+        let engine = self.known().engines.remove(topic);
+        if let Some(engine) = engine {
+            // It ends by itself, and removes what there is.
+            engine.gone();
+            tokio::spawn(async move { engine.ended().await });
+        } else if let Ok(names) = Names::new(topic, life)
+            && let Err(error) = ground.admin().delete_topic(&names.internal).await
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::debug!(%topic, %error, "what is left of a deleted topic is removed by others");
+        }
+    }
+
+    /// Finishes what is on its way, as far as that goes within the deadline, and ends. Everything else is answered `Closed` from the call on.
+    pub(crate) async fn close(&self, deadline: Duration) {
+        let engines: Vec<_> = {
+            let mut known = self.known();
+            known.closed = true;
+            known.engines.values().cloned().collect()
+        };
+        let all = join_all(engines.iter().map(|engine| engine.stop()));
+        if timeout(deadline, all).await.is_err() {
+            tracing::debug!("what was being moved may be moved again");
+        }
+        drop(engines);
+        self.stop();
+    }
+
+    /// Ends at once.
+    pub(crate) fn stop(&self) {
+        let mut known = self.known();
+        known.closed = true;
+        known.engines.clear();
+        if let Some(looker) = known.looker.take() {
+            looker.abort();
+        }
+    }
+
+    /// What looks after this life of the topic here.
+    fn here(&self, topic: &Topic, life: u64) -> Option<Arc<Engine>> {
+        let mut known = self.known();
+        let engine = known.engines.get(topic)?;
+        if engine.site.names.life == life && !engine.is_over() {
+            return Some(Arc::clone(engine));
+        }
+        if let Some(engine) = known.engines.remove(topic).filter(|engine| engine.site.names.life != life) {
+            engine.gone();
+            tokio::spawn(async move { engine.ended().await });
+        }
+        None
+    }
+
+    fn open(&self) -> Result<()> {
+        if self.known().closed {
+            return Err(Error::new(ErrorKind::Closed, "the broker is closed"));
+        }
+        Ok(())
+    }
+
+    /// Takes part in moving the messages of a topic, if there is an internal topic.
+    async fn find(&self, ground: &Arc<dyn Ground>, topic: &Topic) -> Result<Option<Arc<Engine>>> {
+        self.open()?;
+        let seen = ground.look(topic).await?;
+        if let Some(engine) = self.here(topic, seen.life) {
+            return Ok(Some(engine));
+        }
+        let _one = self.making.lock().await;
+        if let Some(engine) = self.here(topic, seen.life) {
+            return Ok(Some(engine));
+        }
+        let names = Names::new(topic, seen.life)?;
+        match internal(ground, &names).await? {
+            Some(_) => self.start(ground, names).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes part in moving the messages of a topic. Makes the internal topic where there is none.
+    async fn engine(&self, ground: &Arc<dyn Ground>, topic: &Topic) -> Result<(Arc<Engine>, Seen)> {
+        self.open()?;
+        if is_own(topic) {
+            let why = format!("topic {topic:?} holds delayed messages; nothing can be delayed in it");
+            return Err(Error::new(ErrorKind::Invalid, why));
+        }
+        let seen = ground.look(topic).await?;
+        if let Some(engine) = self.here(topic, seen.life) {
+            return Ok((engine, seen));
+        }
+        let _one = self.making.lock().await;
+        if let Some(engine) = self.here(topic, seen.life) {
+            return Ok((engine, seen));
+        }
+        let names = Names::new(topic, seen.life)?;
+        match ground.make(&names.internal, PARTITIONS, seen.max_message + OVERHEAD).await {
+            Err(error) if error.kind() == ErrorKind::Exists => {
+                // Somebody made it by hand, with fewer.
+                let has = ground.look(&names.internal).await?.partitions;
+                if has < PARTITIONS {
+                    ground.admin().grow_topic(&names.internal, PARTITIONS).await?;
+                }
+            }
+            made => made?,
+        }
+        Ok((self.start(ground, names)?, seen))
+    }
+
+    fn start(&self, ground: &Arc<dyn Ground>, names: Names) -> Result<Arc<Engine>> {
+        self.open()?;
+        let topic = names.topic.clone();
+        let engine = Arc::new(Engine::start(Arc::clone(ground), names));
+        self.known().engines.insert(topic, Arc::clone(&engine));
+        Ok(engine)
+    }
+
+    /// Looks for internal topics of what is consumed here.
+    async fn look(&self, ground: &Arc<dyn Ground>) {
+        let watched: Vec<Topic> = {
+            let known = self.known();
+            let looked_after =
+                |topic: &&Topic| known.engines.get(*topic).is_none_or(|engine| engine.is_over());
+            known.watched.iter().filter(looked_after).cloned().collect()
+        };
+        for topic in watched {
+            if matches!(self.find(ground, &topic).await, Err(error) if error.kind() == ErrorKind::NotFound) {
+                self.known().watched.remove(&topic);
+            }
+        }
+    }
+}
+
+/// What is known of the internal topic; `None`: there is none.
+async fn internal(ground: &Arc<dyn Ground>, names: &Names) -> Result<Option<Seen>> {
+    match ground.look(&names.internal).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn look(delay: Weak<Delay>, ground: Weak<dyn Ground>) {
+    loop {
+        sleep(LOOK).await;
+        let (Some(delay), Some(ground)) = (delay.upgrade(), ground.upgrade()) else { return };
+        delay.look(&ground).await;
+    }
+}
