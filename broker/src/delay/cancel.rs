@@ -15,8 +15,10 @@ use uuid::Uuid;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(25);
-/// How long the owner is looked for in this process before the answer is looked for in the log.
-const NEAR: Duration = Duration::from_secs(1);
+/// After what time the answer is looked for in the log where this process owns the partition: it may have been another's when it was asked.
+const OWN: Duration = Duration::from_secs(1);
+/// The same, where it does not.
+const OTHERS: Duration = Duration::from_millis(50);
 
 pub(super) async fn cancel(site: &Site, id: MessageId) -> Result<bool> {
     let partition = site.names.shelf_of(id);
@@ -49,12 +51,9 @@ async fn ask(site: &Site, partition: u32, cancel: &Record) -> Result<Option<Posi
     }
 }
 
-/// Looks for the answer in the log, while another process owns the partition.
+/// Looks for the answer in the log: another process may own the partition.
 async fn follow(site: &Site, partition: u32, token: u128, at: Option<Position>) -> Result<bool> {
-    sleep(NEAR).await;
-    while site.desk.owns(partition) {
-        sleep(NEAR).await;
-    }
+    sleep(if site.desk.owns(partition) { OWN } else { OTHERS }).await;
     let mut reader = site.ground.read().await?;
     let from = at.map_or_else(|| Start::Time(site.ground.now() - Duration::from_secs(60)), Start::After);
     reader.follow(&site.names.internal, Some(partition), from).await?;
