@@ -45,6 +45,8 @@ mod facts;
 mod headers;
 mod id;
 mod in_flight;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod message;
 mod names;
 mod partitioner;

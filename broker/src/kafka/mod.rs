@@ -1,0 +1,3 @@
+//! Apache Kafka behind the contract.
+//!
+//! Not here: what all backends share.
