@@ -1,0 +1,255 @@
+//! A consumer: one thread polls it, and is shown records, problems, changes of the assignment and answers to commits.
+//!
+//! What never changes: nothing is committed, stored or reset by the library, and the end of a partition is not told: with batches, that loses
+//! messages. Not here: answers to the group (`assign.rs`), commits (`commit.rs`), questions to servers (`metadata.rs`, `offsets.rs`).
+
+#![expect(unsafe_code, reason = "polls a consumer of the C library, and closes it")]
+
+use super::{
+    client::{Client, aside},
+    code::{Code, Trouble},
+    commit::Commits,
+    conf::Conf,
+    list::{Answered, Names, Place},
+    message::{Messages, Read, RecordRef},
+    metadata::{self, Metadata},
+    native,
+    notes::Notes,
+    queue::{Bell, Queue},
+    rebalance::Change,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// What this module decides, whatever else is set. See `kafka-facts` in the tests of this module for what happens otherwise.
+const FIXED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "false"),
+    ("auto.offset.reset", "error"),
+    ("allow.auto.create.topics", "false"),
+];
+
+/// At most so many records are taken from the library at a time.
+const MOST: usize = 10_000;
+/// How soon it is looked for the answer to a commit while nothing else happens; then after twice as long each time.
+const SOON: Duration = Duration::from_millis(1);
+/// And how seldom.
+const SELDOM: Duration = Duration::from_millis(100);
+
+/// Something that a consumer is told.
+#[derive(Debug)]
+pub(in crate::kafka) enum Told<'a> {
+    Record(RecordRef<'a>),
+    /// An error of a partition or of the whole consumer (`_FATAL`: it has lost everything, and has to be made anew).
+    Problem {
+        code: Code,
+        text: String,
+        place: Option<Place>,
+    },
+    /// The group gives it partitions (with a cooperative protocol: more of them). Not answered yet: until [`Consumer::incremental_assign`] (or
+    /// [`Consumer::assign`]) nothing is read.
+    Assigned(Vec<Place>),
+    /// The group takes partitions away; `lost`: it has done so already. Not answered yet: until [`Consumer::incremental_unassign`] (or
+    /// [`Consumer::assign`] of none) the group waits, and no partition is read.
+    Revoked {
+        partitions: Vec<Place>,
+        lost: bool,
+    },
+    /// The answer to a commit, with what it says of each partition: the whole can fail where some were written.
+    Committed {
+        result: Result<(), Trouble>,
+        partitions: Vec<Answered>,
+        token: u64,
+    },
+}
+
+/// Wakes a consumer that waits in [`Consumer::next`], or lets its next call return at once. From any thread; nothing once the consumer is closed.
+#[derive(Clone)]
+pub(in crate::kafka) struct Waker(Arc<Bell>);
+
+impl Waker {
+    pub(in crate::kafka) fn wake(&self) {
+        self.0.ring();
+    }
+}
+
+/// A consumer. Dropped, it closes without anybody waiting for it; see [`Consumer::close`].
+pub(in crate::kafka) struct Consumer {
+    /// None once it is closed. The parts that belong to the client come first.
+    open: Option<Open>,
+    pub(super) names: Names,
+    messages: Messages,
+}
+
+/// Fields are dropped in this order.
+pub(super) struct Open {
+    queue: Queue,
+    pub(super) commits: Commits,
+    pub(super) client: Client,
+}
+
+impl Consumer {
+    /// Makes one. It connects by itself, whenever it can: that there is no server is no failure. `group.id` must be set, also of one that is in no group.
+    pub(in crate::kafka) fn open(mut conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
+        conf.fix(FIXED)?;
+        let client = Client::consumer(conf, notes)?;
+        // SAFETY: the client is alive. Errors and logs come with the records from here on.
+        Code(unsafe { native::rd_kafka_poll_set_consumer(client.native()) }).check()?;
+        // SAFETY: the client is alive, and a consumer with a group, so there is a queue. Each reference is dropped before the client.
+        let (queue, bell) = unsafe {
+            let get = || native::rd_kafka_queue_get_consumer(client.native());
+            (Queue::own(get()), Queue::own(get()))
+        };
+        client.told().bell.hang(Some(bell));
+        let commits = Commits::new(client.new_queue());
+        Ok(Self {
+            open: Some(Open { queue, commits, client }),
+            names: Names::default(),
+            messages: Messages::default(),
+        })
+    }
+
+    /// What wakes it.
+    pub(in crate::kafka) fn waker(&self) -> Result<Waker, Trouble> {
+        Ok(Waker(Arc::clone(&self.parts()?.client.told().bell)))
+    }
+
+    /// Shows what there is, or waits for something. Returns how often `take` was called, which is not at all where `wait` is over, the consumer was woken
+    /// or is closed. Of one call, answers to commits come first, then changes of the assignment, then records and problems in the order of their
+    /// partitions. At most `most` (10,000) records and problems. Has to be called more often than `max.poll.interval.ms`.
+    pub(in crate::kafka) fn next(
+        &mut self,
+        wait: Duration,
+        most: usize,
+        take: &mut dyn FnMut(Told<'_>),
+    ) -> usize {
+        let most = most.clamp(1, MOST);
+        let Some(open) = &mut self.open else { return 0 };
+        let mut shown = open.commits.show(&mut self.names, take);
+        let messages = &mut self.messages;
+        messages.fill(&open.queue, Duration::ZERO, most);
+        if messages.is_empty() && shown == 0 {
+            shown += open.wait(wait, most, messages, &mut self.names, take);
+        }
+        for change in open.client.told().changes.take() {
+            shown += 1;
+            take(match change {
+                Change::Assigned(partitions) => Told::Assigned(partitions),
+                Change::Revoked { partitions, lost } => Told::Revoked { partitions, lost },
+                Change::Failed(Trouble { code, text }) => Told::Problem { code, text, place: None },
+            });
+        }
+        let records = messages.read(&mut self.names, &mut |read| {
+            shown += 1;
+            take(match read {
+                Read::Record(record) => Told::Record(record),
+                Read::Problem { code, text, place } => Told::Problem { code, text, place },
+            });
+        });
+        if records {
+            open.client.told().heard();
+        }
+        shown
+    }
+
+    /// Why it has given up for good, if it has: it has to be made anew.
+    pub(in crate::kafka) fn fatal(&self) -> Option<Trouble> {
+        self.parts().ok()?.client.fatal()
+    }
+
+    /// Asks a server what there is, of all topics or of one. Blocks, for `wait` at most.
+    pub(in crate::kafka) fn metadata(
+        &self,
+        topic: Option<&str>,
+        wait: Duration,
+    ) -> Result<Metadata, Trouble> {
+        metadata::ask(&self.parts()?.client, topic, wait)
+    }
+
+    /// Leaves its group and ends. Commits that were not answered are not waited for. `false` where it has not ended after `wait`: that goes on without
+    /// anybody waiting for it. What the group takes away meanwhile is given back without being told.
+    pub(in crate::kafka) fn close(mut self, wait: Duration) -> bool {
+        self.end(wait)
+    }
+
+    fn end(&mut self, wait: Duration) -> bool {
+        let Some(Open { queue, commits, client }) = self.open.take() else { return true };
+        self.messages = Messages::default();
+        client.told().bell.hang(None);
+        aside(wait, move || {
+            // A member cannot leave a group whose servers are gone, and the library may crash when it tries.
+            let leaves = client.fatal().is_none() && !client.told().own.brokers_down();
+            if leaves {
+                // SAFETY: the client is alive. The group's questions are answered from here on, on this thread.
+                let closed = unsafe {
+                    client.told().changes.close(client.native());
+                    Code(native::rd_kafka_consumer_close(client.native()))
+                };
+                if let Err(trouble) = closed.check() {
+                    tracing::debug!(%trouble, "a Kafka consumer did not close cleanly");
+                }
+            }
+            drop(commits);
+            drop(queue);
+            client.destroy(if leaves { 0 } else { rdkafka_sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE });
+        })
+    }
+
+    /// What there is until it is closed.
+    pub(super) fn parts(&self) -> Result<&Open, Trouble> {
+        self.open.as_ref().ok_or_else(closed)
+    }
+
+    /// The same, to change.
+    pub(super) fn parts_mut(&mut self) -> Result<(&mut Open, &mut Names), Trouble> {
+        Ok((self.open.as_mut().ok_or_else(closed)?, &mut self.names))
+    }
+}
+
+fn closed() -> Trouble {
+    Trouble::new(Code::DESTROY, "the consumer is closed")
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+impl Open {
+    /// Waits for one message and takes what is there with it, or for something else to tell. Returns how many answers to commits it has shown.
+    fn wait(
+        &mut self,
+        wait: Duration,
+        most: usize,
+        messages: &mut Messages,
+        names: &mut Names,
+        take: &mut dyn FnMut(Told<'_>),
+    ) -> usize {
+        let until = Instant::now() + wait;
+        let mut slice = SOON;
+        loop {
+            let told = self.client.told();
+            let rung = told.bell.rung();
+            if told.changes.any() || rung {
+                return 0;
+            }
+            let rest = until.saturating_duration_since(Instant::now());
+            // Answers to commits have a queue of their own, which nobody can wait for as well.
+            let waits = if self.commits.any() { rest.min(slice) } else { rest };
+            messages.fill(&self.queue, waits, 1);
+            if !messages.is_empty() {
+                if most > 1 {
+                    messages.fill(&self.queue, Duration::ZERO, most - 1);
+                }
+                return 0;
+            }
+            let shown = self.commits.show(names, take);
+            if shown > 0 || rest <= waits {
+                return shown;
+            }
+            slice = (slice * 2).min(SELDOM);
+        }
+    }
+}

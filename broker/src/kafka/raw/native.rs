@@ -1,0 +1,338 @@
+//! What librdkafka is called by: prototypes and structs of ours, in which codes are plain numbers.
+//!
+//! The bindings declare error codes, states and statuses as Rust enums. A number that such an enum does not know (a newer server may answer one)
+//! would be undefined behaviour as soon as it is returned or read. So everything that carries one is declared here once more, with `i32` or `u32` in
+//! its place; C knows no difference. The text of the declarations was made from that of the bindings, and `broker/tests/kafka/layouts.rs` compares
+//! sizes and places of all fields. Opaque types are those of the bindings. Not here: administration (`native_admin.rs`), what makes calls safe (all
+//! other files).
+
+#![expect(
+    unsafe_code,
+    reason = "prototypes of a C library: calling any of them is unsafe, and is reasoned about where it is done"
+)]
+
+use rdkafka_sys::{
+    rd_kafka_conf_t, rd_kafka_consumer_group_metadata_t, rd_kafka_error_t, rd_kafka_event_t,
+    rd_kafka_headers_t, rd_kafka_queue_t, rd_kafka_t, rd_kafka_topic_conf_t, rd_kafka_topic_t,
+};
+use std::ffi::{c_char, c_int, c_void};
+
+/// `rd_kafka_message_t`: a record that was read, a delivery report, or an error.
+#[repr(C)]
+#[derive(Debug)]
+pub(in crate::kafka) struct Message {
+    pub(in crate::kafka) err: i32,
+    pub(in crate::kafka) rkt: *mut rd_kafka_topic_t,
+    pub(in crate::kafka) partition: i32,
+    pub(in crate::kafka) payload: *mut c_void,
+    pub(in crate::kafka) len: usize,
+    pub(in crate::kafka) key: *mut c_void,
+    pub(in crate::kafka) key_len: usize,
+    pub(in crate::kafka) offset: i64,
+    pub(in crate::kafka) private: *mut c_void,
+}
+
+/// `rd_kafka_topic_partition_t`.
+#[repr(C)]
+pub(in crate::kafka) struct Partition {
+    pub(in crate::kafka) topic: *mut c_char,
+    pub(in crate::kafka) partition: i32,
+    pub(in crate::kafka) offset: i64,
+    pub(in crate::kafka) metadata: *mut c_void,
+    pub(in crate::kafka) metadata_size: usize,
+    pub(in crate::kafka) opaque: *mut c_void,
+    pub(in crate::kafka) err: i32,
+    pub(in crate::kafka) private: *mut c_void,
+}
+
+/// `rd_kafka_topic_partition_list_t`.
+#[repr(C)]
+pub(in crate::kafka) struct PartitionList {
+    pub(in crate::kafka) cnt: c_int,
+    pub(in crate::kafka) size: c_int,
+    pub(in crate::kafka) elems: *mut Partition,
+}
+
+/// `rd_kafka_vu_t`: one argument of `rd_kafka_produceva`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(in crate::kafka) struct Vu {
+    pub(in crate::kafka) vtype: u32,
+    pub(in crate::kafka) u: VuValue,
+}
+
+/// What an argument holds, by its type.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(in crate::kafka) union VuValue {
+    pub(in crate::kafka) rkt: *mut rd_kafka_topic_t,
+    pub(in crate::kafka) int: c_int,
+    pub(in crate::kafka) i32: i32,
+    pub(in crate::kafka) i64: i64,
+    pub(in crate::kafka) mem: VuBytes,
+    pub(in crate::kafka) headers: *mut rd_kafka_headers_t,
+    pub(in crate::kafka) ptr: *mut c_void,
+    /// The size that C gives it.
+    pub(in crate::kafka) pad: [c_char; 64],
+}
+
+/// Bytes of somebody else.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(in crate::kafka) struct VuBytes {
+    pub(in crate::kafka) ptr: *mut c_void,
+    pub(in crate::kafka) size: usize,
+}
+
+/// `rd_kafka_metadata_t`.
+#[repr(C)]
+pub(in crate::kafka) struct Metadata {
+    pub(in crate::kafka) broker_cnt: c_int,
+    pub(in crate::kafka) brokers: *mut MetadataBroker,
+    pub(in crate::kafka) topic_cnt: c_int,
+    pub(in crate::kafka) topics: *mut MetadataTopic,
+    pub(in crate::kafka) orig_broker_id: i32,
+    pub(in crate::kafka) orig_broker_name: *mut c_char,
+}
+
+/// `rd_kafka_metadata_broker_t`.
+#[repr(C)]
+pub(in crate::kafka) struct MetadataBroker {
+    pub(in crate::kafka) id: i32,
+    pub(in crate::kafka) host: *mut c_char,
+    pub(in crate::kafka) port: c_int,
+}
+
+/// `rd_kafka_metadata_topic_t`.
+#[repr(C)]
+pub(in crate::kafka) struct MetadataTopic {
+    pub(in crate::kafka) topic: *mut c_char,
+    pub(in crate::kafka) partition_cnt: c_int,
+    pub(in crate::kafka) partitions: *mut MetadataPartition,
+    pub(in crate::kafka) err: i32,
+}
+
+/// `rd_kafka_metadata_partition_t`.
+#[repr(C)]
+pub(in crate::kafka) struct MetadataPartition {
+    pub(in crate::kafka) id: i32,
+    pub(in crate::kafka) err: i32,
+    pub(in crate::kafka) leader: i32,
+    pub(in crate::kafka) replica_cnt: c_int,
+    pub(in crate::kafka) replicas: *mut i32,
+    pub(in crate::kafka) isr_cnt: c_int,
+    pub(in crate::kafka) isrs: *mut i32,
+}
+
+/// Types of clients (`rd_kafka_type_t`).
+pub(super) const PRODUCER: u32 = 0;
+pub(super) const CONSUMER: u32 = 1;
+
+/// Types of arguments (`rd_kafka_vtype_t`).
+pub(super) const VTYPE_RKT: u32 = 2;
+pub(super) const VTYPE_PARTITION: u32 = 3;
+pub(super) const VTYPE_VALUE: u32 = 4;
+pub(super) const VTYPE_KEY: u32 = 5;
+pub(super) const VTYPE_OPAQUE: u32 = 6;
+pub(super) const VTYPE_MSGFLAGS: u32 = 7;
+pub(super) const VTYPE_TIMESTAMP: u32 = 8;
+pub(super) const VTYPE_HEADERS: u32 = 10;
+
+/// `rd_kafka_msg_status_t`.
+pub(super) const NOT_PERSISTED: u32 = 0;
+pub(super) const PERSISTED: u32 = 2;
+
+unsafe extern "C" {
+    pub(super) fn rd_kafka_new(
+        type_: u32,
+        conf: *mut rd_kafka_conf_t,
+        errstr: *mut c_char,
+        errstr_size: usize,
+    ) -> *mut rd_kafka_t;
+    pub(super) fn rd_kafka_destroy_flags(rk: *mut rd_kafka_t, flags: c_int);
+    pub(super) fn rd_kafka_opaque(rk: *const rd_kafka_t) -> *mut c_void;
+    pub(super) fn rd_kafka_fatal_error(rk: *mut rd_kafka_t, errstr: *mut c_char, errstr_size: usize) -> i32;
+    pub(super) fn rd_kafka_err2name(err: i32) -> *const c_char;
+    pub(super) fn rd_kafka_err2str(err: i32) -> *const c_char;
+    pub(super) fn rd_kafka_error_code(error: *const rd_kafka_error_t) -> i32;
+    pub(super) fn rd_kafka_error_string(error: *const rd_kafka_error_t) -> *const c_char;
+    pub(super) fn rd_kafka_error_destroy(error: *mut rd_kafka_error_t);
+    pub(super) fn rd_kafka_conf_new() -> *mut rd_kafka_conf_t;
+    pub(super) fn rd_kafka_conf_destroy(conf: *mut rd_kafka_conf_t);
+    pub(super) fn rd_kafka_conf_set(
+        conf: *mut rd_kafka_conf_t,
+        name: *const c_char,
+        value: *const c_char,
+        errstr: *mut c_char,
+        errstr_size: usize,
+    ) -> i32;
+    pub(super) fn rd_kafka_conf_set_opaque(conf: *mut rd_kafka_conf_t, opaque: *mut c_void);
+    pub(super) fn rd_kafka_conf_set_events(conf: *mut rd_kafka_conf_t, events: c_int);
+    pub(super) fn rd_kafka_conf_set_rebalance_cb(
+        conf: *mut rd_kafka_conf_t,
+        rebalance_cb: Option<
+            unsafe extern "C" fn(
+                rk: *mut rd_kafka_t,
+                err: i32,
+                partitions: *mut PartitionList,
+                opaque: *mut c_void,
+            ),
+        >,
+    );
+    pub(super) fn rd_kafka_conf_set_error_cb(
+        conf: *mut rd_kafka_conf_t,
+        error_cb: Option<
+            unsafe extern "C" fn(rk: *mut rd_kafka_t, err: c_int, reason: *const c_char, opaque: *mut c_void),
+        >,
+    );
+    pub(super) fn rd_kafka_conf_set_log_cb(
+        conf: *mut rd_kafka_conf_t,
+        log_cb: Option<
+            unsafe extern "C" fn(rk: *const rd_kafka_t, level: c_int, fac: *const c_char, buf: *const c_char),
+        >,
+    );
+    pub(super) fn rd_kafka_queue_new(rk: *mut rd_kafka_t) -> *mut rd_kafka_queue_t;
+    pub(super) fn rd_kafka_queue_destroy(rkqu: *mut rd_kafka_queue_t);
+    pub(super) fn rd_kafka_queue_get_main(rk: *mut rd_kafka_t) -> *mut rd_kafka_queue_t;
+    pub(super) fn rd_kafka_queue_get_consumer(rk: *mut rd_kafka_t) -> *mut rd_kafka_queue_t;
+    pub(super) fn rd_kafka_queue_poll(
+        rkqu: *mut rd_kafka_queue_t,
+        timeout_ms: c_int,
+    ) -> *mut rd_kafka_event_t;
+    pub(super) fn rd_kafka_queue_yield(rkqu: *mut rd_kafka_queue_t);
+    pub(super) fn rd_kafka_poll_set_consumer(rk: *mut rd_kafka_t) -> i32;
+    pub(super) fn rd_kafka_event_type(rkev: *const rd_kafka_event_t) -> c_int;
+    pub(super) fn rd_kafka_event_destroy(rkev: *mut rd_kafka_event_t);
+    pub(super) fn rd_kafka_event_error(rkev: *mut rd_kafka_event_t) -> i32;
+    pub(super) fn rd_kafka_event_error_string(rkev: *mut rd_kafka_event_t) -> *const c_char;
+    pub(super) fn rd_kafka_event_opaque(rkev: *mut rd_kafka_event_t) -> *mut c_void;
+    pub(super) fn rd_kafka_event_topic_partition_list(rkev: *mut rd_kafka_event_t) -> *mut PartitionList;
+    pub(super) fn rd_kafka_event_message_next(rkev: *mut rd_kafka_event_t) -> *const Message;
+    pub(super) fn rd_kafka_topic_partition_list_new(size: c_int) -> *mut PartitionList;
+    pub(super) fn rd_kafka_topic_partition_list_destroy(rkparlist: *mut PartitionList);
+    pub(super) fn rd_kafka_topic_partition_list_add(
+        rktparlist: *mut PartitionList,
+        topic: *const c_char,
+        partition: i32,
+    ) -> *mut Partition;
+    pub(super) fn rd_kafka_topic_new(
+        rk: *mut rd_kafka_t,
+        topic: *const c_char,
+        conf: *mut rd_kafka_topic_conf_t,
+    ) -> *mut rd_kafka_topic_t;
+    pub(super) fn rd_kafka_topic_destroy(rkt: *mut rd_kafka_topic_t);
+    pub(super) fn rd_kafka_topic_name(rkt: *const rd_kafka_topic_t) -> *const c_char;
+    pub(super) fn rd_kafka_produceva(
+        rk: *mut rd_kafka_t,
+        vus: *const Vu,
+        cnt: usize,
+    ) -> *mut rd_kafka_error_t;
+    pub(super) fn rd_kafka_headers_new(initial_count: usize) -> *mut rd_kafka_headers_t;
+    pub(super) fn rd_kafka_headers_destroy(hdrs: *mut rd_kafka_headers_t);
+    pub(super) fn rd_kafka_header_add(
+        hdrs: *mut rd_kafka_headers_t,
+        name: *const c_char,
+        name_size: isize,
+        value: *const c_void,
+        value_size: isize,
+    ) -> i32;
+    pub(super) fn rd_kafka_message_status(rkmessage: *const Message) -> u32;
+    pub(super) fn rd_kafka_flush(rk: *mut rd_kafka_t, timeout_ms: c_int) -> i32;
+    pub(super) fn rd_kafka_purge(rk: *mut rd_kafka_t, purge_flags: c_int) -> i32;
+    pub(super) fn rd_kafka_outq_len(rk: *mut rd_kafka_t) -> c_int;
+    pub(super) fn rd_kafka_subscribe(rk: *mut rd_kafka_t, topics: *const PartitionList) -> i32;
+    pub(super) fn rd_kafka_unsubscribe(rk: *mut rd_kafka_t) -> i32;
+    pub(super) fn rd_kafka_consume_batch_queue(
+        rkqu: *mut rd_kafka_queue_t,
+        timeout_ms: c_int,
+        rkmessages: *mut *mut Message,
+        rkmessages_size: usize,
+    ) -> isize;
+    pub(super) fn rd_kafka_message_destroy(rkmessage: *mut Message);
+    pub(super) fn rd_kafka_message_timestamp(rkmessage: *const Message, tstype: *mut u32) -> i64;
+    pub(super) fn rd_kafka_message_leader_epoch(rkmessage: *const Message) -> i32;
+    pub(super) fn rd_kafka_message_headers(
+        rkmessage: *const Message,
+        hdrsp: *mut *mut rd_kafka_headers_t,
+    ) -> i32;
+    pub(super) fn rd_kafka_header_get_all(
+        hdrs: *const rd_kafka_headers_t,
+        idx: usize,
+        namep: *mut *const c_char,
+        valuep: *mut *const c_void,
+        sizep: *mut usize,
+    ) -> i32;
+    pub(super) fn rd_kafka_assign(rk: *mut rd_kafka_t, partitions: *const PartitionList) -> i32;
+    pub(super) fn rd_kafka_incremental_assign(
+        rk: *mut rd_kafka_t,
+        partitions: *const PartitionList,
+    ) -> *mut rd_kafka_error_t;
+    pub(super) fn rd_kafka_incremental_unassign(
+        rk: *mut rd_kafka_t,
+        partitions: *const PartitionList,
+    ) -> *mut rd_kafka_error_t;
+    pub(super) fn rd_kafka_assignment_lost(rk: *mut rd_kafka_t) -> c_int;
+    pub(super) fn rd_kafka_rebalance_protocol(rk: *mut rd_kafka_t) -> *const c_char;
+    pub(super) fn rd_kafka_committed(
+        rk: *mut rd_kafka_t,
+        partitions: *mut PartitionList,
+        timeout_ms: c_int,
+    ) -> i32;
+    pub(super) fn rd_kafka_commit_queue(
+        rk: *mut rd_kafka_t,
+        offsets: *const PartitionList,
+        rkqu: *mut rd_kafka_queue_t,
+        cb: Option<
+            unsafe extern "C" fn(
+                rk: *mut rd_kafka_t,
+                err: i32,
+                offsets: *mut PartitionList,
+                commit_opaque: *mut c_void,
+            ),
+        >,
+        commit_opaque: *mut c_void,
+    ) -> i32;
+    pub(super) fn rd_kafka_pause_partitions(rk: *mut rd_kafka_t, partitions: *mut PartitionList) -> i32;
+    pub(super) fn rd_kafka_resume_partitions(rk: *mut rd_kafka_t, partitions: *mut PartitionList) -> i32;
+    pub(super) fn rd_kafka_query_watermark_offsets(
+        rk: *mut rd_kafka_t,
+        topic: *const c_char,
+        partition: i32,
+        low: *mut i64,
+        high: *mut i64,
+        timeout_ms: c_int,
+    ) -> i32;
+    pub(super) fn rd_kafka_get_watermark_offsets(
+        rk: *mut rd_kafka_t,
+        topic: *const c_char,
+        partition: i32,
+        low: *mut i64,
+        high: *mut i64,
+    ) -> i32;
+    pub(super) fn rd_kafka_offsets_for_times(
+        rk: *mut rd_kafka_t,
+        offsets: *mut PartitionList,
+        timeout_ms: c_int,
+    ) -> i32;
+    pub(super) fn rd_kafka_metadata(
+        rk: *mut rd_kafka_t,
+        all_topics: c_int,
+        only_rkt: *mut rd_kafka_topic_t,
+        metadatap: *mut *const Metadata,
+        timeout_ms: c_int,
+    ) -> i32;
+    pub(super) fn rd_kafka_metadata_destroy(metadata: *const Metadata);
+    pub(super) fn rd_kafka_consumer_group_metadata(
+        rk: *mut rd_kafka_t,
+    ) -> *mut rd_kafka_consumer_group_metadata_t;
+    pub(super) fn rd_kafka_consumer_group_metadata_destroy(
+        group_metadata: *mut rd_kafka_consumer_group_metadata_t,
+    );
+    pub(super) fn rd_kafka_consumer_group_metadata_generation_id(
+        group_metadata: *const rd_kafka_consumer_group_metadata_t,
+    ) -> i32;
+    pub(super) fn rd_kafka_consumer_group_metadata_member_id(
+        group_metadata: *const rd_kafka_consumer_group_metadata_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_consumer_close(rk: *mut rd_kafka_t) -> i32;
+}

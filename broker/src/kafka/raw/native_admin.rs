@@ -1,0 +1,300 @@
+//! What librdkafka's administration is called by. Prototypes as in `native.rs`: codes and states are plain numbers.
+//!
+//! Not here: what makes calls safe (`admin.rs`, `admin_topics.rs`, `admin_groups.rs`).
+
+#![expect(
+    unsafe_code,
+    reason = "prototypes of a C library: calling any of them is unsafe, and is reasoned about where it is done"
+)]
+
+use super::native::{Partition, PartitionList};
+use rdkafka_sys::{
+    rd_kafka_AdminOptions_t, rd_kafka_AlterConsumerGroupOffsets_result_t,
+    rd_kafka_AlterConsumerGroupOffsets_t, rd_kafka_ConfigResource_t, rd_kafka_ConsumerGroupDescription_t,
+    rd_kafka_ConsumerGroupListing_t, rd_kafka_DeleteConsumerGroupOffsets_result_t,
+    rd_kafka_DeleteConsumerGroupOffsets_t, rd_kafka_DescribeCluster_result_t,
+    rd_kafka_DescribeConsumerGroups_result_t, rd_kafka_DescribeTopics_result_t,
+    rd_kafka_IncrementalAlterConfigs_result_t, rd_kafka_ListConsumerGroupOffsets_result_t,
+    rd_kafka_ListConsumerGroupOffsets_t, rd_kafka_ListConsumerGroups_result_t, rd_kafka_ListOffsets_result_t,
+    rd_kafka_ListOffsetsResultInfo_t, rd_kafka_MemberAssignment_t, rd_kafka_MemberDescription_t,
+    rd_kafka_Node_t, rd_kafka_TopicCollection_t, rd_kafka_TopicDescription_t, rd_kafka_TopicPartitionInfo_t,
+    rd_kafka_Uuid_t, rd_kafka_error_t, rd_kafka_event_t, rd_kafka_group_result_t, rd_kafka_queue_t,
+    rd_kafka_t,
+};
+use std::ffi::{c_char, c_int};
+
+unsafe extern "C" {
+    pub(super) fn rd_kafka_AdminOptions_new(
+        rk: *mut rd_kafka_t,
+        for_api: u32,
+    ) -> *mut rd_kafka_AdminOptions_t;
+    pub(super) fn rd_kafka_AdminOptions_destroy(options: *mut rd_kafka_AdminOptions_t);
+    pub(super) fn rd_kafka_AdminOptions_set_request_timeout(
+        options: *mut rd_kafka_AdminOptions_t,
+        timeout_ms: c_int,
+        errstr: *mut c_char,
+        errstr_size: usize,
+    ) -> i32;
+    pub(super) fn rd_kafka_Uuid_most_significant_bits(uuid: *const rd_kafka_Uuid_t) -> i64;
+    pub(super) fn rd_kafka_Uuid_least_significant_bits(uuid: *const rd_kafka_Uuid_t) -> i64;
+    pub(super) fn rd_kafka_Node_id(node: *const rd_kafka_Node_t) -> c_int;
+    pub(super) fn rd_kafka_Node_host(node: *const rd_kafka_Node_t) -> *const c_char;
+    pub(super) fn rd_kafka_Node_port(node: *const rd_kafka_Node_t) -> u16;
+    pub(super) fn rd_kafka_Node_rack(node: *const rd_kafka_Node_t) -> *const c_char;
+    pub(super) fn rd_kafka_TopicCollection_of_topic_names(
+        topics: *mut *const c_char,
+        topics_cnt: usize,
+    ) -> *mut rd_kafka_TopicCollection_t;
+    pub(super) fn rd_kafka_TopicCollection_destroy(topics: *mut rd_kafka_TopicCollection_t);
+    pub(super) fn rd_kafka_DescribeTopics(
+        rk: *mut rd_kafka_t,
+        topics: *const rd_kafka_TopicCollection_t,
+        options: *const rd_kafka_AdminOptions_t,
+        rkqu: *mut rd_kafka_queue_t,
+    );
+    pub(super) fn rd_kafka_event_DescribeTopics_result(
+        rkev: *mut rd_kafka_event_t,
+    ) -> *const rd_kafka_DescribeTopics_result_t;
+    pub(super) fn rd_kafka_DescribeTopics_result_topics(
+        result: *const rd_kafka_DescribeTopics_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_TopicDescription_t;
+    pub(super) fn rd_kafka_TopicDescription_partitions(
+        topicdesc: *const rd_kafka_TopicDescription_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_TopicPartitionInfo_t;
+    pub(super) fn rd_kafka_TopicPartitionInfo_partition(
+        partition: *const rd_kafka_TopicPartitionInfo_t,
+    ) -> c_int;
+    pub(super) fn rd_kafka_TopicPartitionInfo_leader(
+        partition: *const rd_kafka_TopicPartitionInfo_t,
+    ) -> *const rd_kafka_Node_t;
+    pub(super) fn rd_kafka_TopicPartitionInfo_isr(
+        partition: *const rd_kafka_TopicPartitionInfo_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_Node_t;
+    pub(super) fn rd_kafka_TopicPartitionInfo_replicas(
+        partition: *const rd_kafka_TopicPartitionInfo_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_Node_t;
+    pub(super) fn rd_kafka_TopicDescription_name(
+        topicdesc: *const rd_kafka_TopicDescription_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_TopicDescription_topic_id(
+        topicdesc: *const rd_kafka_TopicDescription_t,
+    ) -> *const rd_kafka_Uuid_t;
+    pub(super) fn rd_kafka_TopicDescription_error(
+        topicdesc: *const rd_kafka_TopicDescription_t,
+    ) -> *const rd_kafka_error_t;
+    pub(super) fn rd_kafka_DescribeCluster(
+        rk: *mut rd_kafka_t,
+        options: *const rd_kafka_AdminOptions_t,
+        rkqu: *mut rd_kafka_queue_t,
+    );
+    pub(super) fn rd_kafka_event_DescribeCluster_result(
+        rkev: *mut rd_kafka_event_t,
+    ) -> *const rd_kafka_DescribeCluster_result_t;
+    pub(super) fn rd_kafka_DescribeCluster_result_nodes(
+        result: *const rd_kafka_DescribeCluster_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_Node_t;
+    pub(super) fn rd_kafka_DescribeCluster_result_cluster_id(
+        result: *const rd_kafka_DescribeCluster_result_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_ListOffsets(
+        rk: *mut rd_kafka_t,
+        topic_partitions: *mut PartitionList,
+        options: *const rd_kafka_AdminOptions_t,
+        rkqu: *mut rd_kafka_queue_t,
+    );
+    pub(super) fn rd_kafka_event_ListOffsets_result(
+        rkev: *mut rd_kafka_event_t,
+    ) -> *const rd_kafka_ListOffsets_result_t;
+    pub(super) fn rd_kafka_ListOffsets_result_infos(
+        result: *const rd_kafka_ListOffsets_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_ListOffsetsResultInfo_t;
+    pub(super) fn rd_kafka_ListOffsetsResultInfo_topic_partition(
+        result_info: *const rd_kafka_ListOffsetsResultInfo_t,
+    ) -> *const Partition;
+    pub(super) fn rd_kafka_ListOffsetsResultInfo_timestamp(
+        result_info: *const rd_kafka_ListOffsetsResultInfo_t,
+    ) -> i64;
+    pub(super) fn rd_kafka_topic_partition_get_leader_epoch(rktpar: *const Partition) -> i32;
+    pub(super) fn rd_kafka_ListConsumerGroups(
+        rk: *mut rd_kafka_t,
+        options: *const rd_kafka_AdminOptions_t,
+        rkqu: *mut rd_kafka_queue_t,
+    );
+    pub(super) fn rd_kafka_event_ListConsumerGroups_result(
+        rkev: *mut rd_kafka_event_t,
+    ) -> *const rd_kafka_ListConsumerGroups_result_t;
+    pub(super) fn rd_kafka_ListConsumerGroups_result_valid(
+        result: *const rd_kafka_ListConsumerGroups_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_ConsumerGroupListing_t;
+    pub(super) fn rd_kafka_ListConsumerGroups_result_errors(
+        result: *const rd_kafka_ListConsumerGroups_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_error_t;
+    pub(super) fn rd_kafka_ConsumerGroupListing_group_id(
+        grplist: *const rd_kafka_ConsumerGroupListing_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_ConsumerGroupListing_is_simple_consumer_group(
+        grplist: *const rd_kafka_ConsumerGroupListing_t,
+    ) -> c_int;
+    pub(super) fn rd_kafka_ConsumerGroupListing_state(grplist: *const rd_kafka_ConsumerGroupListing_t)
+    -> u32;
+    pub(super) fn rd_kafka_consumer_group_state_name(state: u32) -> *const c_char;
+    pub(super) fn rd_kafka_DescribeConsumerGroups(
+        rk: *mut rd_kafka_t,
+        groups: *mut *const c_char,
+        groups_cnt: usize,
+        options: *const rd_kafka_AdminOptions_t,
+        rkqu: *mut rd_kafka_queue_t,
+    );
+    pub(super) fn rd_kafka_event_DescribeConsumerGroups_result(
+        rkev: *mut rd_kafka_event_t,
+    ) -> *const rd_kafka_DescribeConsumerGroups_result_t;
+    pub(super) fn rd_kafka_DescribeConsumerGroups_result_groups(
+        result: *const rd_kafka_DescribeConsumerGroups_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_ConsumerGroupDescription_t;
+    pub(super) fn rd_kafka_ConsumerGroupDescription_group_id(
+        grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_ConsumerGroupDescription_error(
+        grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
+    ) -> *const rd_kafka_error_t;
+    pub(super) fn rd_kafka_ConsumerGroupDescription_state(
+        grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
+    ) -> u32;
+    pub(super) fn rd_kafka_ConsumerGroupDescription_partition_assignor(
+        grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_ConsumerGroupDescription_member_count(
+        grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
+    ) -> usize;
+    pub(super) fn rd_kafka_ConsumerGroupDescription_member(
+        grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
+        idx: usize,
+    ) -> *const rd_kafka_MemberDescription_t;
+    pub(super) fn rd_kafka_MemberDescription_client_id(
+        member: *const rd_kafka_MemberDescription_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_MemberDescription_group_instance_id(
+        member: *const rd_kafka_MemberDescription_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_MemberDescription_consumer_id(
+        member: *const rd_kafka_MemberDescription_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_MemberDescription_host(
+        member: *const rd_kafka_MemberDescription_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_MemberDescription_assignment(
+        member: *const rd_kafka_MemberDescription_t,
+    ) -> *const rd_kafka_MemberAssignment_t;
+    pub(super) fn rd_kafka_MemberAssignment_partitions(
+        assignment: *const rd_kafka_MemberAssignment_t,
+    ) -> *const PartitionList;
+    pub(super) fn rd_kafka_ListConsumerGroupOffsets_new(
+        group_id: *const c_char,
+        partitions: *const PartitionList,
+    ) -> *mut rd_kafka_ListConsumerGroupOffsets_t;
+    pub(super) fn rd_kafka_ListConsumerGroupOffsets_destroy(
+        list_grpoffsets: *mut rd_kafka_ListConsumerGroupOffsets_t,
+    );
+    pub(super) fn rd_kafka_ListConsumerGroupOffsets(
+        rk: *mut rd_kafka_t,
+        list_grpoffsets: *mut *mut rd_kafka_ListConsumerGroupOffsets_t,
+        list_grpoffsets_cnt: usize,
+        options: *const rd_kafka_AdminOptions_t,
+        rkqu: *mut rd_kafka_queue_t,
+    );
+    pub(super) fn rd_kafka_event_ListConsumerGroupOffsets_result(
+        rkev: *mut rd_kafka_event_t,
+    ) -> *const rd_kafka_ListConsumerGroupOffsets_result_t;
+    pub(super) fn rd_kafka_ListConsumerGroupOffsets_result_groups(
+        result: *const rd_kafka_ListConsumerGroupOffsets_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_group_result_t;
+    pub(super) fn rd_kafka_AlterConsumerGroupOffsets_new(
+        group_id: *const c_char,
+        partitions: *const PartitionList,
+    ) -> *mut rd_kafka_AlterConsumerGroupOffsets_t;
+    pub(super) fn rd_kafka_AlterConsumerGroupOffsets_destroy(
+        alter_grpoffsets: *mut rd_kafka_AlterConsumerGroupOffsets_t,
+    );
+    pub(super) fn rd_kafka_AlterConsumerGroupOffsets(
+        rk: *mut rd_kafka_t,
+        alter_grpoffsets: *mut *mut rd_kafka_AlterConsumerGroupOffsets_t,
+        alter_grpoffsets_cnt: usize,
+        options: *const rd_kafka_AdminOptions_t,
+        rkqu: *mut rd_kafka_queue_t,
+    );
+    pub(super) fn rd_kafka_event_AlterConsumerGroupOffsets_result(
+        rkev: *mut rd_kafka_event_t,
+    ) -> *const rd_kafka_AlterConsumerGroupOffsets_result_t;
+    pub(super) fn rd_kafka_AlterConsumerGroupOffsets_result_groups(
+        result: *const rd_kafka_AlterConsumerGroupOffsets_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_group_result_t;
+    pub(super) fn rd_kafka_DeleteConsumerGroupOffsets_new(
+        group: *const c_char,
+        partitions: *const PartitionList,
+    ) -> *mut rd_kafka_DeleteConsumerGroupOffsets_t;
+    pub(super) fn rd_kafka_DeleteConsumerGroupOffsets_destroy(
+        del_grpoffsets: *mut rd_kafka_DeleteConsumerGroupOffsets_t,
+    );
+    pub(super) fn rd_kafka_DeleteConsumerGroupOffsets(
+        rk: *mut rd_kafka_t,
+        del_grpoffsets: *mut *mut rd_kafka_DeleteConsumerGroupOffsets_t,
+        del_grpoffsets_cnt: usize,
+        options: *const rd_kafka_AdminOptions_t,
+        rkqu: *mut rd_kafka_queue_t,
+    );
+    pub(super) fn rd_kafka_event_DeleteConsumerGroupOffsets_result(
+        rkev: *mut rd_kafka_event_t,
+    ) -> *const rd_kafka_DeleteConsumerGroupOffsets_result_t;
+    pub(super) fn rd_kafka_DeleteConsumerGroupOffsets_result_groups(
+        result: *const rd_kafka_DeleteConsumerGroupOffsets_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_group_result_t;
+    pub(super) fn rd_kafka_group_result_error(
+        groupres: *const rd_kafka_group_result_t,
+    ) -> *const rd_kafka_error_t;
+    pub(super) fn rd_kafka_group_result_name(groupres: *const rd_kafka_group_result_t) -> *const c_char;
+    pub(super) fn rd_kafka_group_result_partitions(
+        groupres: *const rd_kafka_group_result_t,
+    ) -> *const PartitionList;
+    pub(super) fn rd_kafka_ConfigResource_new(
+        restype: u32,
+        resname: *const c_char,
+    ) -> *mut rd_kafka_ConfigResource_t;
+    pub(super) fn rd_kafka_ConfigResource_destroy(config: *mut rd_kafka_ConfigResource_t);
+    pub(super) fn rd_kafka_ConfigResource_add_incremental_config(
+        config: *mut rd_kafka_ConfigResource_t,
+        name: *const c_char,
+        op_type: u32,
+        value: *const c_char,
+    ) -> *mut rd_kafka_error_t;
+    pub(super) fn rd_kafka_ConfigResource_name(config: *const rd_kafka_ConfigResource_t) -> *const c_char;
+    pub(super) fn rd_kafka_ConfigResource_error(config: *const rd_kafka_ConfigResource_t) -> i32;
+    pub(super) fn rd_kafka_ConfigResource_error_string(
+        config: *const rd_kafka_ConfigResource_t,
+    ) -> *const c_char;
+    pub(super) fn rd_kafka_IncrementalAlterConfigs(
+        rk: *mut rd_kafka_t,
+        configs: *mut *mut rd_kafka_ConfigResource_t,
+        config_cnt: usize,
+        options: *const rd_kafka_AdminOptions_t,
+        rkqu: *mut rd_kafka_queue_t,
+    );
+    pub(super) fn rd_kafka_event_IncrementalAlterConfigs_result(
+        rkev: *mut rd_kafka_event_t,
+    ) -> *const rd_kafka_IncrementalAlterConfigs_result_t;
+    pub(super) fn rd_kafka_IncrementalAlterConfigs_result_resources(
+        result: *const rd_kafka_IncrementalAlterConfigs_result_t,
+        cntp: *mut usize,
+    ) -> *mut *const rd_kafka_ConfigResource_t;
+}
