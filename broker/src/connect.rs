@@ -11,6 +11,10 @@ pub const BACKENDS: &[&str] = &[
     "memory",
     #[cfg(feature = "embedded")]
     "embedded",
+    #[cfg(feature = "kafka")]
+    "kafka",
+    #[cfg(feature = "kafka")]
+    "kafka+ssl",
     #[cfg(feature = "redis")]
     "redis",
     #[cfg(feature = "redis")]
@@ -41,12 +45,16 @@ const REDIS: [&str; 8] = [
     "rediss+cluster",
 ];
 
+/// The schemes of Kafka, whether or not they are in this build.
+const KAFKA: [&str; 2] = ["kafka", "kafka+ssl"];
+
 /// Opens the broker that a URL names.
 ///
 /// | URL | Backend | Needs |
 /// |---|---|---|
 /// | `memory:` | in this process, gone with it | nothing |
 /// | `embedded:DIR` | in this process, durable in DIR, which one process owns | feature `embedded` (default) |
+/// | `kafka://HOST:PORT,HOST:PORT`, `kafka+ssl://..` | Apache Kafka, plain or over TLS | feature `kafka` |
 /// | `redis://HOST:PORT`, `rediss://HOST:PORT` | Redis Streams, plain or over TLS | feature `redis`, Redis 7.0 or newer |
 /// | `unix:///PATH`, `redis+unix:///PATH` | the same, over a socket of this machine | the same |
 /// | `redis+sentinel://HOST:PORT,HOST:PORT/NAME` | the same, on the primary that sentinels name; `rediss+sentinel` over TLS | the same |
@@ -79,6 +87,8 @@ pub async fn connect(url: &str) -> Result<Arc<dyn MessageBroker>> {
         )),
         #[cfg(feature = "redis")]
         scheme if REDIS.contains(&scheme) => Box::pin(crate::redis::open(&parsed)).await,
+        #[cfg(feature = "kafka")]
+        scheme if KAFKA.contains(&scheme) => Box::pin(crate::kafka::open(&parsed)).await,
         other => Err(unknown_scheme(other)),
     }
 }
@@ -95,19 +105,25 @@ pub fn check_url(url: &str) -> Result<()> {
         "embedded" => crate::embedded::check_directory(&parsed).map(drop),
         #[cfg(feature = "redis")]
         scheme if REDIS.contains(&scheme) => crate::redis::check(&parsed).map(drop),
+        #[cfg(feature = "kafka")]
+        scheme if KAFKA.contains(&scheme) => crate::kafka::check(&parsed).map(drop),
         other => Err(unknown_scheme(other)),
     }
 }
 
 fn unknown_scheme(scheme: &str) -> Error {
     let backends = BACKENDS.join(", ");
-    if REDIS.contains(&scheme) {
-        return Error::new(
-            ErrorKind::Unsupported,
-            format!("this build has no {scheme} backend; build with `--features redis`; it has: {backends}"),
-        );
+    for (feature, schemes) in [("redis", &REDIS[..]), ("kafka", &KAFKA[..])] {
+        if schemes.contains(&scheme) {
+            return Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "this build has no {scheme} backend; build with `--features {feature}`; it has: {backends}"
+                ),
+            );
+        }
     }
-    let planned = ["kafka", "kafka+ssl", "pulsar", "pulsar+ssl"];
+    let planned = ["pulsar", "pulsar+ssl"];
     if planned.contains(&scheme) {
         return Error::new(
             ErrorKind::Unsupported,
@@ -130,7 +146,7 @@ pub struct BrokerUrl {
     /// What stands between the scheme and the parameters, decoded: a directory, or `//host:port,...`.
     pub path: String,
     /// All of it, as it stood. It may hold a password.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "kafka", feature = "redis"))]
     pub(crate) raw: String,
     parameters: Vec<(String, String)>,
 }
@@ -161,7 +177,7 @@ impl BrokerUrl {
             return Err(invalid(format!("{scheme:?} cannot be the backend of a URL; try `embedded:./data`")));
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        #[cfg(feature = "redis")]
+        #[cfg(any(feature = "kafka", feature = "redis"))]
         let raw = format!("{}:{rest}", scheme.to_ascii_lowercase());
         let decode = |text: &str| {
             // Taken as it stands, it would be a path that nobody meant.
@@ -190,7 +206,7 @@ impl BrokerUrl {
         Ok(Self {
             scheme: scheme.to_ascii_lowercase(),
             path,
-            #[cfg(feature = "redis")]
+            #[cfg(any(feature = "kafka", feature = "redis"))]
             raw,
             parameters,
         })
@@ -201,9 +217,26 @@ impl BrokerUrl {
     /// # Errors
     /// `Invalid` that names the parameter, the nearest known one, and all of them.
     pub fn allow(&self, known: &[&str]) -> Result<()> {
-        let Some((name, _)) = self.parameters.iter().find(|(name, _)| !known.contains(&name.as_str())) else {
-            return Ok(());
-        };
+        self.refuse_unknown(self.names().find(|name| !known.contains(name)), known)
+    }
+
+    /// The same, of the parameters that do not begin with `prefix`.
+    ///
+    /// # Errors
+    /// As of [`Self::allow`].
+    #[cfg(feature = "kafka")]
+    pub(crate) fn allow_beside(&self, known: &[&str], prefix: &str) -> Result<()> {
+        let unknown = |name: &&str| !known.contains(name) && !name.starts_with(prefix);
+        self.refuse_unknown(self.names().find(unknown), known)
+    }
+
+    /// The names of the parameters, in their order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.parameters.iter().map(|(name, _)| name.as_str())
+    }
+
+    fn refuse_unknown(&self, name: Option<&str>, known: &[&str]) -> Result<()> {
+        let Some(name) = name else { return Ok(()) };
         let near = nearest(name, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
         Err(Error::new(
             ErrorKind::Invalid,
@@ -332,7 +365,7 @@ mod tests {
     #[test]
     fn a_url_is_checked_without_opening_it() {
         check_url("memory:?max_message=1MiB").unwrap();
-        for bad in ["memory:./x", "memory:?max_disk=1GiB", "nothing:x", "kafka://h:1"] {
+        for bad in ["memory:./x", "memory:?max_disk=1GiB", "nothing:x", "pulsar://h:1"] {
             assert!(check_url(bad).is_err(), "{bad}");
         }
         #[cfg(feature = "embedded")]
@@ -367,7 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_backend_that_is_not_here_says_what_is() {
-        let error = connect("kafka://h:9092").await.unwrap_err();
+        let error = connect("pulsar://h:6650").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("memory"), "{error}");
         let host = connect("embedded://host/data").await.unwrap_err();

@@ -25,6 +25,7 @@
 //! |---|---|---|
 //! | `embedded` | yes | `embedded:DIR`, durable, on fjall |
 //! | `conformance` | no | the conformance suite |
+//! | `kafka` | no | `kafka://HOST`: Apache Kafka |
 //! | `redis` | no | `redis://HOST`: Redis Streams |
 
 mod ack_window;
@@ -80,6 +81,11 @@ pub use facts::{Capabilities, Health, Statistics};
 pub use headers::{Headers, HeadersBuilder};
 pub use id::MessageId;
 pub use in_flight::{InFlight, Room};
+#[cfg(feature = "kafka")]
+pub use kafka::{
+    Kafka, KafkaCompression, KafkaGroupProtocol, KafkaLogin, KafkaMechanism, KafkaPassword, KafkaSettings,
+    KafkaTls,
+};
 pub use message::{Epoch, Message, MessageBuilder, Position, Timestamp};
 pub use names::{Group, INTERNAL_PREFIX, MAX_NAME, Topic};
 pub use partitioner::{murmur2, partition_for_key};

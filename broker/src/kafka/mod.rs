@@ -1,6 +1,67 @@
-//! Apache Kafka behind the contract.
+//! Apache Kafka behind the contract, 3.7 or newer: `kafka://HOST:PORT,HOST:PORT`, and `kafka+ssl://` over TLS.
 //!
-//! Not here: what all backends share.
+//! | Parameter | Default | Means |
+//! |---|---|---|
+//! | `ca`, `cert`, `key`, `key_password` | those of the machine | TLS: files in PEM form, whom to trust and what to show |
+//! | `mechanism` | `plain` | how `USER:PASSWORD@` before the hosts is shown: `plain`, `scram-sha-256`, `scram-sha-512` |
+//! | `client_id` | `ropeway` | how the clients name themselves to the servers |
+//! | `replication`, `min_insync_replicas` | what the servers are configured for | of topics that are made here: how many replicas, and how many of them must have a message before it is acked |
+//! | `publish_deadline` | `30s` | when a publish is answered at the latest |
+//! | `queue_messages`, `queue_bytes` | `65536`, `64MiB` | what may wait to be acked by the servers; more is answered *not written* (`Throttled`) |
+//! | `linger` | `0` | how long a message waits for others to go with it |
+//! | `compression` | `none` | of record batches: `none`, `gzip`, `snappy`, `lz4`, `zstd` |
+//! | `session` | `30s` | for how long a member that is not heard of keeps what it owns |
+//! | `max_poll_interval` | `5m` | how long a member may be too busy to ask for more before it loses what it owns |
+//! | `release` | `2s` | how long a revoked partition may be kept at the most: the other partitions of the member wait meanwhile |
+//! | `group_protocol` | `classic` | who decides which member owns what: `classic` (the members), `consumer` (the servers, KIP-848) |
+//! | `rdkafka.NAME` | | a setting of the client library (librdkafka), of a list; those that run code, read files, reach out or break what is promised are refused by name |
+//!
+//! # What lies in Kafka
+//! * A **message** is a record, as `layout.rs` says. Clients that are not ours read and write the same topics.
+//! * A **position** is a fold of the topic's id, and the offset. The id is new when a topic is made again, so that a position of another life is recognised.
+//! * A key goes to the partition where Kafka's Java client puts it.
+//!
+//! # Publishing
+//! Idempotent, and acked by all replicas in sync. The persistence status that the library gives each record decides between *acked*, *not written* and
+//! *unknown*. What would be refused with its whole batch is refused before: its size and its time are measured against what the topic takes.
+//!
+//! **Durability** is what the topic gives: with two replicas or more, and `min.insync.replicas` of two or more, `Replicated`; else `PowerLoss` where
+//! `flush.messages` is 1, and `ProcessCrash` elsewhere, as a server acks before it writes to the disk.
+//!
+//! # Where things are
+//! Pure: `settings/`, `layout.rs` (records), `facts.rs` (what follows from how a topic is configured), `failure.rs` (errors). `raw/` is the only unsafe code: the
+//! client library made safe. The contract on top: `broker.rs`, `publish/`, `members/`, `reader.rs`, `admin.rs`; `topics.rs` is what they know of topics. Not here:
+//! what all backends share.
 
-#[expect(dead_code, unused_imports, reason = "what the layers above do not use yet; its tests do")]
+#![expect(dead_code, unused_imports, reason = "what comes next uses the rest: members, readers")]
+
+mod admin;
+mod broker;
+mod counted;
+mod facts;
+mod failure;
+mod layout;
+mod members;
+mod publish;
 mod raw;
+mod reader;
+mod settings;
+mod topics;
+
+pub use broker::Kafka;
+pub use settings::{
+    KafkaCompression, KafkaGroupProtocol, KafkaLogin, KafkaMechanism, KafkaPassword, KafkaSettings, KafkaTls,
+};
+
+use crate::{BrokerUrl, MessageBroker, Result};
+use std::sync::Arc;
+
+/// Opens every URL of Kafka.
+pub(crate) async fn open(url: &BrokerUrl) -> Result<Arc<dyn MessageBroker>> {
+    Ok(Kafka::connect(check(url)?).await?)
+}
+
+/// The settings of a URL.
+pub(crate) fn check(url: &BrokerUrl) -> Result<KafkaSettings> {
+    KafkaSettings::of_url(url)
+}

@@ -1,6 +1,6 @@
 //! What servers say there is: brokers, topics, partitions and their leaders.
 //!
-//! Not here: ids of topics, which these answers do not have (`admin_topics.rs`).
+//! Not here: ids of topics, which these answers do not have (`admin.rs`).
 
 #![expect(unsafe_code, reason = "asks for metadata by the C library, and reads what it answers")]
 

@@ -5,6 +5,7 @@
 //! thing each. `client.rs` makes and ends clients and is called back by them, `notes.rs` keeps what they say. `producer.rs` and `reports.rs` write.
 //! `consumer.rs` reads, with `rebalance.rs`, `assign.rs`, `commit.rs`, `offsets.rs`. Not here: what any of it means for the contract (the folder above).
 
+mod admin;
 mod assign;
 mod client;
 mod code;
@@ -16,6 +17,7 @@ mod list;
 mod message;
 mod metadata;
 mod native;
+mod native_admin;
 mod notes;
 mod offsets;
 mod producer;
@@ -23,6 +25,7 @@ mod queue;
 mod rebalance;
 mod reports;
 
+pub(in crate::kafka) use admin::{Admin, PartitionDescription, TopicDescription};
 pub(in crate::kafka) use client::living;
 pub(in crate::kafka) use code::{Code, Trouble};
 pub(in crate::kafka) use conf::Conf;

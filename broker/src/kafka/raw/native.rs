@@ -2,14 +2,11 @@
 //!
 //! The bindings declare error codes, states and statuses as Rust enums. A number that such an enum does not know (a newer server may answer one)
 //! would be undefined behaviour as soon as it is returned or read. So everything that carries one is declared here once more, with `i32` or `u32` in
-//! its place; C knows no difference. The text of the declarations was made from that of the bindings, and `broker/tests/kafka/layouts.rs` compares
+//! its place; C knows no difference. The text of the declarations was made from that of the bindings, and the tests compare
 //! sizes and places of all fields. Opaque types are those of the bindings. Not here: administration (`native_admin.rs`), what makes calls safe (all
 //! other files).
 
-#![expect(
-    unsafe_code,
-    reason = "prototypes of a C library: calling any of them is unsafe, and is reasoned about where it is done"
-)]
+#![expect(unsafe_code, reason = "prototypes of a C library: each call of one says why it is sound")]
 
 use rdkafka_sys::{
     rd_kafka_conf_t, rd_kafka_consumer_group_metadata_t, rd_kafka_error_t, rd_kafka_event_t,

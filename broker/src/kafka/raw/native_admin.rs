@@ -1,11 +1,8 @@
 //! What librdkafka's administration is called by. Prototypes as in `native.rs`: codes and states are plain numbers.
 //!
-//! Not here: what makes calls safe (`admin.rs`, `admin_topics.rs`, `admin_groups.rs`).
+//! Not here: what makes calls safe (`admin.rs`).
 
-#![expect(
-    unsafe_code,
-    reason = "prototypes of a C library: calling any of them is unsafe, and is reasoned about where it is done"
-)]
+#![expect(unsafe_code, reason = "prototypes of a C library: each call of one says why it is sound")]
 
 use super::native::{Partition, PartitionList};
 use rdkafka_sys::{

@@ -1,7 +1,7 @@
 //! Where partitions begin and end, and which offset a time has.
 //!
 //! Each asks a server and blocks; the first after a pause takes about half a second. Not here: what a group has committed (`commit.rs`), the same for many
-//! partitions at once (`admin_topics.rs`).
+//! partitions at once (`admin.rs`).
 
 #![expect(unsafe_code, reason = "asks for offsets by the C library")]
 

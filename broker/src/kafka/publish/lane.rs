@@ -1,0 +1,456 @@
+//! What is published to one topic, in the order of the calls.
+//!
+//! While the topic is known a call hands its messages to the client library itself. Where it is not known, or what is known is a second old, the topic is asked for
+//! first, and calls wait behind each other meanwhile; so nothing overtakes. What is known is refreshed beside publishing, so that this is rare. A topic
+//! that does not exist is answered at once. Not here: where a message goes and whether it may (`../facts.rs`), what becomes of it (`outcome.rs`).
+
+use super::{
+    super::{
+        counted::Counted,
+        facts::Described,
+        failure,
+        layout::{self, IdText},
+        raw::{Code, ProducerTopic, Record, Report, Written},
+        topics::Topics,
+    },
+    answer::Answering,
+    lines::{Line, Lines},
+    outcome::{Batch, told},
+    room::Held,
+};
+use crate::{Error, ErrorKind, Message, Outcomes, Result, Target, Timestamp, Topic, clock};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout_at},
+};
+
+/// How old what is known of a topic may be for publishing to it.
+const FRESH: Duration = Duration::from_secs(1);
+/// How old it is when it is asked for again, beside publishing.
+const STALE: Duration = Duration::from_millis(500);
+/// The pause before something that failed is asked for again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long the client that publishes is given to learn of a topic.
+const LEARN: Duration = Duration::from_secs(5);
+/// How many messages without key go to one partition before those that follow go to the next.
+const RUN: usize = 64;
+
+/// What all lanes use.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) topics: Arc<Topics>,
+    pub(super) lines: Lines,
+    pub(super) counted: Arc<Counted>,
+    pub(super) servers: Arc<str>,
+}
+
+/// What is published to one topic.
+#[derive(Debug)]
+pub(super) struct Lane {
+    topic: Topic,
+    means: Arc<Means>,
+    state: Mutex<State>,
+    /// What is known is wrong: a server said so.
+    doubted: AtomicBool,
+    /// How many messages without key there were.
+    spread: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: Option<Arc<Ready>>,
+    waiting: VecDeque<Arc<Job>>,
+    /// Somebody asks for the topic, and hands over what waits after that.
+    asking: bool,
+    /// Why the topic is not known.
+    why: Option<Error>,
+}
+
+/// A topic that can be published to.
+struct Ready {
+    described: Arc<Described>,
+    line: Arc<Line>,
+    topic: ProducerTopic,
+    /// How many partitions the client knows of.
+    known: u32,
+    at: Instant,
+    /// How often something was forgotten by then.
+    changes: u64,
+}
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ready").field("described", &self.described).finish_non_exhaustive()
+    }
+}
+
+/// What was taken over.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) to: Target,
+    pub(super) messages: Vec<Message>,
+    pub(super) deadline: Instant,
+    /// Given back when the servers answered, or it is dropped.
+    pub(super) held: Held,
+}
+
+/// A parcel that waits for its topic.
+#[derive(Debug)]
+struct Job {
+    /// Absent once it was handed over or given back.
+    parcel: Mutex<Option<Parcel>>,
+    handed: Mutex<Option<oneshot::Sender<Handed>>>,
+}
+
+/// What became of a parcel that waited.
+#[derive(Debug)]
+enum Handed {
+    Sent(Answering),
+    Refused(Outcomes),
+}
+
+impl Job {
+    fn take(&self) -> Option<Parcel> {
+        self.parcel.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn tell(&self, handed: Handed) {
+        if let Some(sender) = self.handed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            _ = sender.send(handed);
+        }
+    }
+}
+
+/// How a batch is answered.
+pub(super) enum Taken {
+    /// It was handed over.
+    Sent(Answering),
+    /// It waits for its topic.
+    Waits(Waiting),
+}
+
+/// A batch that waits for its topic.
+pub(super) struct Waiting {
+    job: Arc<Job>,
+    handed: oneshot::Receiver<Handed>,
+    deadline: Instant,
+    lane: Arc<Lane>,
+}
+
+impl Waiting {
+    /// What became of each message.
+    pub(super) async fn outcomes(mut self) -> Outcomes {
+        let handed = match timeout_at(self.deadline, &mut self.handed).await {
+            Ok(handed) => handed,
+            Err(_) => match self.job.take() {
+                Some(parcel) => return self.lane.refuse(parcel, None),
+                // It is being handed over.
+                None => self.handed.await,
+            },
+        };
+        match handed {
+            Ok(Handed::Sent(answering)) => answering.outcomes().await,
+            Ok(Handed::Refused(outcomes)) => outcomes,
+            // It ends with the runtime.
+            Err(_) => Outcomes(Vec::new()),
+        }
+    }
+}
+
+/// Where a record goes.
+struct Placed {
+    at: usize,
+    partition: u32,
+    id: IdText,
+}
+
+impl Lane {
+    pub(super) fn new(topic: Topic, means: Arc<Means>) -> Arc<Self> {
+        // Publishers begin at different partitions.
+        let spread = AtomicUsize::new(rand::random_range(0..1 << 16) * RUN);
+        let (state, doubted) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { topic, means, state, doubted, spread })
+    }
+
+    /// Whether nothing waits in it.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.waiting.is_empty() && !state.asking
+    }
+
+    /// What is known has changed: it is asked for before the next message.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes a batch over.
+    pub(super) fn take(self: &Arc<Self>, parcel: Parcel, now: Instant) -> Taken {
+        let mut state = self.state();
+        let doubted = self.doubted.load(Ordering::Relaxed);
+        let ready = state
+            .ready
+            .as_ref()
+            .filter(|ready| !doubted && state.waiting.is_empty() && self.holds(ready, now));
+        if let Some(ready) = ready {
+            let ready = Arc::clone(ready);
+            if !state.asking && now.duration_since(ready.at) > STALE {
+                self.ask(&mut state);
+            }
+            drop(state);
+            return Taken::Sent(self.send(&ready, parcel));
+        }
+        let (sender, handed) = oneshot::channel();
+        let deadline = parcel.deadline;
+        let job = Arc::new(Job { parcel: Mutex::new(Some(parcel)), handed: Mutex::new(Some(sender)) });
+        state.waiting.push_back(Arc::clone(&job));
+        if !state.asking {
+            self.ask(&mut state);
+        }
+        drop(state);
+        Taken::Waits(Waiting { job, handed, deadline, lane: Arc::clone(self) })
+    }
+
+    /// Gives back what waits.
+    pub(super) fn end(&self, error: &Error) {
+        let waiting: Vec<_> = self.state().waiting.iter().cloned().collect();
+        for job in waiting {
+            if let Some(parcel) = job.take() {
+                job.tell(Handed::Refused(self.refuse(parcel, Some(error))));
+            }
+        }
+    }
+
+    /// Asks for the topic, in a task that hands over what waits.
+    fn ask(self: &Arc<Self>, state: &mut State) {
+        state.asking = true;
+        let lane = Arc::clone(self);
+        tokio::spawn(async move { lane.asked().await });
+    }
+
+    async fn asked(self: Arc<Self>) {
+        loop {
+            self.doubted.store(false, Ordering::Relaxed);
+            let before = self.state().ready.clone();
+            match self.learn(before).await {
+                Ok(ready) => {
+                    let ready = Arc::new(ready);
+                    self.state().ready = Some(Arc::clone(&ready));
+                    if self.hand_over(&ready) {
+                        return;
+                    }
+                }
+                Err(error) if error.is_retryable() => {
+                    self.state().why = Some(error);
+                    if self.nobody_waits() {
+                        return;
+                    }
+                    sleep(PAUSE).await;
+                }
+                Err(error) => {
+                    self.state().ready = None;
+                    if self.refuse_all(&error) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands over what waits. `false`: what is known does not hold any more, and something waits still.
+    fn hand_over(self: &Arc<Self>, ready: &Arc<Ready>) -> bool {
+        loop {
+            let job = {
+                let mut state = self.state();
+                let Some(job) = state.waiting.front().cloned() else {
+                    state.asking = false;
+                    return true;
+                };
+                job
+            };
+            if self.doubted.load(Ordering::Relaxed) || !self.holds(ready, Instant::now()) {
+                return false;
+            }
+            if let Some(parcel) = job.take() {
+                job.tell(Handed::Sent(self.send(ready, parcel)));
+            }
+            // Behind it only now, so that nobody overtakes it.
+            self.state().waiting.pop_front();
+        }
+    }
+
+    /// Gives back what is out of time. Whether nothing waits any more: then nobody asks.
+    fn nobody_waits(&self) -> bool {
+        let now = Instant::now();
+        let late: Vec<_> = {
+            let mut state = self.state();
+            // The first ones have the earliest deadline. Those that were answered are empty.
+            let mut late = Vec::new();
+            while let Some(job) = state.waiting.pop_front() {
+                let is_late =
+                    |parcel: &Option<Parcel>| parcel.as_ref().is_none_or(|parcel| parcel.deadline <= now);
+                if is_late(&job.parcel.lock().unwrap_or_else(PoisonError::into_inner)) {
+                    late.push(job);
+                } else {
+                    state.waiting.push_front(job);
+                    break;
+                }
+            }
+            state.asking = !state.waiting.is_empty();
+            if !state.asking && late.is_empty() {
+                return true;
+            }
+            late
+        };
+        for job in late {
+            if let Some(parcel) = job.take() {
+                job.tell(Handed::Refused(self.refuse(parcel, None)));
+            }
+        }
+        !self.state().asking
+    }
+
+    /// Gives back all that waits. Whether nothing waits any more: then nobody asks.
+    fn refuse_all(&self, error: &Error) -> bool {
+        let waiting = std::mem::take(&mut self.state().waiting);
+        for job in waiting {
+            if let Some(parcel) = job.take() {
+                job.tell(Handed::Refused(self.refuse(parcel, Some(error))));
+            }
+        }
+        let mut state = self.state();
+        state.asking = !state.waiting.is_empty();
+        !state.asking
+    }
+
+    /// Certainly not written.
+    fn refuse(&self, parcel: Parcel, error: Option<&Error>) -> Outcomes {
+        let why = || self.state().why.clone().unwrap_or_else(|| failure::late(&self.means.servers));
+        let error = error.cloned().unwrap_or_else(why);
+        let outcomes = Outcomes::all_not_written(&told(&parcel.to, error), parcel.messages);
+        self.means.counted.count(&outcomes);
+        outcomes
+    }
+
+    /// What is needed to publish to the topic.
+    async fn learn(&self, before: Option<Arc<Ready>>) -> Result<Ready> {
+        let (at, changes) = (Instant::now(), self.means.topics.changes());
+        let described = self.means.topics.describe(&self.topic).await?;
+        let line = self.means.lines.line(described.config.max_message_bytes)?;
+        let same = before.as_ref().filter(|before| {
+            Arc::ptr_eq(&before.line, &line)
+                && before.described.id == described.id
+                && before.known >= described.count()
+        });
+        let failed = |trouble| failure::failed(&self.means.servers, &trouble);
+        if let Some(before) = same {
+            let topic = line.producer.topic(self.topic.as_str()).map_err(failed)?;
+            return Ok(Ready { described, topic, known: before.known, line, at, changes });
+        }
+        if let Some(before) = before.filter(|before| !Arc::ptr_eq(&before.line, &line)) {
+            // What went over the other client is in the log first.
+            while !before.line.is_broken() && before.line.producer.queued() > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let topic = line.producer.topic(self.topic.as_str()).map_err(failed)?;
+        let (producer, name) = (line.producer.clone(), self.topic.as_str().to_owned());
+        let asked = tokio::task::spawn_blocking(move || producer.metadata(Some(&name), LEARN));
+        let metadata = asked.await.map_err(|_| failure::late(&self.means.servers))?.map_err(failed)?;
+        let found = metadata.topics.iter().find(|topic| topic.name == self.topic.as_str());
+        let known = found.map_or(0, |topic| u32::try_from(topic.partitions.len()).unwrap_or(0));
+        if known < described.count() {
+            let context = format!(
+                "kafka {}: not all servers know of all partitions of topic {:?} yet; try again",
+                self.means.servers, self.topic
+            );
+            return Err(Error::new(ErrorKind::Unavailable, context));
+        }
+        Ok(Ready { described, topic, known, line, at, changes })
+    }
+
+    /// Hands a batch to the client library.
+    fn send(self: &Arc<Self>, ready: &Arc<Ready>, parcel: Parcel) -> Answering {
+        let Parcel { to, messages, deadline, held } = parcel;
+        let (placed, refused) = self.place(&ready.described, &to, &messages);
+        let described = Arc::clone(&ready.described);
+        let reports = (!placed.is_empty()).then(|| {
+            let (sender, reports) = oneshot::channel();
+            let records = placed.iter().map(|placed| {
+                let message = &messages[placed.at];
+                Record {
+                    partition: i32::try_from(placed.partition).unwrap_or(i32::MAX),
+                    key: message.key.as_deref(),
+                    value: message.payload.as_deref(),
+                    timestamp: message.timestamp.as_millis(),
+                    headers: layout::headers(message, &placed.id),
+                }
+            });
+            let (lane, line) = (Arc::clone(self), Arc::clone(&ready.line));
+            let done = move |reports: Vec<Report>| {
+                lane.heed(&line, &reports);
+                // There is room before somebody knows of it.
+                drop(held);
+                if let Err(reports) = sender.send(reports) {
+                    lane.means.counted.count_reports(&reports);
+                }
+            };
+            ready.line.producer.send(&ready.topic, records, Box::new(done));
+            reports
+        });
+        let batch = Batch { to, messages, refused, described, servers: Arc::clone(&self.means.servers) };
+        Answering { batch, reports, deadline, counted: Arc::clone(&self.means.counted) }
+    }
+
+    /// Where each message goes; those that may not are refused.
+    fn place(
+        &self,
+        described: &Described,
+        to: &Target,
+        messages: &[Message],
+    ) -> (Vec<Placed>, Vec<(usize, Error)>) {
+        if let Err(error) = described.gives(&self.topic, to.at_least) {
+            return (Vec::new(), (0..messages.len()).map(|at| (at, error.clone())).collect());
+        }
+        let now: Timestamp = clock::wall();
+        let (mut placed, mut refused) = (Vec::with_capacity(messages.len()), Vec::new());
+        for (at, message) in messages.iter().enumerate() {
+            let spread = || self.spread.fetch_add(1, Ordering::Relaxed) / RUN;
+            match described.place(&self.topic, to.partition, message, now, spread) {
+                Ok(partition) => placed.push(Placed { at, partition, id: IdText::of(message) }),
+                Err(error) => refused.push((at, error)),
+            }
+        }
+        (placed, refused)
+    }
+
+    /// What reports say of the topic and of the client.
+    fn heed(&self, line: &Line, reports: &[Report]) {
+        for report in reports.iter().filter(|report| report.written != Written::Yes) {
+            match report.code {
+                Code::FATAL => line.break_off(),
+                Code::MSG_TIMED_OUT | Code::PURGE_QUEUE | Code::PURGE_INFLIGHT => {}
+                // It was made again, has fewer bytes, is gone: whatever it is, it is asked for again.
+                _ => self.doubt(),
+            }
+        }
+    }
+
+    /// Whether what was learned can be used.
+    fn holds(&self, ready: &Ready, now: Instant) -> bool {
+        now.duration_since(ready.at) < FRESH
+            && !ready.line.is_broken()
+            && ready.changes == self.means.topics.changes()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,213 @@
+//! From what the client library reports of records to what became of messages.
+//!
+//! The persistence status of a report decides, and nothing else: the same code comes with messages that are in the log and with others that are not.
+//! Pure. Not here: where reports come from (`../raw`), when nobody waits for them any longer (`answer.rs`).
+
+use super::super::{
+    facts::Described,
+    failure::{self, BACKEND},
+    raw::{Code, Report, Trouble, Written},
+};
+use crate::{Error, ErrorKind, Message, Outcomes, Published, Target};
+use std::sync::Arc;
+
+/// A batch that was handed to the client library, without what it said of it.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) to: Target,
+    pub(super) messages: Vec<Message>,
+    /// What was not handed over, by place in the batch, in order.
+    pub(super) refused: Vec<(usize, Error)>,
+    pub(super) described: Arc<Described>,
+    pub(super) servers: Arc<str>,
+}
+
+impl Batch {
+    /// What became of each message. `report` is asked once for each that was handed over, in order: `None` is one of which nothing was heard.
+    pub(super) fn outcomes(self, mut report: impl FnMut() -> Option<Report>) -> Outcomes {
+        let durability = self.described.durability();
+        let Self { to, messages, refused, described, servers } = self;
+        let mut refused = refused.into_iter().peekable();
+        // Most failures of a batch are the same: one text for all of them.
+        let mut last: Option<(Code, Error)> = None;
+        let outcomes = messages.into_iter().enumerate().map(|(at, message)| {
+            if let Some((_, error)) = refused.next_if(|(place, _)| *place == at) {
+                return Published::not_written(told(&to, error), message);
+            }
+            let Some(report) = report() else {
+                return Published::unknown(told(&to, unheard(&servers, &described)), message);
+            };
+            let failed = |last: &mut Option<(Code, Error)>| match last {
+                Some((code, error)) if *code == report.code => error.clone(),
+                _ => {
+                    let error = told(&to, reason(&servers, &described, report.code, report.written));
+                    *last = Some((report.code, error.clone()));
+                    error
+                }
+            };
+            match report.written {
+                Written::Yes => Published::Acked {
+                    partition: u32::try_from(report.partition).unwrap_or_default(),
+                    position: described.at(report.offset),
+                    durability,
+                },
+                Written::No => Published::not_written(failed(&mut last), message),
+                Written::Perhaps => Published::unknown(failed(&mut last), message),
+            }
+        });
+        Outcomes(outcomes.collect())
+    }
+}
+
+/// An error of publishing there.
+pub(super) fn told(to: &Target, error: Error) -> Error {
+    error.during(format!("publish to topic {:?}", to.topic)).on(BACKEND)
+}
+
+/// Nothing was heard until the deadline.
+fn unheard(servers: &str, described: &Described) -> Error {
+    match described.hindered() {
+        Some(why) => {
+            Error::new(ErrorKind::Unavailable, format!("kafka {servers} did not answer in time: {why}"))
+        }
+        None => failure::late(servers),
+    }
+}
+
+/// Why a record was not acked.
+fn reason(servers: &str, described: &Described, code: Code, written: Written) -> Error {
+    match code {
+        // Each message was measured before: it went with others into a batch that the topic did not take.
+        Code::MSG_SIZE_TOO_LARGE => Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "kafka {servers} did not take the batch it was in, which is larger than the topic's max.message.bytes is now; try again"
+            ),
+        ),
+        Code::MSG_TIMED_OUT | Code::TIMED_OUT => unheard(servers, described),
+        Code::PURGE_QUEUE | Code::PURGE_INFLIGHT => {
+            Error::new(ErrorKind::Closed, "the broker was closed before the servers answered; open it again")
+        }
+        Code::FATAL => Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "kafka {servers} refused the sequence of this publisher, which begins a new one; try again"
+            ),
+        ),
+        code => {
+            let error = failure::failed(servers, &Trouble { code, text: code.text() });
+            // What is perhaps written is not wrong as it stands.
+            match written {
+                Written::Perhaps if !error.is_retryable() => {
+                    Error::new(ErrorKind::Unavailable, error.context().to_owned())
+                }
+                _ => error,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Durability, Position, Topic,
+        kafka::facts::{PartitionFacts, TopicConfig},
+    };
+
+    fn batch(count: usize, refused: Vec<(usize, Error)>) -> Batch {
+        let facts = PartitionFacts { led: true, replicas: 1, in_sync: 1 };
+        Batch {
+            to: Target::from(Topic::new("orders").unwrap()),
+            messages: (0..count).map(|i| Message::builder().payload(i.to_string()).build()).collect(),
+            refused,
+            described: Arc::new(Described::new([7; 16], vec![facts; 4], TopicConfig::parse(|_| None))),
+            servers: "h:1".into(),
+        }
+    }
+
+    const fn report(written: Written, code: Code, offset: i64) -> Option<Report> {
+        Some(Report { written, code, partition: 3, offset })
+    }
+
+    fn outcomes(batch: Batch, reports: Vec<Option<Report>>) -> Vec<Published> {
+        let mut reports = reports.into_iter();
+        let outcomes = batch.outcomes(|| reports.next().flatten()).0;
+        assert!(reports.next().is_none(), "each report was asked for");
+        outcomes
+    }
+
+    #[test]
+    fn the_status_decides_whatever_the_code_says() {
+        let batch = batch(5, Vec::new());
+        let sent = batch.messages.clone();
+        let life = batch.described.life;
+        let all = outcomes(
+            batch,
+            vec![
+                report(Written::Yes, Code::NONE, 41),
+                report(Written::No, Code::MSG_TIMED_OUT, 99),
+                report(Written::Perhaps, Code::MSG_TIMED_OUT, 99),
+                // A repeat that was recognised: it is there, nobody says where.
+                report(Written::Yes, Code::NONE, -1),
+                None,
+            ],
+        );
+        let acked = |outcome: &Published| match outcome {
+            Published::Acked { partition, position, durability } => {
+                Some((*partition, *position, *durability))
+            }
+            _ => None,
+        };
+        assert_eq!(acked(&all[0]), Some((3, Some(Position(life, 41)), Durability::ProcessCrash)));
+        assert!(matches!(&all[1], Published::NotWritten(failed) if failed.message == sent[1]));
+        assert!(matches!(&all[2], Published::Unknown(failed) if failed.message == sent[2]));
+        assert_eq!(acked(&all[3]), Some((3, None, Durability::ProcessCrash)));
+        assert!(
+            matches!(&all[4], Published::Unknown(failed) if failed.message == sent[4] && failed.error.kind() == ErrorKind::Unavailable)
+        );
+    }
+
+    #[test]
+    fn what_was_refused_stands_at_its_place() {
+        let large = Error::new(ErrorKind::TooLarge, "too large");
+        let all = outcomes(
+            batch(4, vec![(0, large.clone()), (2, large)]),
+            vec![report(Written::Yes, Code::NONE, 1), report(Written::Yes, Code::NONE, 2)],
+        );
+        let kinds: Vec<_> =
+            all.iter().map(|outcome| outcome.failed().map(|failed| failed.error.kind())).collect();
+        assert_eq!(kinds, [Some(ErrorKind::TooLarge), None, Some(ErrorKind::TooLarge), None]);
+        let error = &all[0].failed().unwrap().error;
+        assert_eq!((error.backend(), error.operation()), ("kafka", "publish to topic \"orders\""));
+    }
+
+    #[test]
+    fn failures_say_what_can_be_done() {
+        for (code, written, kind, why) in [
+            (Code::MSG_SIZE_TOO_LARGE, Written::No, ErrorKind::Unavailable, "max.message.bytes"),
+            (Code::MSG_TIMED_OUT, Written::No, ErrorKind::Unavailable, "h:1"),
+            (Code::PURGE_QUEUE, Written::No, ErrorKind::Closed, "closed"),
+            (Code::FATAL, Written::Perhaps, ErrorKind::Unavailable, "sequence"),
+            (Code::UNKNOWN_TOPIC_OR_PART, Written::No, ErrorKind::NotFound, "create"),
+            (Code::TOPIC_AUTHORIZATION_FAILED, Written::No, ErrorKind::Unauthorized, "kafka-acls"),
+            (Code::TOPIC_AUTHORIZATION_FAILED, Written::Perhaps, ErrorKind::Unavailable, "kafka-acls"),
+        ] {
+            let all = outcomes(batch(1, Vec::new()), vec![report(written, code, -1)]);
+            let error = &all[0].failed().unwrap().error;
+            assert_eq!(error.kind(), kind, "{code:?}");
+            assert!(error.context().contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn too_few_replicas_are_named_where_nothing_was_heard() {
+        let mut batch = batch(1, Vec::new());
+        let facts = PartitionFacts { led: true, replicas: 3, in_sync: 1 };
+        let config = TopicConfig { min_insync: 2, ..TopicConfig::parse(|_| None) };
+        batch.described = Arc::new(Described::new([7; 16], vec![facts], config));
+        let all = outcomes(batch, vec![report(Written::No, Code::MSG_TIMED_OUT, -1)]);
+        let error = &all[0].failed().unwrap().error;
+        assert!(error.context().contains("1 replicas in sync and needs 2"), "{error}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What may wait to be acked by the servers, in messages and bytes. Beyond that a publish is refused, never buffered.
+//!
+//! Not here: who waits (`lane.rs`).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// The bound, and how much of it is taken.
+#[derive(Debug)]
+pub(super) struct Room {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+    most_messages: usize,
+    most_bytes: usize,
+}
+
+impl Room {
+    pub(super) fn new(most_messages: usize, most_bytes: usize) -> Arc<Self> {
+        let (messages, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { messages, bytes, most_messages, most_bytes })
+    }
+
+    /// Takes room; a batch that is larger than all of it fits where nothing else waits.
+    pub(super) fn hold(self: &Arc<Self>, messages: usize, bytes: usize) -> Option<Held> {
+        let before = (
+            self.messages.fetch_add(messages, Ordering::AcqRel),
+            self.bytes.fetch_add(bytes, Ordering::AcqRel),
+        );
+        let held = Held { room: Arc::clone(self), messages, bytes };
+        let fits =
+            before.0 + messages <= self.most_messages && before.1.saturating_add(bytes) <= self.most_bytes;
+        (fits || before.0 == 0).then_some(held)
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.load(Ordering::Acquire) == 0
+    }
+
+    /// The bound, for errors.
+    pub(super) const fn most(&self) -> (usize, usize) {
+        (self.most_messages, self.most_bytes)
+    }
+}
+
+/// Room that is taken, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    room: Arc<Room>,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.room.messages.fetch_sub(self.messages, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_and_what_is_given_back_makes_room() {
+        for (room, second) in [(Room::new(3, 1000), (2, 20)), (Room::new(1000, 35), (2, 20))] {
+            let first = room.hold(2, 20).unwrap();
+            assert!(room.hold(second.0, second.1).is_none());
+            assert!(!room.is_empty());
+            drop(first);
+            assert!(room.is_empty());
+            // A batch larger than all of it is taken over alone.
+            let alone = room.hold(9, 90).unwrap();
+            assert!(room.hold(1, 1).is_none());
+            drop(alone);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What is known of topics: asked from the servers, and kept for a short time.
+//!
+//! The one place that knows ids of topics. What is kept may be old for [`FRESH`] (how a topic is configured for [`CONFIG`]): that long another process may
+//! not know of added partitions. A topic that does not exist is answered at once. Not here: changing topics (`admin.rs`), what follows from what is
+//! known (`facts.rs`).
+
+use super::{
+    facts::{Described, PartitionFacts, TopicConfig},
+    failure::{failed, failed_by_crate, late, not_found, refused},
+    raw::{self, Code},
+};
+use crate::{Result, Topic};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier},
+    client::DefaultClientContext,
+    types::RDKafkaErrorCode,
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// For how long a description is believed.
+const FRESH: Duration = Duration::from_secs(1);
+/// For how long it is believed how a topic is configured.
+const CONFIG: Duration = Duration::from_secs(10);
+/// How many descriptions are kept.
+const KEPT: usize = 4096;
+/// How long one question may take.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
+
+/// Descriptions of topics.
+pub(super) struct Topics {
+    admin: Arc<raw::Admin>,
+    client: Arc<AdminClient<DefaultClientContext>>,
+    servers: Arc<str>,
+    known: Mutex<HashMap<Topic, Known>>,
+    changes: AtomicU64,
+}
+
+impl std::fmt::Debug for Topics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topics").field("known", &self.known().len()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    described: Arc<Described>,
+    at: Instant,
+    configured_at: Instant,
+}
+
+impl Topics {
+    pub(super) fn new(
+        admin: Arc<raw::Admin>,
+        client: Arc<AdminClient<DefaultClientContext>>,
+        servers: Arc<str>,
+    ) -> Self {
+        Self { admin, client, servers, known: Mutex::default(), changes: AtomicU64::new(0) }
+    }
+
+    /// The description, which may be a moment old.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the connection.
+    pub(super) async fn get(&self, topic: &Topic) -> Result<Arc<Described>> {
+        let kept = {
+            let known = self.known();
+            let known = known.get(topic).filter(|known| known.at.elapsed() < FRESH);
+            known.map(|known| Arc::clone(&known.described))
+        };
+        match kept {
+            Some(kept) => Ok(kept),
+            None => self.describe(topic).await,
+        }
+    }
+
+    /// The description as it is now; how it is configured may be some seconds old.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the connection.
+    pub(super) async fn describe(&self, topic: &Topic) -> Result<Arc<Described>> {
+        let at = Instant::now();
+        let changes = self.changes();
+        let (id, partitions) = match self.look(topic).await {
+            Ok(found) => found,
+            Err(error) => {
+                if error.kind() == crate::ErrorKind::NotFound {
+                    self.known().remove(topic);
+                }
+                return Err(error);
+            }
+        };
+        let kept = {
+            let known = self.known();
+            let known = known
+                .get(topic)
+                .filter(|known| known.described.id == id && known.configured_at.elapsed() < CONFIG);
+            known.map(|known| (known.described.config.clone(), known.configured_at))
+        };
+        let (config, configured_at) = match kept {
+            Some(kept) => kept,
+            None => (self.config(topic).await?, at),
+        };
+        let described = Arc::new(Described::new(id, partitions, config));
+        // What was asked before somebody changed something is not kept.
+        if changes == self.changes() {
+            let mut known = self.known();
+            if known.len() >= KEPT {
+                known.clear();
+            }
+            known.insert(topic.clone(), Known { described: Arc::clone(&described), at, configured_at });
+        }
+        Ok(described)
+    }
+
+    /// Does not believe what is kept any more: somebody here changed the topic, or a server said something else.
+    pub(super) fn forget(&self, topic: &Topic) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.known().remove(topic);
+    }
+
+    /// How often something was forgotten: what was learned at another count may be wrong.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Id and partitions.
+    async fn look(&self, topic: &Topic) -> Result<([u8; 16], Vec<PartitionFacts>)> {
+        let (admin, name) = (Arc::clone(&self.admin), topic.as_str().to_owned());
+        let asked = tokio::task::spawn_blocking(move || admin.describe_topics(&[&name], ANSWER));
+        let answered = asked.await.map_err(|_| late(&self.servers))?;
+        let described = answered.and_then(|mut all| {
+            all.pop().unwrap_or_else(|| Err(raw::Trouble::new(Code::UNKNOWN_TOPIC_OR_PART, "")))
+        });
+        let described = described.map_err(|trouble| match trouble.code {
+            Code::UNKNOWN_TOPIC_OR_PART | Code::UNKNOWN_TOPIC => not_found(topic),
+            _ => failed(&self.servers, &trouble),
+        })?;
+        let facts = |partition: &raw::PartitionDescription| PartitionFacts {
+            led: partition.leader.is_some(),
+            replicas: u32::try_from(partition.replicas.len()).unwrap_or(0),
+            in_sync: u32::try_from(partition.isr.len()).unwrap_or(0),
+        };
+        Ok((described.id, described.partitions.iter().map(facts).collect()))
+    }
+
+    /// How it is configured.
+    async fn config(&self, topic: &Topic) -> Result<TopicConfig> {
+        let options = AdminOptions::new().request_timeout(Some(ANSWER));
+        let what = [ResourceSpecifier::Topic(topic.as_str())];
+        let answered = self
+            .client
+            .describe_configs(&what, &options)
+            .await
+            .map_err(|error| failed_by_crate(&self.servers, &error))?;
+        let resource: ConfigResource = match answered.into_iter().next() {
+            Some(Ok(resource)) => resource,
+            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
+                return Err(not_found(topic));
+            }
+            Some(Err(code)) => {
+                let what = format!("the configuration of topic {topic:?}");
+                return Err(refused(&self.servers, &what, Code(code as i32)));
+            }
+            None => return Err(late(&self.servers)),
+        };
+        let values: HashMap<_, _> = resource.entry_map();
+        Ok(TopicConfig::parse(|name| values.get(name)?.value.as_deref()))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Topic, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
