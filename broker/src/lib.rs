@@ -84,7 +84,7 @@ pub use in_flight::{InFlight, Room};
 #[cfg(feature = "kafka")]
 pub use kafka::{
     Kafka, KafkaCompression, KafkaGroupProtocol, KafkaLogin, KafkaMechanism, KafkaPassword, KafkaSettings,
-    KafkaTls,
+    KafkaSurvey, KafkaTls, SurveyedBroker, SurveyedPartition, SurveyedTopic,
 };
 pub use message::{Epoch, Message, MessageBuilder, Position, Timestamp};
 pub use names::{Group, INTERNAL_PREFIX, MAX_NAME, Topic};

@@ -26,7 +26,7 @@ pub(crate) struct Globals {
     /// Read settings from FILE too (or ROPEWAY_CONFIG); again: later ones win
     #[arg(short, long, global = true, value_name = "FILE", env = "ROPEWAY_CONFIG", hide_env = true)]
     pub(crate) config: Vec<PathBuf>,
-    /// The broker: embedded:DIR, memory: or redis://HOST [default: embedded:./.ropeway]
+    /// The broker: embedded:DIR, memory:, redis://HOST or kafka://HOST [default: embedded:./.ropeway]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) broker: Option<String>,
     /// What goes to stdout: table, json, ndjson or raw [default: table]

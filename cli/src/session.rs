@@ -215,13 +215,15 @@ fn targets(level: Level, failures: bool) -> Targets {
     let of_handlers = if failures { level } else { tracing::Level::ERROR };
     // What libraries find worth saying is for those who want to see everything.
     let others = if level == tracing::Level::TRACE { level } else { level.min(tracing::Level::WARN) };
-    // What the store below has to say the broker tells in its own errors, with what to do.
-    let of_store =
+    // What these have to say the broker tells in its own errors, with what to do.
+    let of_those_below =
         if level >= tracing::Level::INFO { LevelFilter::from_level(others) } else { LevelFilter::OFF };
     Targets::new()
         .with_default(others)
-        .with_target("fjall", of_store)
-        .with_target("lsm_tree", of_store)
+        .with_target("fjall", of_those_below)
+        .with_target("librdkafka", of_those_below)
+        .with_target("lsm_tree", of_those_below)
+        .with_target("rdkafka", of_those_below)
         .with_target("ropeway", level)
         .with_target("ropeway_processor", of_handlers)
 }
@@ -266,9 +268,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_store_is_made_of_is_heard_with_verbose_only() {
+    fn what_brokers_are_made_of_is_heard_with_verbose_only() {
         for (level, heard) in [(Level::Error, false), (Level::Warn, false), (Level::Info, true)] {
-            for target in ["fjall::journal::writer", "lsm_tree::tree"] {
+            for target in ["fjall::journal::writer", "librdkafka", "lsm_tree::tree", "rdkafka::client"] {
                 let told = targets(level, true).would_enable(target, &tracing::Level::ERROR);
                 assert_eq!(told, heard, "{target} at {level:?}");
             }

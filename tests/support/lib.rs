@@ -5,6 +5,8 @@
 
 pub mod backends;
 pub mod disk;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod matrix;
 pub mod redis;
 pub mod server;

@@ -42,16 +42,21 @@ mod facts;
 mod failure;
 mod layout;
 mod members;
+#[cfg(any(test, feature = "conformance"))]
+mod plant;
 mod publish;
 mod raw;
 mod reader;
 mod settings;
+mod survey;
 mod topics;
 
 pub use broker::Kafka;
 pub use settings::{
     KafkaCompression, KafkaGroupProtocol, KafkaLogin, KafkaMechanism, KafkaPassword, KafkaSettings, KafkaTls,
 };
+
+pub use survey::{KafkaSurvey, SurveyedBroker, SurveyedPartition, SurveyedTopic};
 
 use crate::{BrokerUrl, MessageBroker, Result};
 use std::sync::Arc;

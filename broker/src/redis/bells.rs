@@ -1,8 +1,7 @@
 //! Waiting in a cluster until something comes to one of several logs: a connection for each, that waits.
 //!
 //! What a connection brings is not used: it says only that there is something. So nothing is lost with it, and a log whose slot moves is waited
-//! for where it is then. Logs beyond [`MOST`] are looked at instead: after [`LOOK`] where something came to one of them, and less and less often
-//! where nothing does. Not here: reading what came (`feed.rs`).
+//! for where it is then. Logs beyond [`MOST`] are looked at every [`LOOK`] instead. Not here: reading what came (`feed.rs`).
 
 use super::{failure::failed, request::Request};
 use crate::{Position, Result};
@@ -19,10 +18,8 @@ use tokio::{
 
 /// How many connections wait at the most.
 const MOST: usize = 64;
-/// How soon logs are looked at for which no connection waits; twice that when nothing came, and so on.
+/// How often logs are looked at for which no connection waits.
 const LOOK: Duration = Duration::from_millis(25);
-/// How late at the most.
-const SELDOM: Duration = Duration::from_millis(400);
 /// How long a connection waits before it asks again.
 const WAIT: Duration = Duration::from_secs(10);
 /// How long an answer may take beyond that.
@@ -46,9 +43,6 @@ pub(super) enum Rang {
 pub(super) struct Bells {
     redis: Redis,
     bells: HashMap<String, Bell>,
-    looks: Looks,
-    /// When all were to be looked at last: what is deleted rings no bell.
-    all: Instant,
     rings: mpsc::UnboundedSender<Ring>,
     rung: mpsc::UnboundedReceiver<Ring>,
 }
@@ -75,21 +69,18 @@ type Ring = (String, Result<(Option<Box<Dedicated>>, bool)>);
 impl Bells {
     pub(super) fn new(redis: Redis) -> Self {
         let (rings, rung) = mpsc::unbounded_channel();
-        Self { redis, bells: HashMap::new(), looks: Looks::default(), all: Instant::now(), rings, rung }
+        Self { redis, bells: HashMap::new(), rings, rung }
     }
 
-    /// Waits until something lies behind a position in one of the logs, it is `woken`, or `limit` is over since all were looked at last. Cancel safe.
+    /// Waits until something lies behind a position in one of the logs, it is `woken`, or `limit` is over. Cancel safe.
     pub(super) async fn wait(&mut self, logs: &[(&str, Position)], limit: Duration, woken: &Notify) -> Rang {
         let wanted: HashSet<&str> = logs.iter().map(|(log, _)| *log).collect();
         self.bells.retain(|log, _| wanted.contains(log.as_str()));
-        let mut rest = Vec::new();
-        for (at, (log, after)) in logs.iter().enumerate() {
-            if at >= MOST || !self.hang(log, *after) {
-                rest.push((*log, *after));
-            }
-        }
-        let end = self.all + limit;
-        let look = self.looks.due(&rest, Instant::now());
+        let all = logs
+            .iter()
+            .take(MOST)
+            .fold(logs.len() <= MOST, |all, (log, after)| self.hang(log, *after) && all);
+        let end = Instant::now() + if all { limit } else { limit.min(LOOK) };
         loop {
             tokio::select! {
                 biased;
@@ -99,14 +90,7 @@ impl Bells {
                     while let Ok(ring) = self.rung.try_recv() {
                         came.extend(self.take(ring));
                     }
-                    if Instant::now() >= end {
-                        return self.all();
-                    }
                     if !came.is_empty() {
-                        // Those that ring all the time do not keep the others from being looked at.
-                        if look.is_some_and(|at| at <= Instant::now()) {
-                            came.extend(self.looks.look(&rest, Instant::now()));
-                        }
                         return Rang::Some(came);
                     }
                     for (log, after) in logs.iter().take(MOST) {
@@ -114,19 +98,9 @@ impl Bells {
                     }
                 }
                 () = woken.notified() => return Rang::Woken,
-                () = sleep_until(look.map_or(end, |look| look.min(end))) => {
-                    return match Instant::now() < end {
-                        true => Rang::Some(self.looks.look(&rest, Instant::now())),
-                        false => self.all(),
-                    };
-                }
+                () = sleep_until(end) => return Rang::All,
             }
         }
-    }
-
-    fn all(&mut self) -> Rang {
-        self.all = Instant::now();
-        Rang::All
     }
 
     /// Lets a connection wait for a log, unless one does; whether one does now.
@@ -164,39 +138,6 @@ impl Bells {
     }
 }
 
-/// When logs are looked at for which no connection waits. Pure: time is told.
-#[derive(Debug, Default)]
-struct Looks {
-    /// Where each of them was read up to when they were looked at last.
-    seen: HashMap<String, Position>,
-    pause: Duration,
-    next: Option<Instant>,
-}
-
-impl Looks {
-    /// When these are to be looked at; `None`: there are none.
-    fn due(&mut self, rest: &[(&str, Position)], now: Instant) -> Option<Instant> {
-        if rest.is_empty() {
-            *self = Self::default();
-            return None;
-        }
-        let came = rest.iter().any(|(log, after)| self.seen.get(*log) != Some(after));
-        if came {
-            self.pause = LOOK;
-            self.seen = rest.iter().map(|(log, after)| ((*log).to_owned(), *after)).collect();
-            self.next = Some(self.next.map_or(now + LOOK, |next| next.min(now + LOOK)));
-        }
-        self.next
-    }
-
-    /// They are looked at.
-    fn look(&mut self, rest: &[(&str, Position)], now: Instant) -> HashSet<String> {
-        self.next = Some(now + self.pause);
-        self.pause = (self.pause * 2).min(SELDOM);
-        rest.iter().map(|(log, _)| (*log).to_owned()).collect()
-    }
-}
-
 /// Waits until something lies in a log behind a position, or long enough. The connection is not given back where its log is elsewhere by now: who
 /// reads finds out where.
 async fn wait(
@@ -217,32 +158,5 @@ async fn wait(
         Reply::Nil => Ok((Some(open), false)),
         Reply::Error(_) => Ok((None, true)),
         _ => Ok((Some(open), true)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn logs_without_a_connection_are_looked_at_less_and_less_until_something_comes() {
-        let (mut looks, now) = (Looks::default(), Instant::now());
-        let (rest, more) =
-            ([("a", Position(1, 0)), ("b", Position(1, 0))], [("a", Position(1, 0)), ("b", Position(2, 0))]);
-        assert_eq!(looks.due(&[], now), None);
-        let mut at = now;
-        let mut pauses = Vec::new();
-        for _ in 0..7 {
-            let next = looks.due(&rest, at).unwrap();
-            // Others ring meanwhile.
-            assert_eq!(looks.due(&rest, at + LOOK / 2), Some(next));
-            pauses.push((next - at).as_millis());
-            at = next;
-            assert_eq!(looks.look(&rest, at).len(), 2);
-        }
-        assert_eq!(pauses, [25, 25, 50, 100, 200, 400, 400]);
-        assert_eq!(looks.due(&more, at), Some(at + LOOK), "something came");
-        assert_eq!(looks.due(&[], at), None);
-        assert_eq!(looks.due(&more, at), Some(at + LOOK), "it begins again");
     }
 }

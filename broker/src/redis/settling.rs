@@ -5,28 +5,19 @@
 use super::{
     broker::Tasks,
     facts::{Facts, durability},
-    failure::{failed, is_refused, is_unknown_script, named, refused, strange},
+    failure::{is_refused, is_unknown_script, named, refused, strange},
     follow::ZERO,
     topics::{Topics, lost},
     write::{Batch, Entry, Write, told},
 };
 use crate::{Durability, Error, ErrorKind, Message, Position, Published, Target, Timestamp, Topic, clock};
-use ropeway_store::redis::{Outcome, Redis, Reply, Target as Servers};
+use ropeway_store::redis::{Redis, Reply, Target as Servers};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// How far back a message is looked for where its partition was not written to before.
 const LOOKED_BACK: Duration = Duration::from_secs(300);
 /// Of how many partitions the last position is remembered.
 const REMEMBERED: usize = 16_384;
-
-/// What settling left.
-#[derive(Debug, Default)]
-pub(super) struct Left {
-    /// The connection is not to be used on.
-    pub(super) is_over: bool,
-    /// Why something stayed that was answered.
-    pub(super) why: Option<Error>,
-}
 
 /// Settles writes.
 pub(super) struct Settling {
@@ -56,8 +47,8 @@ impl Settling {
     }
 
     /// Settles what is answered of a write. What was refused in passing stays, and so does what is not answered, which is unknown from then on. What
-    /// stayed of writes before it is given back where it would come behind something of this one.
-    pub(super) fn settle(&mut self, write: &mut Write, before: &mut Write) -> Left {
+    /// stayed of writes before it is given back where it would come behind something of this one. Whether the connection can be used on.
+    pub(super) fn settle(&mut self, write: &mut Write, before: &mut Write) -> bool {
         let replicated = write.is_replicated();
         let whole = write.is_answered();
         let mut answers = std::mem::take(&mut write.answers);
@@ -67,33 +58,21 @@ impl Settling {
         }
         let wanted = i64::from(self.replicas);
         let copied =
-            replicated && whole && answers.pop().and_then(|count| count.ok()?.int()).unwrap_or(0) >= wanted;
+            replicated && whole && answers.pop().and_then(|count| count.int()).unwrap_or(0) >= wanted;
         let gives = if copied { Durability::Replicated } else { durability(&self.facts.server()) };
         let entries = std::mem::take(&mut write.entries);
         let sent = write.expected;
-        let mut left = Left::default();
+        let mut usable = true;
         let mut answers = answers.into_iter();
         for (at, mut entry) in entries.into_iter().enumerate() {
             match answers.next() {
-                Some(Ok(answer)) if is_unknown_script(&answer) || self.is_passing(&answer) => {
-                    left.is_over = true;
-                    left.why.get_or_insert_with(|| self.passing(&entry, &answer));
+                Some(answer) if is_unknown_script(&answer) || self.is_passing(&answer) => {
+                    usable = false;
                     entry.refused = true;
                     write.entries.push(entry);
                 }
-                Some(Err(error)) => {
-                    left.is_over = true;
-                    if error.outcome() == Outcome::NotDone {
-                        entry.refused = true;
-                    } else {
-                        let behind = self.behind(entry.keys.log());
-                        entry.unknown.get_or_insert(behind);
-                    }
-                    left.why.get_or_insert_with(|| failed(error));
-                    write.entries.push(entry);
-                }
-                Some(Ok(answer)) => {
-                    left.is_over |= is_refused(&answer, "READONLY");
+                Some(answer) => {
+                    usable &= !is_refused(&answer, "READONLY");
                     let Batch { job, outcomes } = &mut write.batches[entry.batch];
                     let settled = self.one(&job.to, &entry, &answer, gives);
                     let may_be_there = settled.may_be_there();
@@ -112,7 +91,7 @@ impl Settling {
                 }
             }
         }
-        left
+        usable
     }
 
     /// Whether the server did nothing, and another one, or the same in a while, does it: it is a replica by now, reads its data, or a slot moves.
@@ -120,18 +99,6 @@ impl Settling {
     fn is_passing(&self, answer: &Reply) -> bool {
         const PASSING: [&str; 6] = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"];
         self.others && is_refused(answer, "READONLY") || PASSING.iter().any(|code| is_refused(answer, code))
-    }
-
-    fn passing(&self, entry: &Entry, answer: &Reply) -> Error {
-        match answer {
-            Reply::Error(text) if !is_unknown_script(answer) => {
-                refused(&self.server, format_args!("XADD {}", entry.keys.log()), text)
-            }
-            _ => Error::new(
-                ErrorKind::Unavailable,
-                format!("redis {} forgot its scripts; try again", self.server),
-            ),
-        }
     }
 
     /// Behind which position a message would lie that is sent now.

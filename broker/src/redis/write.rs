@@ -4,15 +4,12 @@
 
 use super::{failure::BACKEND, keys::PartitionKeys, layout, publish::Job, request::Request, scripts};
 use crate::{Error, ErrorKind, Message, Outcomes, Position, Published, Target, Timestamp};
-use ropeway_store::redis::{self, Reply};
+use ropeway_store::redis::Reply;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// How many entries are looked at for a message that is sent again.
 const LOOKED_AT: u32 = 20_000;
-
-/// The answer to a command, or why there is none.
-pub(super) type Told = redis::Result<Reply>;
 
 /// Whole batches, in the order in which they were taken over.
 #[derive(Debug, Default)]
@@ -20,8 +17,8 @@ pub(super) struct Write {
     pub(super) batches: Vec<Batch>,
     /// What is not settled yet, in order.
     pub(super) entries: Vec<Entry>,
-    /// What the server answered, in order; in a cluster also that it did not.
-    pub(super) answers: Vec<Told>,
+    /// What the server answered, in order.
+    pub(super) answers: Vec<Reply>,
     /// How many answers there will be.
     pub(super) expected: usize,
     pub(super) bytes: usize,
@@ -32,14 +29,6 @@ pub(super) struct Write {
 pub(super) struct Batch {
     pub(super) job: Job,
     pub(super) outcomes: Vec<Option<Published>>,
-}
-
-impl Batch {
-    fn answer(self, count: impl Fn(&Outcomes)) {
-        let outcomes = Outcomes(self.outcomes.into_iter().flatten().collect());
-        count(&outcomes);
-        _ = self.job.answer.send(outcomes);
-    }
 }
 
 /// A message that is to be written.
@@ -156,23 +145,13 @@ impl Write {
         }
     }
 
-    /// Answers the batches of which every message has its outcome.
-    pub(super) fn answer(&mut self, count: impl Fn(&Outcomes)) {
-        if self.entries.is_empty() {
-            return std::mem::take(&mut self.batches).into_iter().for_each(|batch| batch.answer(&count));
+    /// Answers all batches. Every message has its outcome.
+    pub(super) fn answer(self, count: impl Fn(&Outcomes)) {
+        for Batch { job, outcomes } in self.batches {
+            let outcomes = Outcomes(outcomes.into_iter().flatten().collect());
+            count(&outcomes);
+            _ = job.answer.send(outcomes);
         }
-        let mut open = vec![false; self.batches.len()];
-        self.entries.iter().for_each(|entry| open[entry.batch] = true);
-        let mut at = vec![0; open.len()];
-        for (before, batch) in std::mem::take(&mut self.batches).into_iter().enumerate() {
-            if open[before] {
-                at[before] = self.batches.len();
-                self.batches.push(batch);
-                continue;
-            }
-            batch.answer(&count);
-        }
-        self.entries.iter_mut().for_each(|entry| entry.batch = at[entry.batch]);
     }
 }
 

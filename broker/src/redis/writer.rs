@@ -5,8 +5,7 @@
 //! connection is ended at the server first, so that it can do nothing any more; then all that was open is sent again, in its order, by the script
 //! that looks for the id first (`scripts/add_once.lua`), until its deadline. What the server refuses in passing, since it is a replica by now or reads
 //! its data, waits until all that was sent behind it is answered: it may have become a primary meanwhile, and what it did of a log then must not
-//! come before. So nothing overtakes what came before it. In a cluster what comes meanwhile
-//! is sent with what is sent again, so that a node that is away does not hold the others up. Not here: the queue before it (`publish.rs`), where messages go (`placing.rs`), what a
+//! come before. So nothing overtakes what came before it. Not here: the queue before it (`publish.rs`), where messages go (`placing.rs`), what a
 //! write consists of (`write.rs`), what answers mean (`settling.rs`).
 
 use super::{
@@ -20,13 +19,13 @@ use super::{
     publish::{Counted, Job},
     request::Request,
     settings::RedisStreamsSettings,
-    settling::{Left, Settling},
+    settling::Settling,
     topics::Topics,
-    write::{Told, Write},
+    write::Write,
 };
 use crate::{Error, Result, Timestamp, Topic, clock};
 use futures::future::BoxFuture;
-use ropeway_store::redis::{Redis, Routed};
+use ropeway_store::redis::{Redis, Reply, Routed};
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
@@ -34,7 +33,7 @@ use std::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 /// How many writes may be open. What is open is all looked for again after a cut.
@@ -43,8 +42,6 @@ const WINDOW: usize = 2;
 const MOST_MESSAGES: usize = 512;
 /// The same in bytes.
 const MOST_BYTES: usize = 1 << 20;
-/// How many messages for nodes of a cluster that are away are sent again with what comes meanwhile; where there are more, all others wait too.
-const MOST_LEFT: usize = 8 * MOST_MESSAGES;
 /// How long an answer may take before the connection counts as dead.
 const ANSWER: Duration = Duration::from_secs(10);
 /// The longest pause between attempts to connect; it begins at a fortieth.
@@ -73,9 +70,6 @@ pub(super) struct Writer {
     placing: Placing,
     settling: Settling,
 }
-
-/// What was taken over, as it comes.
-type Jobs = mpsc::UnboundedReceiver<Job>;
 
 /// A batch whose topic is being asked for.
 struct Asking {
@@ -129,26 +123,34 @@ impl Writer {
         }
     }
 
-    pub(super) async fn run(mut self, mut jobs: Jobs) {
+    pub(super) async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Job>) {
         let (mut closed, mut answers) = (false, Vec::new());
         while !(closed && self.open.is_empty() && self.asking.is_none()) {
             match self.turn(&mut jobs, closed, &mut answers).await {
                 Turn::Closed => closed = true,
-                Turn::Answered(result) => self.answered(&mut answers, result, &mut jobs).await,
+                Turn::Answered(result) => self.answered(&mut answers, result).await,
                 Turn::Taken(job) => {
                     let write = self.gather(Some(job), Write::default(), &mut jobs);
-                    self.begin(write, &mut jobs).await;
+                    self.begin(write).await;
                 }
                 Turn::Described(description) => {
-                    let write = self.described(&description, Write::default(), &mut jobs);
-                    self.begin(write, &mut jobs).await;
+                    let Some(Asking { job, .. }) = self.asking.take() else { continue };
+                    let mut write = Write::default();
+                    self.place(job, &description, &mut write);
+                    let write = self.gather(None, write, &mut jobs);
+                    self.begin(write).await;
                 }
             }
         }
     }
 
     /// Waits for what happens next.
-    async fn turn(&mut self, jobs: &mut Jobs, closed: bool, answers: &mut Vec<Told>) -> Turn {
+    async fn turn(
+        &mut self,
+        jobs: &mut mpsc::UnboundedReceiver<Job>,
+        closed: bool,
+        answers: &mut Vec<Reply>,
+    ) -> Turn {
         let room = self.open.len() < WINDOW && !self.retiring;
         let mut limit = limit(self.open.front(), self.settings.wait);
         if let Some(deadline) = self.kept.deadline() {
@@ -165,7 +167,12 @@ impl Writer {
     }
 
     /// Adds batches to a write: `job`, and those that wait behind it, up to the first whose topic is not known.
-    fn gather(&mut self, job: Option<Job>, mut write: Write, jobs: &mut Jobs) -> Write {
+    fn gather(
+        &mut self,
+        job: Option<Job>,
+        mut write: Write,
+        jobs: &mut mpsc::UnboundedReceiver<Job>,
+    ) -> Write {
         let mut next = job.or_else(|| jobs.try_recv().ok());
         while let Some(job) = next {
             let kept = self.topics.kept(&job.to.topic);
@@ -185,18 +192,6 @@ impl Writer {
         write
     }
 
-    /// The same for the batch whose topic is known by now.
-    fn described(
-        &mut self,
-        description: &Result<Arc<Description>>,
-        mut write: Write,
-        jobs: &mut Jobs,
-    ) -> Write {
-        let Some(Asking { job, .. }) = self.asking.take() else { return write };
-        self.place(job, description, &mut write);
-        self.gather(None, write, jobs)
-    }
-
     /// Adds a batch to a write.
     fn place(&mut self, job: Job, description: &Result<Arc<Description>>, write: &mut Write) {
         let server = self.connection.as_ref().map(|connection| &**connection.server());
@@ -204,22 +199,22 @@ impl Writer {
     }
 
     /// Writes behind what is open.
-    async fn begin(&mut self, mut write: Write, jobs: &mut Jobs) {
+    async fn begin(&mut self, mut write: Write) {
         if write.entries.is_empty() {
             return write.answer(|outcomes| self.counted.count(outcomes));
         }
-        let Some(connection) = &mut self.connection else { return self.deliver(write, None, jobs).await };
+        let Some(connection) = &mut self.connection else { return self.deliver(write, None).await };
         let request = write.request(self.settings.copies(), self.settings.wait);
         let (expected, by) = (write.expected, by(&write));
         self.open.push_back(write);
         self.counted.commits.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = send(connection, &self.server, request, expected, by).await {
-            self.recover(Some(error), WINDOW, jobs).await;
+            self.recover(error, WINDOW).await;
         }
     }
 
     /// Takes answers to what is open.
-    async fn answered(&mut self, answers: &mut Vec<Told>, result: Result<()>, jobs: &mut Jobs) {
+    async fn answered(&mut self, answers: &mut Vec<Reply>, result: Result<()>) {
         for answer in answers.drain(..) {
             let Some(write) = self.open.front_mut() else { break };
             write.answers.push(answer);
@@ -227,7 +222,7 @@ impl Writer {
                 continue;
             }
             let Some(mut write) = self.open.pop_front() else { break };
-            self.retiring |= self.settle(&mut write).is_over;
+            self.retiring |= !self.settle(&mut write);
             if write.entries.is_empty() {
                 write.answer(|outcomes| self.counted.count(outcomes));
                 continue;
@@ -235,22 +230,22 @@ impl Writer {
             self.kept.append(write);
             if self.redis.is_cluster() {
                 // What is open behind it is sent by who waits for its answers: it never is.
-                return self.recover(None, 0, jobs).await;
+                return self.recover(late(&self.server), 0).await;
             }
         }
         match result {
-            Err(error) => self.recover(Some(error), WINDOW, jobs).await,
+            Err(error) => self.recover(error, if self.redis.is_cluster() { 1 } else { WINDOW }).await,
             Ok(()) if !self.retiring || !self.open.is_empty() => {}
             Ok(()) if self.kept.entries.is_empty() => {
                 std::mem::take(&mut self.kept).answer(|outcomes| self.counted.count(outcomes));
                 self.give_up();
             }
-            Ok(()) => self.recover(None, 0, jobs).await,
+            Ok(()) => self.recover(late(&self.server), 0).await,
         }
     }
 
     /// Settles what is answered of a write, and gives back what was refused before it and would come behind it.
-    fn settle(&mut self, write: &mut Write) -> Left {
+    fn settle(&mut self, write: &mut Write) -> bool {
         if let Some(connection) = &self.connection {
             // In a cluster a connection mends itself, and may lead to other nodes by now.
             self.facts.set(connection.server());
@@ -258,19 +253,19 @@ impl Writer {
         self.settling.settle(write, &mut self.kept)
     }
 
-    /// Gives the connection up, and settles all that is open before anything else is sent. `sent`: how many of the open writes may have gone out.
-    async fn recover(&mut self, error: Option<Error>, sent: usize, jobs: &mut Jobs) {
+    /// Gives the connection up, and settles all that is open before anything else is sent. `sent`: how many of the open writes went out.
+    async fn recover(&mut self, error: Error, sent: usize) {
         self.give_up();
         for (at, mut write) in std::mem::take(&mut self.open).into_iter().enumerate() {
             if at >= sent {
                 write.expected = 0;
             }
-            _ = self.settle(&mut write);
+            self.settle(&mut write);
             self.kept.append(write);
         }
         let mut all = std::mem::take(&mut self.kept);
         all.hold_back(&self.server);
-        self.deliver(all, error, jobs).await;
+        self.deliver(all, Some(error)).await;
     }
 
     /// Uses the connection no more. It is ended at the server before anything is sent again: in a cluster by itself, which keeps what it knows.
@@ -285,43 +280,25 @@ impl Writer {
         }
     }
 
-    /// Writes, until each is written, refused, or out of time; nothing else is written meanwhile, but in a cluster with it. `error`: what it failed by
-    /// before.
-    async fn deliver(&mut self, mut write: Write, mut error: Option<Error>, jobs: &mut Jobs) {
+    /// Writes, until each is written, refused, or out of time; nothing else is written meanwhile. `error`: what it failed by before.
+    async fn deliver(&mut self, mut write: Write, mut error: Option<Error>) {
         let mut pause = PAUSE / 40;
-        loop {
+        while !write.entries.is_empty() {
             if let Some(error) = error.take() {
                 write.give_back(&error, pause);
             }
-            write.answer(|outcomes| self.counted.count(outcomes));
             if write.entries.is_empty() {
-                return;
+                break;
             }
             if let Err(failed) = self.attempt(&mut write).await {
                 write.give_back(&failed, pause);
-                write.answer(|outcomes| self.counted.count(outcomes));
                 if !write.entries.is_empty() {
-                    write = self.rest(write, pause, jobs).await;
+                    sleep(pause).await;
                     pause = (pause * 2).min(PAUSE);
                 }
             }
         }
-    }
-
-    /// Waits before what is left is sent again; in a cluster only until something else comes, which is sent with it: not all nodes are away.
-    async fn rest(&mut self, write: Write, pause: Duration, jobs: &mut Jobs) -> Write {
-        let until = Instant::now() + pause;
-        let room = self.redis.is_cluster() && write.entries.len() < MOST_LEFT;
-        let is_asking = self.asking.is_some();
-        tokio::select! {
-            biased;
-            description = described(&mut self.asking), if room && is_asking => {
-                return self.described(&description, write, jobs);
-            }
-            Some(job) = jobs.recv(), if room && !is_asking => return self.gather(Some(job), write, jobs),
-            () = sleep_until(until) => {}
-        }
-        write
+        write.answer(|outcomes| self.counted.count(outcomes));
     }
 
     /// Writes all of them once. Those that are answered are removed; on an error the others stay, and know whether they were sent.
@@ -340,12 +317,11 @@ impl Writer {
             let limit = limit(Some(write), self.settings.wait);
             result = connection.receive_many(limit, &mut write.answers).await.map_err(failed);
         }
-        let left = self.settle(write);
-        if left.is_over || result.is_err() {
+        if !self.settle(write) || result.is_err() {
             self.give_up();
         }
         write.hold_back(&self.server);
-        left.why.map_or(result, Err)
+        result
     }
 
     /// Connects again, and ends what is left of the connection before at the server.
@@ -388,7 +364,7 @@ async fn send(
 async fn next_answers(
     connection: &mut Option<Routed>,
     limit: Duration,
-    answers: &mut Vec<Told>,
+    answers: &mut Vec<Reply>,
 ) -> Result<()> {
     match connection {
         Some(connection) => connection.receive_many(limit, answers).await.map_err(failed),

@@ -257,36 +257,29 @@ async fn what_only_the_new_primary_has_is_not_passed_over_by_who_read_the_old_on
 }
 
 async fn a_message_that_too_few_replicas_have_in_time_is_unknown_and_what_cannot_be_is_refused() {
-    // No sentinel: it would promote a replica where this machine has much else to do.
-    let primary = Node::start(None, &[]);
-    let replica = primary.replica(None);
-    until("it follows", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
-    let open = async |query: &str| {
-        RedisStreams::of_url(&format!("redis://127.0.0.1:{}?{query}", primary.port)).await.unwrap()
-    };
-    let topic = Topic::new("t").unwrap();
-    let to = Target { at_least: Some(Durability::Replicated), ..topic.clone().into() };
+    let stage = Stage::set(1).await;
+    let url =
+        |more: &str| format!("redis+sentinel://127.0.0.1:{}/main?wait=300ms{more}", stage.sentinel.port);
     let publish = async |broker: &RedisStreams| {
         let message = vec![Message::builder().payload("1").build()];
-        broker.publish(&to, message).await.0.pop().unwrap()
+        broker.publish(&stage.to(Some(Durability::Replicated)), message).await.0.pop().unwrap()
     };
-    // One that has time until a replica has it, and one that has little.
-    let (patient, hasty) = (open("wait=20s").await, open("wait=300ms").await);
-    patient.create_topic(&topic, TopicSpec::partitions(1)).await.unwrap();
-    let acked = publish(&patient).await;
+    let (one, two) =
+        (RedisStreams::of_url(&url("")).await.unwrap(), RedisStreams::of_url(&url("&replicas=2")).await);
+    let acked = publish(&one).await;
     assert!(matches!(acked, Published::Acked { durability: Durability::Replicated, .. }), "{acked:?}");
-    let refused = publish(&*open("replicas=2").await).await;
+    let refused = publish(&two.unwrap()).await;
     assert!(
         matches!(&refused, Published::NotWritten(failed) if failed.error.to_string().contains("replicas=2")),
         "{refused:?}"
     );
-    replica.signal("STOP");
-    let unknown = publish(&hasty).await;
+    stage.replica.signal("STOP");
+    let unknown = publish(&one).await;
     assert!(
         matches!(&unknown, Published::Unknown(failed) if failed.error.to_string().contains("replicas")),
         "{unknown:?}"
     );
-    replica.signal("CONT");
+    stage.replica.signal("CONT");
 }
 
 super::async_tests! {

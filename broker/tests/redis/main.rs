@@ -2,13 +2,12 @@
 //!
 //! `server.rs` has one, `proxy.rs` stands before it. `scripts.rs`, `group_scripts.rs` and `forward_script.rs` are the scripts, one by one; `cuts.rs`
 //! and `forwards.rs` are publishes and forwards whose connection ends; `foreign.rs` is what other clients do to streams; `kept.rs` is retention;
-//! `doubles.rs` are scripts that are wrong, and are seen; `loss.rs` is what a server loses, `refusals.rs` what it refuses, `delayed.rs` what another process held, `health.rs` what is said of servers that are away. `nodes.rs` has servers that fail over, for
+//! `doubles.rs` are scripts that are wrong, and are seen; `loss.rs` is what a server loses, `refusals.rs` what it refuses, `health.rs` what is said of servers that are away. `nodes.rs` has servers that fail over, for
 //! `failover.rs`, `slots.rs` (a cluster whose slots move and whose nodes are replaced) and `secured.rs` (TLS and passwords).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cuts;
-mod delayed;
 mod doubles;
 mod failover;
 mod foreign;
@@ -73,7 +72,6 @@ fn main() -> ExitCode {
         ("forwards", forwards::all()),
         ("kept", kept::all()),
         ("loss", loss::all()),
-        ("delayed", delayed::all()),
         ("health", health::all()),
         ("refusals", refusals::all()),
         ("failover", failover::all()),

@@ -55,7 +55,9 @@ impl fmt::Debug for Address {
 impl Setting for Address {
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err("it takes a URL such as embedded:./data, memory: or redis://host".to_owned());
+            return Err(
+                "it takes a URL such as embedded:./data, memory:, redis://host or kafka://host".to_owned()
+            );
         }
         Ok(Self::new(text))
     }

@@ -80,7 +80,7 @@ macro_rules! settings {
 settings! {
     /// The bus.
     broker: Broker {
-        /// URL of the broker: embedded:DIR, memory: or redis://HOST (flag --broker)
+        /// URL of the broker: embedded:DIR, memory:, redis://HOST or kafka://HOST (flag --broker)
         url: Address = Address::new("embedded:./.ropeway");
     }
     /// What is printed.

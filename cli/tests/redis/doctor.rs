@@ -12,10 +12,6 @@ pub(crate) fn all() -> Vec<Test> {
         ("each_fix_of_doctor_mends_what_it_is_for", each_fix_of_doctor_mends_what_it_is_for),
         ("doctor_changes_nothing", doctor_changes_nothing),
         ("doctor_sees_who_may_do_what", doctor_sees_who_may_do_what),
-        (
-            "doctor_names_the_nodes_of_a_cluster_that_are_away",
-            doctor_names_the_nodes_of_a_cluster_that_are_away,
-        ),
     ]
 }
 
@@ -115,23 +111,6 @@ fn doctor_changes_nothing() -> Result<(), String> {
     let before = state();
     place.run(&["doctor"]).code(6);
     assert_eq!(state(), before);
-    Ok(())
-}
-
-fn doctor_names_the_nodes_of_a_cluster_that_are_away() -> Result<(), String> {
-    let [first, second, third] = Server::cluster();
-    let (away, left) = (first.port, [second.port, third.port]);
-    drop(first);
-    let (code, report) = report(&on(&format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", left[0], left[1])));
-    assert_eq!((code, &report["verdict"]), (3, &"error".into()), "{report:#}");
-    let connection = finding(&report, "connection");
-    assert_eq!(connection["server"], format!("127.0.0.1:{away}"), "{report:#}");
-    assert_eq!(connection["level"], "error");
-    for port in left {
-        let server = format!("127.0.0.1:{port}");
-        let looked = |finding: &Value| finding["server"] == server && finding["check"] == "version";
-        assert!(report["findings"].as_array().unwrap().iter().any(looked), "{report:#}");
-    }
     Ok(())
 }
 

@@ -12,6 +12,8 @@ mod refusals;
 #[expect(dead_code, reason = "the tests without servers use the rest")]
 mod running;
 mod server;
+#[path = "../program/steps.rs"]
+mod steps;
 mod verbs;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};

@@ -2,11 +2,10 @@
 
 use crate::{
     Test,
-    running::{Place, Ran},
     server::{Server, on},
+    steps::{Step, exported, run, untried},
 };
-use std::{collections::BTreeSet, time::Duration};
-use tokio::time::Instant;
+use std::collections::BTreeSet;
 
 pub(crate) fn all() -> Vec<Test> {
     vec![
@@ -14,9 +13,6 @@ pub(crate) fn all() -> Vec<Test> {
         ("every_way_to_a_server_works", every_way_to_a_server_works),
     ]
 }
-
-/// Arguments, what is typed, how it ends, and what it prints or says.
-type Step<'a> = (&'a [&'a str], &'a str, i32, &'a [&'a str]);
 
 const MESSAGES: &str = "{\"customer\":\"c-8\",\"total\":12}\n{\"customer\":\"c-9\",\"total\":3}\n";
 
@@ -75,24 +71,11 @@ const STEPS: &[Step<'_>] = &[
 ];
 
 fn every_verb_works_or_is_refused_by_name() -> Result<(), String> {
-    /// Long enough for a busy machine, and shorter than what waits for a time limit.
-    const LONGEST: Duration = Duration::from_secs(25);
     let server = Server::durable();
     let place = server.place();
-    for (args, input, code, parts) in STEPS {
-        let letter = if args.contains(&"LETTER") { letter(&place) } else { String::new() };
-        let filled = |text: &str| text.replace("SERVER", &server.url()).replace("LETTER", &letter);
-        let args: Vec<String> = args.iter().map(|arg| filled(arg)).collect();
-        let words: Vec<&str> = args.iter().map(String::as_str).collect();
-        let began = Instant::now();
-        let ran: Ran = place.run_with_input(&words, input.as_bytes()).code(*code);
-        assert!(began.elapsed() < LONGEST, "{args:?} takes {:?}", began.elapsed());
-        let all = ran.text() + &ran.err;
-        let absent: Vec<String> =
-            parts.iter().map(|part| filled(part)).filter(|part| !all.contains(part)).collect();
-        assert!(absent.is_empty(), "{args:?}: {absent:?} is not in {all}");
-    }
-    exported(&place);
+    let url = server.url();
+    run(&place, STEPS, &[("SERVER", &url)]);
+    exported(&place, "copied");
     let (port, url) = (server.port.to_string(), format!("{}/0", server.url()));
     for variables in [&[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)][..], &[("REDIS_URI", &url)]] {
         for args in [&["topic", "describe", "copied"][..], &["config", "check"]] {
@@ -100,7 +83,7 @@ fn every_verb_works_or_is_refused_by_name() -> Result<(), String> {
         }
         place.run_with_env(&["doctor", "redis:"], variables).code(6);
     }
-    assert_eq!(untried(&place), BTreeSet::new());
+    assert_eq!(untried(&place, STEPS), BTreeSet::new());
     Ok(())
 }
 
@@ -132,47 +115,4 @@ fn every_way_to_a_server_works() -> Result<(), String> {
         place.run(&["topic", "delete", "orders", "-y"]).ok();
     }
     Ok(())
-}
-
-/// What one topic prints goes into another place as it was.
-fn exported(place: &Place) {
-    place.run(&["topic", "create", "copied", "-p", "1"]).ok();
-    place.run(&["pub", "copied", "a\u{1}b", "-k", "k", "-H", "h=v"]).ok();
-    let line = place.run(&["sub", "copied", "--until", "end", "-o", "ndjson"]).ok();
-    place.run_with_input(&["pub", "--format", "export"], &line.out).ok();
-    let both = place.run(&["sub", "copied", "--until", "end", "-o", "ndjson"]).ok().ndjson();
-    let [first, second] = both.as_slice() else { panic!("{both:?}") };
-    for field in ["id", "key", "headers", "payload", "timestamp"] {
-        assert_eq!(first[field], second[field], "{field}");
-    }
-}
-
-fn letter(place: &Place) -> String {
-    let listed = place.run(&["dlq", "list", "-o", "json"]).ok().json();
-    listed["letters"][0]["place"].as_str().unwrap().to_owned()
-}
-
-/// The verbs that `--help` lists and no step has.
-fn untried(place: &Place) -> BTreeSet<String> {
-    let commands = |args: &[&str]| -> Vec<String> {
-        let help = place.run(&[args, &["--help"]].concat()).ok().text();
-        let Some((_, list)) = help.split_once("\nCommands:\n") else { return Vec::new() };
-        let named = list.lines().take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
-        named
-            .filter_map(|line| line.split_whitespace().next())
-            .filter(|name| *name != "help")
-            .map(str::to_owned)
-            .collect()
-    };
-    let mut untried = BTreeSet::new();
-    for noun in commands(&[]) {
-        let verbs = commands(&[&noun]);
-        let tried = |words: &[&str]| STEPS.iter().any(|(args, ..)| args.starts_with(words));
-        if verbs.is_empty() && !tried(&[&noun]) {
-            untried.insert(noun.clone());
-        }
-        untried
-            .extend(verbs.iter().filter(|verb| !tried(&[&noun, verb])).map(|verb| format!("{noun} {verb}")));
-    }
-    untried
 }

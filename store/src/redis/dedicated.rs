@@ -125,14 +125,14 @@ impl Dedicated {
     ///
     /// # Errors
     /// As for [`Dedicated::receive`]. What came before a failure is in `into`, and the failure is told by the next call.
-    pub async fn receive_many(&mut self, limit: Duration, into: &mut Vec<Result<Reply>>) -> Result<()> {
-        into.push(Ok(self.receive(limit).await?));
+    pub async fn receive_many(&mut self, limit: Duration, into: &mut Vec<Reply>) -> Result<()> {
+        into.push(self.receive(limit).await?);
         // Nothing is awaited from here on.
         while self.owed > 0 {
             match self.line.next().now_or_never() {
                 Some(Some(Ok(reply))) => {
                     self.owed -= 1;
-                    into.push(Ok(reply));
+                    into.push(reply);
                 }
                 Some(Some(Err(error))) => {
                     _ = self.fail(dial::broken(&self.address, &error));

@@ -174,19 +174,20 @@ impl Routed {
         }
     }
 
-    /// The next reply, and those behind it that are there already, at the end of `into`; `limit` as for [`Routed::receive`]. In a cluster the error of
-    /// a command whose reply will not come stands in its place.
+    /// The next reply, and those behind it that are there already, at the end of `into`; `limit` as for [`Routed::receive`].
     ///
     /// Dropping the call loses nothing.
     ///
     /// # Errors
-    /// As for [`Dedicated::receive_many`]; none in a cluster.
-    pub async fn receive_many(&mut self, limit: Duration, into: &mut Vec<Result<Reply>>) -> Result<()> {
+    /// As for [`Routed::receive`]. What came before a failure is in `into`, and the failure is told by the next call.
+    pub async fn receive_many(&mut self, limit: Duration, into: &mut Vec<Reply>) -> Result<()> {
         match &mut self.0 {
             To::One(line) => line.receive_many(limit, into).await,
             To::Nodes(relay) => {
-                into.push(relay.receive(limit).await);
-                into.extend(relay.answers.drain(..));
+                into.push(relay.receive(limit).await?);
+                while relay.answers.front().is_some_and(Result::is_ok) {
+                    into.extend(relay.answers.pop_front().into_iter().flatten());
+                }
                 Ok(())
             }
         }

@@ -91,9 +91,9 @@ impl Notes {
     pub(super) fn log(&self, level: i32, facility: &str, line: &str) {
         let Some(dropped) = self.room(Instant::now()) else { return };
         match level {
-            ..=3 => tracing::warn!(facility, dropped, "librdkafka: {line}"),
-            4 => tracing::info!(facility, dropped, "librdkafka: {line}"),
-            _ => tracing::debug!(facility, dropped, "librdkafka: {line}"),
+            ..=3 => tracing::warn!(target: "librdkafka", facility, dropped, "{line}"),
+            4 => tracing::info!(target: "librdkafka", facility, dropped, "{line}"),
+            _ => tracing::debug!(target: "librdkafka", facility, dropped, "{line}"),
         }
     }
 

@@ -1,8 +1,10 @@
 //! `ropeway doctor`: what a broker can, guarantees and lacks for us, how it is misconfigured, and how to mend that.
 //!
 //! Nothing is changed: neither on a server nor in a directory. Here: the verb, and how a report is printed. Not here: what a report is
-//! (`report.rs`), brokers in this process (`local.rs`), servers of Redis (`redis/`).
+//! (`report.rs`), brokers in this process (`local.rs`), servers of Redis (`redis/`), clusters of Kafka (`kafka/`).
 
+#[cfg(feature = "kafka")]
+mod kafka;
 mod local;
 #[cfg(feature = "redis")]
 mod redis;
@@ -28,10 +30,11 @@ Ends with 0 where nothing is worse than a note, 6 with warnings, 3 with errors; 
   error: what was acked may be lost, or something does not work; warning: it works, and less is promised
 JSON: {broker, backend, verdict, guarantees, can, lacks, findings: [{server, check, level, says, fix}]}
   verdict: fine, warning or error; level: fine, note, warning or error; fix: commands and lines of
-  redis.conf, in their order; server is null where a finding is not about one
+  redis.conf or server.properties, in their order; server is null where a finding is not about one
 Raw prints the verdict.
 Examples:
   ropeway doctor redis://127.0.0.1:6379
+  ropeway doctor kafka://127.0.0.1:9092
   ropeway doctor embedded:./data -o json")]
 pub(crate) struct Args {
     /// The broker's URL [default: that of --broker]
@@ -54,6 +57,8 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<(), Failure
         "memory" => (local::memory(&address, &url).await?, None),
         #[cfg(feature = "embedded")]
         "embedded" => (local::directory(&address, &url).await?, None),
+        #[cfg(feature = "kafka")]
+        "kafka" | "kafka+ssl" => Box::pin(kafka::look(&address, &url, session)).await?,
         #[cfg(feature = "redis")]
         _ => Box::pin(redis::look(&address, session)).await?,
         #[cfg(not(feature = "redis"))]

@@ -1,6 +1,6 @@
 //! What `doctor` tells: findings by severity, and what follows from them.
 //!
-//! Not here: how it is printed (`mod.rs`), who finds what (`local.rs`, `redis/`).
+//! Not here: how it is printed (`mod.rs`), who finds what (`local.rs`, `redis/`, `kafka/`).
 
 use ropeway_broker::Capabilities;
 use serde::Serialize;
@@ -67,7 +67,7 @@ impl Finding {
     }
 
     /// Says which server it is about.
-    #[cfg(any(test, feature = "redis"))]
+    #[cfg(any(test, feature = "kafka", feature = "redis"))]
     pub(super) fn at(mut self, server: impl Into<String>) -> Self {
         self.server = Some(server.into());
         self

@@ -1,0 +1,69 @@
+//! A record that is no message, for tests that see what becomes of it.
+//!
+//! Not here: what makes a record one (`layout.rs`).
+
+use super::{
+    broker::{Kafka, Shared},
+    failure::BACKEND,
+    raw::{Producer, Record, Report, Trouble, Written},
+    settings::BATCH,
+};
+use crate::{Answer, Error, ErrorKind, Headers, Position, Result, Timestamp, Topic};
+use bytes::Bytes;
+use std::{iter, sync::Arc};
+use tokio::sync::oneshot;
+
+impl Kafka {
+    /// Appends a record that has more headers than a message may have.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the connection.
+    #[doc(hidden)]
+    pub fn plant_unreadable(&self, topic: &Topic, partition: u32, raw: Bytes) -> Answer<Result<Position>> {
+        let (shared, topic) = (Arc::clone(&self.shared), topic.clone());
+        Box::pin(async move { shared.call(plant(&shared, &topic, partition, &raw)).await })
+    }
+}
+
+async fn plant(shared: &Shared, topic: &Topic, partition: u32, raw: &[u8]) -> Result<Position> {
+    let described = shared.topics.describe(topic).await?;
+    let told = send(shared, topic, partition, raw)?;
+    let reports = told.await.unwrap_or_default();
+    match reports.as_slice() {
+        [Report { written: Written::Yes, offset, .. }] => described.at(*offset).ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "it was written nobody knows where").on(BACKEND)
+        }),
+        other => {
+            Err(Error::new(ErrorKind::Unavailable, format!("it was not written: {other:?}")).on(BACKEND))
+        }
+    }
+}
+
+/// Begins to write it, by a producer of its own.
+fn send(
+    shared: &Shared,
+    topic: &Topic,
+    partition: u32,
+    raw: &[u8],
+) -> Result<oneshot::Receiver<Vec<Report>>> {
+    let failed = |trouble: Trouble| shared.failed(&trouble);
+    let conf = shared.settings.producer(BATCH).conf()?;
+    let producer = Producer::open(conf, Arc::clone(&shared.notes)).map_err(failed)?;
+    let target = producer.topic(topic.as_str()).map_err(failed)?;
+    let record = Record {
+        partition: i32::try_from(partition).unwrap_or(i32::MAX),
+        key: None,
+        value: Some(raw),
+        timestamp: Timestamp::now().as_millis(),
+        headers: iter::repeat_n(("h", None), Headers::MAX_COUNT + 1),
+    };
+    let (tell, told) = oneshot::channel();
+    // What is not written when the last producer goes is purged.
+    let kept = producer.clone();
+    let done = Box::new(move |reports| {
+        drop(kept);
+        _ = tell.send(reports);
+    });
+    producer.send(&target, iter::once(record), done);
+    Ok(told)
+}
