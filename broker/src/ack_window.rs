@@ -107,6 +107,25 @@ impl AckWindow {
         self.open.remove(position)
     }
 
+    /// Notes that these are done; answers how many of them were not done before, and how large they are together.
+    pub(crate) fn ack_all(&mut self, positions: &[Position]) -> (usize, usize) {
+        let (mut acked, mut bytes, mut rest) = (0, 0, positions);
+        while let Some((first, behind)) = rest.split_first() {
+            // Mostly what was handed out first is done first.
+            let run = self.open.remove_first(rest, |size| bytes += size);
+            acked += run;
+            if run > 0 {
+                rest = &rest[run..];
+                continue;
+            }
+            if let Some(size) = self.ack_sized(*first) {
+                (acked, bytes) = (acked + 1, bytes + size);
+            }
+            rest = behind;
+        }
+        (acked, bytes)
+    }
+
     /// Notes that a message is done.
     pub fn ack(&mut self, position: Position) -> Acked {
         if self.ack_sized(position).is_some() {

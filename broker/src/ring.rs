@@ -43,6 +43,11 @@ impl<V> Ring<V> {
         let at = if first { 0 } else { self.find(position)? };
         let value = self.places.get_mut(at)?.1.take()?;
         self.len -= 1;
+        self.clear_away();
+        Some(value)
+    }
+
+    fn clear_away(&mut self) {
         while self.places.front().is_some_and(|(_, value)| value.is_none()) {
             self.places.pop_front();
         }
@@ -50,31 +55,46 @@ impl<V> Ring<V> {
         if self.places.len() > 2 * self.len + SLACK {
             self.places.retain(|(_, value)| value.is_some());
         }
-        Some(value)
     }
 
     pub(crate) fn contains(&self, position: Position) -> bool {
-        self.place_of(position, &mut 0).is_some()
+        self.contained(&[position]) == 1
+    }
+
+    /// Takes out those of `positions`, from the first on, that stand first in it, with nothing between them that was taken out before; answers how
+    /// many. `each` gets their values.
+    pub(crate) fn remove_first(&mut self, positions: &[Position], each: impl FnMut(V)) -> usize {
+        let run = self.run(0, positions);
+        self.places.drain(..run).filter_map(|(_, value)| value).for_each(each);
+        self.len -= run;
+        self.clear_away();
+        run
     }
 
     /// How many of `positions`, from the first on, are in it. Those that follow each other in it cost one search together.
     pub(crate) fn contained(&self, positions: &[Position]) -> usize {
-        let mut at = 0;
-        positions.iter().take_while(|position| self.place_of(**position, &mut at).is_some()).count()
+        let (mut known, mut at) = (0, 0);
+        while let Some(position) = positions.get(known) {
+            if self.places.get(at).is_none_or(|(found, _)| found != position) {
+                let Some(found) = self.find(*position) else { break };
+                at = found;
+            }
+            let run = self.run(at, &positions[known..]);
+            if run == 0 {
+                break;
+            }
+            (known, at) = (known + run, at + run);
+        }
+        known
     }
 
-    /// The value at a position; `at`: where it may stand, and then where the next one may.
-    #[inline]
-    fn place_of(&self, position: Position, at: &mut usize) -> Option<&V> {
-        let (_, value) = match self.places.get(*at).filter(|(found, _)| *found == position) {
-            Some(place) => place,
-            None => {
-                *at = self.find(position)?;
-                self.places.get(*at)?
-            }
+    /// How many of `positions`, from the first on, stand one behind the other from the place `at` on.
+    fn run(&self, at: usize, positions: &[Position]) -> usize {
+        let places = self.places.range(at.min(self.places.len())..);
+        let same = |((found, value), position): &(&(Position, Option<V>), &Position)| {
+            found == *position && value.is_some()
         };
-        *at += 1;
-        value.as_ref()
+        places.zip(positions).take_while(same).count()
     }
 
     /// The first position that is in it.
@@ -157,6 +177,16 @@ mod tests {
                 some.insert(index.index(some.len() + 1), Position(last.0, last.1 + 1));
                 prop_assert_eq!(ring.contained(&some), index.index(some.len()));
                 prop_assert!(ring.positions().eq(map.keys().copied()));
+                let (mut first, mut values) = (ring.clone(), Vec::new());
+                let mut wanted: Vec<Position> = map.keys().copied().take(index.index(5)).collect();
+                wanted.extend(map.keys().copied().skip(wanted.len() + 1).take(2));
+                let taken = first.remove_first(&wanted, |value| values.push(value));
+                let same = wanted.iter().zip(map.keys()).take_while(|(one, other)| one == other).count();
+                prop_assert!(taken <= same && (taken > 0 || same == 0));
+                prop_assert_eq!(&values, &map.values().copied().take(taken).collect::<Vec<_>>());
+                prop_assert!(first.positions().eq(map.keys().copied().skip(taken)));
+                prop_assert_eq!((first.len(), first.first()), (map.len() - taken, map.keys().nth(taken).copied()));
+                prop_assert!(first.places.len() <= 2 * first.len() + SLACK + 1);
                 prop_assert!(ring.places.len() <= 2 * ring.len() + SLACK + 1);
             }
         }

@@ -3,9 +3,23 @@
 //! Not here: which handler gets which event (`router/`).
 
 use crate::{BoxError, Context, Event, RetryPolicy, Verdict};
-use futures::future::BoxFuture;
+use futures::{
+    FutureExt, TryFutureExt,
+    future::{BoxFuture, Fuse},
+};
 use serde::de::DeserializeOwned;
-use std::{fmt, future::Future, marker::PhantomData};
+use std::{
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+use tokio_util::sync::ReusableBoxFuture;
+
+/// What a handler answers.
+pub(crate) type Handled = Result<Verdict, BoxError>;
 
 /// Handles events. Implement it for a type with state, or use [`json`] or [`raw`] for a closure.
 ///
@@ -18,11 +32,62 @@ use std::{fmt, future::Future, marker::PhantomData};
 pub trait Handler: Send + Sync + 'static {
     /// Handles one event.
     fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>>;
+
+    /// Starts to handle one event in a place of memory that is used again and again: this is what processors call. There is no need to
+    /// implement it. What [`raw`] and [`json`] make does, and so does not ask for memory for each event; a type that does the same as they must do in
+    /// it what it does in [`Self::handle`].
+    fn start(self: Arc<Self>, event: Event, cx: Context, slot: Slot) -> Started {
+        slot.start(async move { self.handle(event, cx).await })
+    }
 }
 
-impl<H: Handler + ?Sized> Handler for std::sync::Arc<H> {
-    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>> {
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Handled> {
         (**self).handle(event, cx)
+    }
+
+    fn start(self: Arc<Self>, event: Event, cx: Context, slot: Slot) -> Started {
+        H::start((*self).clone(), event, cx, slot)
+    }
+}
+
+/// A place for the future of an attempt: the memory of the one before it, which is used again where the next one is of the same size.
+#[derive(Debug, Default)]
+pub struct Slot(Option<ReusableBoxFuture<'static, Handled>>);
+
+impl Slot {
+    /// Puts a future there. It is dropped as soon as it is ready.
+    pub fn start<F>(self, attempt: F) -> Started
+    where
+        F: Future<Output = Result<Verdict, BoxError>> + Send + 'static,
+    {
+        // What is ready is dropped then, and not when the next one takes its place.
+        let attempt: Fuse<F> = attempt.fuse();
+        Started(Some(match self.0 {
+            Some(mut place) => {
+                place.set(attempt);
+                place
+            }
+            None => ReusableBoxFuture::new(attempt),
+        }))
+    }
+}
+
+/// An attempt in its [`Slot`]. Made by [`Slot::start`].
+#[derive(Debug)]
+#[must_use = "an attempt does nothing unless it is polled"]
+pub struct Started(Option<ReusableBoxFuture<'static, Handled>>);
+
+/// What the handler answers, and the slot for the next.
+impl Future for Started {
+    type Output = (Handled, Slot);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let Some(attempt) = &mut self.0 else { return Poll::Pending };
+        match attempt.poll(cx) {
+            Poll::Ready(handled) => Poll::Ready((handled, Slot(self.0.take()))),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -62,8 +127,8 @@ impl HandlerOptions {
 pub fn raw<F, U, E>(handle: F) -> Raw<F>
 where
     F: Fn(Event, Context) -> U + Send + Sync + 'static,
-    U: Future<Output = Result<Verdict, E>> + Send,
-    E: Into<BoxError>,
+    U: Future<Output = Result<Verdict, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
 {
     Raw(handle)
 }
@@ -80,11 +145,15 @@ impl<F> fmt::Debug for Raw<F> {
 impl<F, U, E> Handler for Raw<F>
 where
     F: Fn(Event, Context) -> U + Send + Sync + 'static,
-    U: Future<Output = Result<Verdict, E>> + Send,
-    E: Into<BoxError>,
+    U: Future<Output = Result<Verdict, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
 {
-    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>> {
+    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Handled> {
         Box::pin(async move { (self.0)(event, cx).await.map_err(Into::into) })
+    }
+
+    fn start(self: Arc<Self>, event: Event, cx: Context, slot: Slot) -> Started {
+        slot.start((self.0)(event, cx).map_err(Into::into))
     }
 }
 
@@ -104,8 +173,8 @@ pub fn json<T, F, U, E>(handle: F) -> Json<T, F>
 where
     T: DeserializeOwned + Send + 'static,
     F: Fn(T, Context) -> U + Send + Sync + 'static,
-    U: Future<Output = Result<Verdict, E>> + Send,
-    E: Into<BoxError>,
+    U: Future<Output = Result<Verdict, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
 {
     Json(handle, PhantomData)
 }
@@ -119,18 +188,32 @@ impl<T, F> fmt::Debug for Json<T, F> {
     }
 }
 
+impl<T, F, U, E> Json<T, F>
+where
+    T: DeserializeOwned,
+    F: Fn(T, Context) -> U,
+    U: Future<Output = Result<Verdict, E>>,
+    E: Into<BoxError>,
+{
+    async fn decoded(&self, event: Event, cx: Context) -> Handled {
+        let value = event.json::<T>()?;
+        drop(event);
+        (self.0)(value, cx).await.map_err(Into::into)
+    }
+}
+
 impl<T, F, U, E> Handler for Json<T, F>
 where
     T: DeserializeOwned + Send + 'static,
     F: Fn(T, Context) -> U + Send + Sync + 'static,
-    U: Future<Output = Result<Verdict, E>> + Send,
-    E: Into<BoxError>,
+    U: Future<Output = Result<Verdict, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
 {
-    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>> {
-        Box::pin(async move {
-            let value = event.json::<T>()?;
-            drop(event);
-            (self.0)(value, cx).await.map_err(Into::into)
-        })
+    fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Handled> {
+        Box::pin(self.decoded(event, cx))
+    }
+
+    fn start(self: Arc<Self>, event: Event, cx: Context, slot: Slot) -> Started {
+        slot.start(async move { self.decoded(event, cx).await })
     }
 }

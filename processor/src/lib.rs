@@ -55,7 +55,7 @@ mod verdict;
 pub use context::Context;
 pub use dead_letter::{FailureRecord, PREFIX as FAILURE_HEADERS};
 pub use event::{Event, Place};
-pub use handler::{Handler, HandlerOptions, Json, Raw, json, raw};
+pub use handler::{Handler, HandlerOptions, Json, Raw, Slot, Started, json, raw};
 pub use metrics::Metrics;
 pub use pool::{
     Attempt, DrainReport, JobFailed, PoolSettings, PoolSnapshot, SubmitError, WorkerPool, WorkerPoolBuilder,

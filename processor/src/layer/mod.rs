@@ -14,13 +14,14 @@ pub(crate) use limit::{Cut, Limits, Seen, Stop, Watch};
 pub(crate) use trace::span_of;
 
 use crate::{
-    BoxError, Context, Event, Failure, FailureClass, Verdict, metrics::HandlerMetrics, router::Route,
+    Context, Event, Failure, FailureClass, Slot, Started, Verdict, handler::Handled, metrics::HandlerMetrics,
+    router::Route,
 };
-use futures::{FutureExt, future::Either};
+use futures::FutureExt;
 use ropeway_broker::{Group, MessageBroker};
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
+use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 /// How far an event is: which handler is next, and which attempt of it that is.
@@ -42,6 +43,8 @@ pub(crate) struct Ran {
     /// How far it came: all handlers, or the one that did not finish.
     pub(crate) progress: Progress,
     pub(crate) ended: Ended,
+    /// When that was.
+    pub(crate) at: Instant,
 }
 
 /// How a run or an attempt ended.
@@ -62,13 +65,10 @@ pub(crate) struct Reins {
     pub(crate) stop: Stop,
 }
 
-/// What a handler answers.
-pub(crate) type Handled = Result<Verdict, BoxError>;
-
 /// An attempt that was begun elsewhere, and goes on.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    pub(crate) future: ReusableBoxFuture<'static, Handled>,
+    pub(crate) future: Started,
     pub(crate) cx: Context,
     pub(crate) span: Span,
     pub(crate) started: Instant,
@@ -87,7 +87,7 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// Runs the handlers of an event from `progress` on, until one fails or all are through. The first of them starts `now`, or was `begun`.
-    /// What takes too long ends when `watch` says so.
+    /// What takes too long ends when `watch` says so. Attempts run in the place of `slot`.
     pub(crate) async fn run(
         &self,
         plan: &[Arc<Route>],
@@ -96,22 +96,22 @@ impl Runner {
         event: &Event,
         reins: &Arc<Reins>,
         (mut now, watch): (Instant, &Watch),
+        slot: &mut Slot,
     ) -> Ran {
         while let Some(route) = plan.get(progress.at) {
             let begun = begun.take();
-            let mut ended = self.attempt(route, progress.attempt, begun, event, reins, (now, watch)).await;
+            let attempt = self.attempt(route, progress.attempt, begun, event, reins, (now, watch), slot);
+            let (mut ended, at) = attempt.await;
+            now = at;
             if let Ended::Failed(failure) = &mut ended {
                 failure.handler = Some(route.name.to_string());
             }
             if !matches!(ended, Ended::Done) {
-                return Ran { progress, ended };
+                return Ran { progress, ended, at };
             }
             progress = Progress { at: progress.at + 1, attempt: 1 };
-            if progress.at < plan.len() {
-                now = Instant::now();
-            }
         }
-        Ran { progress, ended: Ended::Done }
+        Ran { progress, ended: Ended::Done, at: now }
     }
 
     async fn attempt(
@@ -122,7 +122,8 @@ impl Runner {
         event: &Event,
         reins: &Arc<Reins>,
         (now, watch): (Instant, &Watch),
-    ) -> Ended {
+        slot: &mut Slot,
+    ) -> (Ended, Instant) {
         let (future, cx, span, started) = match begun {
             Some(begun) => {
                 let Begun { future, cx, span, started } = *begun;
@@ -131,12 +132,20 @@ impl Runner {
             None => (None, self.context(event, attempt, reins), span_of(self, route, attempt, event), now),
         };
         let limits = Limits { stop: &reins.stop, watch, timeout: self.timeout, started, now };
+        let place = std::mem::take(slot);
         let start = || match future {
-            Some(future) => Either::Left(future),
-            None => Either::Right(route.handler.handle(event.clone(), cx.clone())),
+            Some(future) => future,
+            None => route.handler.clone().start(event.clone(), cx.clone(), place),
         };
         let limited = limits.run(start, || cx.cancellation().cancel());
-        trace::traced(self, route, (span, started), event, pin!(catch_panic(limited).map(judge))).await
+        let attempted = catch_panic(limited).map(|attempted| {
+            let handled = |(handled, place)| {
+                *slot = place;
+                handled
+            };
+            judge(attempted.map(|limited| limited.map(handled)))
+        });
+        trace::traced(self, route, (span, started), event, pin!(attempted)).await
     }
 
     /// What goes with an attempt.
@@ -169,7 +178,7 @@ pub(crate) fn judge(attempted: Attempted) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Router, raw};
+    use crate::{BoxError, Router, raw};
 
     #[test]
     fn a_run_is_a_small_future() {
@@ -178,7 +187,9 @@ mod tests {
         let event = Event::from(ropeway_broker::Message::builder().build());
         let watch = Watch::new(Instant::now());
         let now = Instant::now();
-        let run = runner.run(router.routes(), Progress::start(), None, &event, &reins, (now, &watch));
+        let mut slot = Slot::default();
+        let run =
+            runner.run(router.routes(), Progress::start(), None, &event, &reins, (now, &watch), &mut slot);
         assert!(size_of_val(&run) < 1500, "{} bytes", size_of_val(&run));
     }
 }

@@ -24,14 +24,14 @@ pub(crate) fn span_of(runner: &Runner, route: &Route, attempt: u32, event: &Even
     )
 }
 
-/// Runs an attempt inside its span and measures it.
+/// Runs an attempt inside its span and measures it; answers when it was over, too.
 pub(crate) async fn traced(
     runner: &Runner,
     route: &Route,
     (span, started): (Span, Instant),
     event: &Event,
     attempted: Pin<&mut (dyn Future<Output = Ended> + Send)>,
-) -> Ended {
+) -> (Ended, Instant) {
     let metrics = runner.metrics.get(route.index);
     let measured = metrics.map(|metrics| {
         metrics.in_flight.inc();
@@ -47,12 +47,13 @@ pub(crate) async fn traced(
     if let Some(class) = class {
         span.record("failure", class.as_str());
     }
+    let now = Instant::now();
     if let Some((metrics, _)) = measured
         && !matches!(ended, Ended::Stopped)
     {
-        metrics.took(event.topic(), class, started.elapsed());
+        metrics.took(event.topic(), class, now.duration_since(started));
     }
-    ended
+    (ended, now)
 }
 
 struct InFlight<'a>(&'a prometheus::IntGauge);

@@ -195,12 +195,13 @@ mod tests {
     impl Execute for Fails {
         type Job = ();
         type Output = ();
+        type Kept = ();
 
         fn limit(&self) -> Option<std::time::Duration> {
             None
         }
 
-        async fn execute(&self, (): (), _: Instant, _: &crate::layer::Watch) {}
+        async fn execute(&self, (): (), _: Instant, _: &crate::layer::Watch, (): &mut ()) {}
 
         fn goes_on((): &()) -> bool {
             false
@@ -234,6 +235,7 @@ mod tests {
         /// When it was begun.
         type Job = Option<Instant>;
         type Output = ();
+        type Kept = ();
 
         fn limit(&self) -> Option<std::time::Duration> {
             Some(std::time::Duration::from_secs(1))
@@ -243,7 +245,7 @@ mod tests {
             *job
         }
 
-        async fn execute(&self, _: Self::Job, _: Instant, _: &crate::layer::Watch) {}
+        async fn execute(&self, _: Self::Job, _: Instant, _: &crate::layer::Watch, (): &mut ()) {}
 
         fn goes_on((): &()) -> bool {
             true
@@ -282,12 +284,13 @@ mod tests {
     impl Execute for Sleeps {
         type Job = ();
         type Output = ();
+        type Kept = ();
 
         fn limit(&self) -> Option<std::time::Duration> {
             None
         }
 
-        async fn execute(&self, (): (), _: Instant, _: &crate::layer::Watch) {
+        async fn execute(&self, (): (), _: Instant, _: &crate::layer::Watch, (): &mut ()) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             // Then it keeps its thread for a while.
             assert!(tokio::time::advance(std::time::Duration::from_millis(1)).now_or_never().is_none());
@@ -377,12 +380,13 @@ mod tests {
     impl Execute for Notes {
         type Job = u32;
         type Output = ();
+        type Kept = ();
 
         fn limit(&self) -> Option<std::time::Duration> {
             None
         }
 
-        async fn execute(&self, job: u32, _: Instant, _: &crate::layer::Watch) {
+        async fn execute(&self, job: u32, _: Instant, _: &crate::layer::Watch, (): &mut ()) {
             self.0.lock().unwrap().push(job);
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }

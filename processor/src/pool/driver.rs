@@ -306,12 +306,13 @@ pub(super) struct Jobs {
 impl Execute for Jobs {
     type Job = Next;
     type Output = Result<(), Failure>;
+    type Kept = ();
 
     fn limit(&self) -> Option<Duration> {
         self.timeout
     }
 
-    async fn execute(&self, next: Next, now: Instant, watch: &Watch) -> Result<(), Failure> {
+    async fn execute(&self, next: Next, now: Instant, watch: &Watch, (): &mut ()) -> Result<(), Failure> {
         let Next { run, number, first } = next;
         if let Some(since) = first {
             self.wait.observe(now.duration_since(since).as_secs_f64());

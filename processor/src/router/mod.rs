@@ -10,7 +10,7 @@ pub(crate) use pace::{Bounds, Look};
 pub(crate) use plan::{Plan, Plans};
 
 use crate::{
-    Event, Failure, Handler, HandlerOptions, RetryPolicy,
+    Event, Failure, Handler, HandlerOptions, RetryPolicy, Slot,
     layer::{Ended, Progress, Reins, Runner, Watch},
     verdict::cut,
 };
@@ -152,7 +152,9 @@ impl Router {
         let now = Instant::now();
         // Without a limit: nobody looks at the watch.
         let watch = Watch::new(now);
-        match runner.run(&plan, Progress::start(), None, &event, &reins, (now, &watch)).await.ended {
+        let mut slot = Slot::default();
+        let run = runner.run(&plan, Progress::start(), None, &event, &reins, (now, &watch), &mut slot);
+        match run.await.ended {
             Ended::Failed(failure) => Err(failure),
             // Nobody holds the reins of this run, so nobody stops it.
             Ended::Done | Ended::Stopped => Ok(Processed::Done),

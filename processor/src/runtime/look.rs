@@ -15,11 +15,12 @@ use super::{
     work::{LaneKey, Run, Step, Work, place},
 };
 use crate::{
-    Event, Failure, Verdict,
+    Event, Failure, Slot, Verdict,
     lanes::Ticket,
-    layer::{Begun, Ended, Handled, Progress, Ran, Runner, catch_panic_of, judge, span_of},
+    layer::{Begun, Ended, Progress, Ran, Runner, catch_panic_of, judge, span_of},
     router::{Bounds, Look, Plan, Route},
 };
+use futures::FutureExt;
 use prometheus::Histogram;
 use ropeway_broker::{Delivery, Position, Timestamp};
 use std::{
@@ -28,7 +29,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use tokio_util::sync::ReusableBoxFuture;
 
 /// How long the driver goes on before it lets others run, its workers above all, as seen between batches; and how many messages that are at most.
 const STINT: (Duration, u32) = (Duration::from_micros(200), 256);
@@ -47,7 +47,7 @@ pub(super) struct Looks {
     runner: Arc<Runner>,
     pub(super) bounds: Bounds,
     /// Where attempts are put while they are looked at: what is ready leaves it to the next.
-    place: Option<ReusableBoxFuture<'static, Handled>>,
+    slot: Slot,
     /// The context of the last look, for the next where its handler let go of it, and the event in it likewise.
     spare: Option<crate::Context>,
     pub(super) tally: Tally,
@@ -132,7 +132,7 @@ impl Looks {
         Self {
             runner,
             bounds: Bounds::of(tokio::runtime::Handle::current().metrics().num_workers()),
-            place: None,
+            slot: Slot::default(),
             spare: None,
             tally: Tally::new(waited),
             stint: Stint::new(Instant::now()),
@@ -193,36 +193,27 @@ impl Looks {
         let span = span_of(&self.runner, route, 1, event);
         let spare = self.spare.take().and_then(|mut cx| cx.renew(event, &turn.reins).then_some(cx));
         let cx = spare.unwrap_or_else(|| self.runner.context(event, 1, &turn.reins));
-        let handling = {
-            let (route, event, cx) = (route.clone(), event.clone(), cx.clone());
-            async move { route.handler.handle(event, cx).await }
-        };
-        let future = match &mut self.place {
-            Some(place) => {
-                place.set(handling);
-                place
-            }
-            place => place.insert(ReusableBoxFuture::new(handling)),
-        };
+        let slot = std::mem::take(&mut self.slot);
         // Who goes on with it polls it with a waker of its own.
-        let mut poll = || future.poll(&mut Context::from_waker(Waker::noop()));
-        let polled = catch_panic_of(|| if span.is_disabled() { poll() } else { span.in_scope(poll) });
+        let begin = || {
+            let mut future = route.handler.clone().start(event.clone(), cx.clone(), slot);
+            let polled = future.poll_unpin(&mut Context::from_waker(Waker::noop()));
+            (future, polled)
+        };
+        let polled = catch_panic_of(|| if span.is_disabled() { begin() } else { span.in_scope(begin) });
         self.stint.now = Instant::now();
         let took = self.stint.now.duration_since(started);
         let handled = match polled {
-            Ok(Poll::Ready(Ok(Verdict::Done))) => {
+            Ok((_, Poll::Ready((Ok(Verdict::Done), slot)))) => {
+                self.slot = slot;
                 self.tally.took(route, took);
                 self.spare = Some(cx);
                 return (Seen::Done, took);
             }
-            Ok(Poll::Pending) => match self.place.take() {
-                Some(future) => {
-                    return (Seen::Pending(at, Box::new(Begun { future, cx, span, started })), took);
-                }
-                // It is there: it was polled.
-                None => Err("an attempt was lost".to_owned()),
-            },
-            Ok(Poll::Ready(handled)) => Ok(Ok(handled)),
+            Ok((future, Poll::Pending)) => {
+                return (Seen::Pending(at, Box::new(Begun { future, cx, span, started })), took);
+            }
+            Ok((_, Poll::Ready((handled, _)))) => Ok(Ok(handled)),
             Err(panic) => Err(panic),
         };
         // An error says what it is in code of its own.
@@ -338,14 +329,14 @@ impl Driver {
         match seen {
             Seen::Done => {
                 let progress = Progress { at: plan.len(), attempt: 1 };
-                self.ran(ticket, Ok(Ran { progress, ended: Ended::Done }), now);
+                self.ran(ticket, Ok(Ran { progress, ended: Ended::Done, at: now }), now);
             }
             Seen::Failed(at, failure) => {
                 self.looks.stint.others();
                 // Where it is dead-lettered, they are given first.
                 self.partitions.done(&turn, &mut self.looks.done);
                 let progress = Progress { at, attempt: 1 };
-                self.ran(ticket, Ok(Ran { progress, ended: Ended::Failed(*failure) }), now);
+                self.ran(ticket, Ok(Ran { progress, ended: Ended::Failed(*failure), at: now }), now);
             }
             Seen::Pending(handler, begun) => {
                 self.looks.stint.others();

@@ -4,7 +4,7 @@
 
 use super::partitions::Turn;
 use crate::{
-    Event, Failure, FailureRecord,
+    Event, Failure, FailureRecord, Slot,
     dead_letter::Letter,
     event::Place,
     layer::{Begun, Ended, Progress, Ran, Runner, Watch},
@@ -70,6 +70,7 @@ pub(crate) struct Running {
 impl Execute for Running {
     type Job = Run;
     type Output = Ran;
+    type Kept = Slot;
 
     fn limit(&self) -> Option<Duration> {
         self.runner.timeout
@@ -79,19 +80,22 @@ impl Execute for Running {
         run.begun.as_ref().map(|begun| begun.started)
     }
 
-    async fn execute(&self, run: Run, now: Instant, watch: &Watch) -> Ran {
+    async fn execute(&self, run: Run, now: Instant, watch: &Watch, slot: &mut Slot) -> Ran {
         let Run { turn, event, plan, progress, first, begun } = run;
         if let Some(First { since, age, at }) = first {
             self.metrics.age(&turn.owned.topic, age + now.duration_since(at));
             self.waited.observe(now.duration_since(since).as_secs_f64());
         }
-        let began = Instant::now();
-        let ran = self.runner.run(&plan, progress, begun, &event, &turn.reins, (now, watch)).await;
+        let ran = self.runner.run(&plan, progress, begun, &event, &turn.reins, (now, watch), slot).await;
         // Only whole runs tell how quick all of its handlers are.
         if first.is_some() && matches!(ran.ended, Ended::Done) {
-            plan.pace().worked(began.elapsed(), self.bounds);
+            plan.pace().worked(ran.at.duration_since(now), self.bounds);
         }
         ran
+    }
+
+    fn ended(ran: &Ran) -> Option<Instant> {
+        Some(ran.at)
     }
 
     fn goes_on(ran: &Ran) -> bool {

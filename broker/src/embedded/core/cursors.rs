@@ -72,17 +72,11 @@ impl Core {
             return settled;
         };
         let Some(window) = share.window.as_mut() else { return settled };
-        let (mut acked, mut freed) = (0, 0);
-        for position in done {
-            if let Some(size) = window.ack_sized(*position) {
-                acked += 1;
-                freed += size;
-                share.flight.hand_in(size);
-            }
-        }
+        let (acked, freed) = window.ack_all(done);
         if acked == 0 {
             return settled;
         }
+        share.flight.hand_in(acked, freed);
         self.statistics.acked += acked as u64;
         let was_full = member.in_flight.messages >= member.bound.messages
             || member.in_flight.bytes >= member.bound.bytes;

@@ -200,10 +200,10 @@ impl Flight {
         self.total.bytes += size;
     }
 
-    /// Notes that a message that was in flight is done.
-    pub(super) const fn hand_in(&mut self, size: usize) {
-        self.total.messages = self.total.messages.saturating_sub(1);
-        self.total.bytes = self.total.bytes.saturating_sub(size);
+    /// Notes that messages that were in flight are done.
+    pub(super) const fn hand_in(&mut self, messages: usize, bytes: usize) {
+        self.total.messages = self.total.messages.saturating_sub(messages);
+        self.total.bytes = self.total.bytes.saturating_sub(bytes);
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) trait Execute: Send + Sync + 'static {
     type Job: Send + 'static;
     /// What comes of it.
     type Output: Send + 'static;
+    /// What a worker keeps from one piece of work to the next, until it has to wait for work.
+    type Kept: Default + Send + 'static;
 
     /// How long an attempt may take.
     fn limit(&self) -> Option<Duration>;
@@ -53,7 +55,13 @@ pub(crate) trait Execute: Send + Sync + 'static {
         job: Self::Job,
         now: Instant,
         watch: &Watch,
+        kept: &mut Self::Kept,
     ) -> impl Future<Output = Self::Output> + Send;
+
+    /// When it ended, where the clock was read then.
+    fn ended(_: &Self::Output) -> Option<Instant> {
+        None
+    }
 
     /// Whether what is behind it in its lane may be run now.
     fn goes_on(output: &Self::Output) -> bool;
@@ -396,11 +404,13 @@ impl<J> Worker<J> {
 async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize, watch: Arc<Watch>) {
     let mut over = None;
     let mut since = None;
+    let mut kept = X::Kept::default();
     loop {
         let next = poll_fn(|cx| {
             let next = shared.poll_next(me, &mut over, cx);
             if next.is_pending() {
                 since = None;
+                kept = X::Kept::default();
             }
             next
         });
@@ -409,7 +419,7 @@ async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize, watch: Arc<Watch>) 
         let mut resumed = None;
         let result = {
             // Nothing should get past the layers of the job; if it does, its key must not be blocked for ever.
-            let run = pin!(shared.execute.execute(job, started, &watch));
+            let run = pin!(shared.execute.execute(job, started, &watch, &mut kept));
             let mut run = catch_panic(run);
             poll_fn(|cx| {
                 resumed = Some(if resumed.is_none() { started } else { Instant::now() });
@@ -417,7 +427,8 @@ async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize, watch: Arc<Watch>) 
             })
             .await
         };
-        let now = Instant::now();
+        let ended = result.as_ref().ok().and_then(X::ended);
+        let now = ended.unwrap_or_else(Instant::now);
         since = Some(now);
         // What it waited for is no time of the thread.
         if now.duration_since(resumed.unwrap_or(started)) < LONG {

@@ -17,12 +17,13 @@ struct Sleeps {
 impl Execute for Sleeps {
     type Job = Duration;
     type Output = (Result<(), Cut>, Duration);
+    type Kept = ();
 
     fn limit(&self) -> Option<Duration> {
         Some(LIMIT)
     }
 
-    async fn execute(&self, job: Duration, now: Instant, watch: &Watch) -> Self::Output {
+    async fn execute(&self, job: Duration, now: Instant, watch: &Watch, (): &mut ()) -> Self::Output {
         let limits = Limits { stop: &self.stop, watch, timeout: Some(LIMIT), started: now, now };
         let ended = limits.run(|| Box::pin(tokio::time::sleep(job)), || ()).await;
         (ended, self.start.elapsed())
