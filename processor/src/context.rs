@@ -35,13 +35,13 @@ impl Context {
         Self(Arc::new(Inner { event, attempt, reins, cancel: OnceLock::new(), broker }))
     }
 
-    /// Makes the context of another first attempt of it, with the same broker, where nobody else has it; answers whether that is so.
-    pub(crate) fn renew(&mut self, event: &Event, reins: &Arc<Reins>) -> bool {
+    /// Makes the context of another attempt of it, with the same broker, where nobody else has it; answers whether that is so.
+    pub(crate) fn renew(&mut self, event: &Event, attempt: u32, reins: &Arc<Reins>) -> bool {
         let Some(inner) = Arc::get_mut(&mut self.0) else { return false };
         if !inner.event.is(event) {
             inner.event = event.clone();
         }
-        inner.attempt = 1;
+        inner.attempt = attempt;
         if !Arc::ptr_eq(&inner.reins, reins) {
             inner.reins = reins.clone();
         }

@@ -5,7 +5,7 @@
 
 use crate::Undecodable;
 use bytes::Bytes;
-use ropeway_broker::{Epoch, Headers, Message, MessageId, Position, Timestamp, Topic};
+use ropeway_broker::{Epoch, Headers, Message, MessageId, Owned, Position, Timestamp, Topic};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -33,6 +33,20 @@ pub struct Place {
     pub epoch: Epoch,
 }
 
+impl Place {
+    /// A position of a partition that is owned.
+    pub(crate) fn of(owned: &Owned, position: Position) -> Self {
+        Self { topic: owned.topic.clone(), partition: owned.partition, position, epoch: owned.epoch }
+    }
+
+    /// Whether it is of that partition, in that epoch. Where the name of the topic lies elsewhere it may be, and is not said to be.
+    fn is_of(&self, owned: &Owned) -> bool {
+        std::ptr::eq(self.topic.as_str(), owned.topic.as_str())
+            && self.partition == owned.partition
+            && self.epoch == owned.epoch
+    }
+}
+
 impl Event {
     /// An event that lies on the bus.
     #[must_use]
@@ -41,10 +55,16 @@ impl Event {
     }
 
     /// Makes another event of it, in the same place of memory where nobody else has it.
-    pub(crate) fn become_placed(&mut self, message: Message, place: Place) {
-        match Arc::get_mut(&mut self.0) {
-            Some(placed) => *placed = Placed { message, place: Some(place) },
-            None => *self = Self::placed(message, place),
+    #[inline]
+    pub(crate) fn become_placed(&mut self, message: Message, owned: &Owned, position: Position) {
+        let Some(placed) = Arc::get_mut(&mut self.0) else {
+            *self = Self::placed(message, Place::of(owned, position));
+            return;
+        };
+        placed.message = message;
+        match &mut placed.place {
+            Some(place) if place.is_of(owned) => place.position = position,
+            place => *place = Some(Place::of(owned, position)),
         }
     }
 

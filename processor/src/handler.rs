@@ -33,9 +33,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Handles one event.
     fn handle(&self, event: Event, cx: Context) -> BoxFuture<'_, Result<Verdict, BoxError>>;
 
-    /// Starts to handle one event in a place of memory that is used again and again: this is what processors call. There is no need to
-    /// implement it. What [`raw`] and [`json`] make does, and so does not ask for memory for each event; a type that does the same as they must do in
-    /// it what it does in [`Self::handle`].
+    /// Starts to do what [`Self::handle`] does in memory that is used again and again: what processors call. There is no need to implement it.
+    /// What [`raw`] and [`json`] make does, since it knows its future, and so asks for no memory for an event.
     fn start(self: Arc<Self>, event: Event, cx: Context, slot: Slot) -> Started {
         slot.start(async move { self.handle(event, cx).await })
     }
@@ -78,16 +77,26 @@ impl Slot {
 #[must_use = "an attempt does nothing unless it is polled"]
 pub struct Started(Option<ReusableBoxFuture<'static, Handled>>);
 
+impl Started {
+    /// What the handler answers, once.
+    #[inline]
+    pub(crate) fn poll_handled(&mut self, cx: &mut TaskContext<'_>) -> Poll<Handled> {
+        self.0.as_mut().map_or(Poll::Pending, |attempt| attempt.poll(cx))
+    }
+
+    /// The slot for the next.
+    #[inline]
+    pub(crate) fn into_slot(self) -> Slot {
+        Slot(self.0)
+    }
+}
+
 /// What the handler answers, and the slot for the next.
 impl Future for Started {
     type Output = (Handled, Slot);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let Some(attempt) = &mut self.0 else { return Poll::Pending };
-        match attempt.poll(cx) {
-            Poll::Ready(handled) => Poll::Ready((handled, Slot(self.0.take()))),
-            Poll::Pending => Poll::Pending,
-        }
+        self.poll_handled(cx).map(|handled| (handled, Slot(self.0.take())))
     }
 }
 
@@ -215,5 +224,77 @@ where
 
     fn start(self: Arc<Self>, event: Event, cx: Context, slot: Slot) -> Started {
         slot.start(async move { self.decoded(event, cx).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        future::poll_fn,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
+    /// The place of an attempt.
+    fn place(started: &mut Started) -> *const () {
+        std::ptr::from_ref(&*started.0.as_mut().unwrap().get_pin()).cast()
+    }
+
+    #[tokio::test]
+    async fn attempts_of_one_size_have_the_same_memory_and_what_is_ready_is_dropped() {
+        let held = Arc::new(AtomicUsize::new(0));
+        let attempt = |answer: &Verdict| {
+            let (held, answer) = (held.clone(), answer.clone());
+            // A future that keeps what it has when it is ready.
+            poll_fn(move |_| {
+                held.fetch_add(1, Relaxed);
+                Poll::Ready(Ok(answer.clone()))
+            })
+        };
+        let mut slot = Slot::default();
+        let mut first = None;
+        for answer in [Verdict::Done, Verdict::retry(), Verdict::reject("no")] {
+            let mut started = slot.start(attempt(&answer));
+            let at = place(&mut started);
+            assert_eq!(*first.get_or_insert(at), at);
+            let handled;
+            (handled, slot) = started.await;
+            assert_eq!(handled.unwrap(), answer);
+            assert_eq!(Arc::strong_count(&held), 1, "what was ready is still there");
+        }
+        // One of another size has memory of its own.
+        let large = [7_u8; 1000];
+        let (handled, _) = slot.start(async move { Ok(Verdict::reject(format!("{}", large.len()))) }).await;
+        assert_eq!((handled.unwrap(), held.load(Relaxed)), (Verdict::reject("1000"), 3));
+    }
+
+    #[tokio::test]
+    async fn what_is_handled_is_the_same_in_a_slot_and_without_one() {
+        let raw =
+            raw(
+                |event: Event, _| async move { Ok::<_, BoxError>(Verdict::reject(event.key_str().unwrap())) },
+            );
+        let json = json(|n: u8, _| async move { Ok::<_, BoxError>(Verdict::reject(n.to_string())) });
+        let handlers: [Arc<dyn Handler>; 3] = [Arc::new(raw), Arc::new(json), Arc::new(Arc::new(Plain))];
+        let event = |payload: &str| -> Event {
+            ropeway_broker::Message::builder().key("k").payload(payload.to_owned()).build().into()
+        };
+        let mut slot = Slot::default();
+        for (handler, payload) in handlers.iter().flat_map(|handler| [(handler, "7"), (handler, "x")]) {
+            let cx = || Context::new(event(payload), 1, Arc::default(), None);
+            let plain = handler.handle(event(payload), cx()).await.map_err(|error| error.to_string());
+            let handled;
+            (handled, slot) = handler.clone().start(event(payload), cx(), slot).await;
+            assert_eq!(handled.map_err(|error| error.to_string()), plain, "{payload}");
+        }
+    }
+
+    /// Boxes its future, as whoever implements the one method does.
+    struct Plain;
+
+    impl Handler for Plain {
+        fn handle(&self, event: Event, _: Context) -> BoxFuture<'_, Handled> {
+            Box::pin(async move { event.payload().map(|_| Verdict::Done).ok_or_else(|| "no payload".into()) })
+        }
     }
 }

@@ -40,6 +40,7 @@ pub mod conformance;
 mod context;
 mod counter;
 mod dead_letter;
+mod durations;
 mod event;
 mod handler;
 mod lanes;

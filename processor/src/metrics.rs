@@ -5,11 +5,11 @@
 //! Not here: metrics of the bus itself, unreadable records among them (`ropeway_broker::wrap`), the snapshot of one processor
 //! (`runtime/snapshot.rs`).
 
-use crate::FailureClass;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector,
+use crate::{
+    FailureClass,
+    durations::{Buckets, Durations, DurationsVec},
 };
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 use ropeway_broker::{Error, ErrorKind, Group, Result, Topic};
 use std::{sync::Arc, time::Duration};
 
@@ -27,8 +27,8 @@ struct Families {
     handler_events: IntCounterVec,
     handler_in_flight: IntGaugeVec,
     retries: IntCounterVec,
-    process_duration: HistogramVec,
-    message_age: HistogramVec,
+    process_duration: DurationsVec,
+    message_age: DurationsVec,
     dead_letters: IntCounterVec,
     held: IntGaugeVec,
     late: IntCounterVec,
@@ -37,22 +37,47 @@ struct Families {
     pool_queue: IntGaugeVec,
     pool_busy: IntGaugeVec,
     pool_workers: IntGaugeVec,
-    pool_wait: HistogramVec,
+    pool_wait: DurationsVec,
     pool_jobs: IntCounterVec,
 }
 
-/// From 100 µs to about 100 s.
-fn durations() -> Vec<f64> {
-    vec![
-        0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-        100.0,
-    ]
-}
+/// From 100 µs to 100 s.
+const DURATIONS: Buckets = Buckets(&[
+    Duration::from_micros(100),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_secs(100),
+]);
 
-/// From 1 ms to about a day.
-fn ages() -> Vec<f64> {
-    vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 600.0, 3600.0, 86_400.0]
-}
+/// From 1 ms to a day.
+const AGES: Buckets = Buckets(&[
+    Duration::from_millis(1),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(600),
+    Duration::from_secs(3600),
+    Duration::from_secs(86_400),
+]);
 
 impl Metrics {
     /// Registers them.
@@ -75,8 +100,9 @@ impl Metrics {
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             IntGaugeVec::new(Opts::new(name, help), labels).map_err(wrong)
         };
-        let histogram = |name: &str, help: &str, buckets: Vec<f64>, labels: &[&str]| {
-            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels).map_err(wrong)
+        let histogram = |name: &str, help: &str, buckets: Buckets, labels: &[&str]| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            buckets.histograms(Opts::new(name, help).variable_labels(labels)).map_err(wrong)
         };
         Ok(Self(Arc::new(Families {
             handler_events: counter(
@@ -93,13 +119,13 @@ impl Metrics {
             process_duration: histogram(
                 "messaging_process_duration_seconds",
                 "How long attempts take",
-                durations(),
+                DURATIONS,
                 &["system", "destination", "consumer_group", "handler", "error_type"],
             )?,
             message_age: histogram(
                 "ropeway_message_age_seconds",
                 "From the making of a message to the start of its first attempt",
-                ages(),
+                AGES,
                 &["topic", "group"],
             )?,
             dead_letters: counter("ropeway_dlq_published_total", "Dead letters written", &["dlq", "reason"])?,
@@ -133,7 +159,7 @@ impl Metrics {
             pool_wait: histogram(
                 "ropeway_worker_pool_wait_seconds",
                 "From being taken in to the first start",
-                durations(),
+                DURATIONS,
                 &["pool"],
             )?,
             pool_jobs: counter(
@@ -265,7 +291,7 @@ pub(crate) struct HandlerMetrics {
     pub(crate) retried: IntCounter,
     pub(crate) dead: IntCounter,
     pub(crate) in_flight: IntGauge,
-    durations: Vec<(Topic, Histogram)>,
+    durations: Vec<(Topic, Durations)>,
     families: Metrics,
     labels: Arc<(String, &'static str, Group)>,
 }
@@ -273,19 +299,18 @@ pub(crate) struct HandlerMetrics {
 impl HandlerMetrics {
     /// An attempt took that long and failed with `class`, or did not fail.
     pub(crate) fn took(&self, topic: Option<&Topic>, class: Option<FailureClass>, time: Duration) {
-        let seconds = time.as_secs_f64();
         let Some(topic) = topic else { return };
         if let Some(class) = class {
             let (handler, system, group) = &*self.labels;
             let labels = [*system, topic.as_str(), group.as_str(), handler, class.as_str()];
-            self.families.0.process_duration.with_label_values(&labels).observe(seconds);
+            self.families.0.process_duration.with_label_values(&labels).observe(time);
         } else if let Some(histogram) = self.durations_of(topic) {
-            histogram.observe(seconds);
+            histogram.observe(time);
         }
     }
 
     /// How long attempts took that did not fail.
-    pub(crate) fn durations_of(&self, topic: &Topic) -> Option<&Histogram> {
+    pub(crate) fn durations_of(&self, topic: &Topic) -> Option<&Durations> {
         self.durations.iter().find(|(other, _)| other == topic).map(|(_, histogram)| histogram)
     }
 
@@ -310,7 +335,7 @@ pub(crate) struct GroupMetrics {
     pub(crate) held: IntGauge,
     pub(crate) late: IntCounter,
     pub(crate) full: IntGauge,
-    ages: Vec<(Topic, Histogram)>,
+    ages: Vec<(Topic, Durations)>,
     families: Metrics,
     group: Group,
 }
@@ -319,12 +344,12 @@ impl GroupMetrics {
     /// The first attempt of a message of that age starts.
     pub(crate) fn age(&self, topic: &Topic, age: Duration) {
         if let Some(histogram) = self.ages_of(topic) {
-            histogram.observe(age.as_secs_f64());
+            histogram.observe(age);
         }
     }
 
     /// How old messages of a topic were.
-    pub(crate) fn ages_of(&self, topic: &Topic) -> Option<&Histogram> {
+    pub(crate) fn ages_of(&self, topic: &Topic) -> Option<&Durations> {
         self.ages.iter().find(|(other, _)| other == topic).map(|(_, histogram)| histogram)
     }
 
@@ -343,7 +368,7 @@ pub(crate) struct PoolMetrics {
     pub(crate) queue: IntGauge,
     pub(crate) busy: IntGauge,
     pub(crate) workers: IntGauge,
-    pub(crate) wait: Histogram,
+    pub(crate) wait: Durations,
     pub(crate) ok: IntCounter,
     pub(crate) retried: IntCounter,
     pub(crate) failed: IntCounter,

@@ -74,6 +74,14 @@ pub(crate) struct Begun {
     pub(crate) started: Instant,
 }
 
+/// What attempts leave to the next one that is run at the same place.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    pub(crate) slot: Slot,
+    /// The context of the last one, which holds its event: for the next where its handler let go of it.
+    pub(crate) cx: Option<Context>,
+}
+
 /// Runs handlers. One for all events of a processor.
 #[derive(Debug, Default)]
 pub(crate) struct Runner {
@@ -87,7 +95,7 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// Runs the handlers of an event from `progress` on, until one fails or all are through. The first of them starts `now`, or was `begun`.
-    /// What takes too long ends when `watch` says so. Attempts run in the place of `slot`.
+    /// What takes too long ends when `watch` says so. Attempts use what is in `spare`, and leave it there.
     pub(crate) async fn run(
         &self,
         plan: &[Arc<Route>],
@@ -95,12 +103,12 @@ impl Runner {
         mut begun: Option<Box<Begun>>,
         event: &Event,
         reins: &Arc<Reins>,
-        (mut now, watch): (Instant, &Watch),
-        slot: &mut Slot,
+        (mut now, watch, spare): (Instant, &Watch, &mut Spare),
     ) -> Ran {
         while let Some(route) = plan.get(progress.at) {
             let begun = begun.take();
-            let attempt = self.attempt(route, progress.attempt, begun, event, reins, (now, watch), slot);
+            let attempt =
+                self.attempt(route, progress.attempt, begun, event, reins, (now, watch, &mut *spare));
             let (mut ended, at) = attempt.await;
             now = at;
             if let Ended::Failed(failure) = &mut ended {
@@ -121,23 +129,26 @@ impl Runner {
         begun: Option<Box<Begun>>,
         event: &Event,
         reins: &Arc<Reins>,
-        (now, watch): (Instant, &Watch),
-        slot: &mut Slot,
+        (now, watch, spare): (Instant, &Watch, &mut Spare),
     ) -> (Ended, Instant) {
         let (future, cx, span, started) = match begun {
             Some(begun) => {
                 let Begun { future, cx, span, started } = *begun;
                 (Some(future), cx, span, started)
             }
-            None => (None, self.context(event, attempt, reins), span_of(self, route, attempt, event), now),
+            None => {
+                let cx = self.context(event, attempt, reins, spare.cx.take());
+                (None, cx, span_of(self, route, attempt, event), now)
+            }
         };
         let limits = Limits { stop: &reins.stop, watch, timeout: self.timeout, started, now };
-        let place = std::mem::take(slot);
+        let place = std::mem::take(&mut spare.slot);
         let start = || match future {
             Some(future) => future,
             None => route.handler.clone().start(event.clone(), cx.clone(), place),
         };
         let limited = limits.run(start, || cx.cancellation().cancel());
+        let slot = &mut spare.slot;
         let attempted = catch_panic(limited).map(|attempted| {
             let handled = |(handled, place)| {
                 *slot = place;
@@ -145,12 +156,22 @@ impl Runner {
             };
             judge(attempted.map(|limited| limited.map(handled)))
         });
-        trace::traced(self, route, (span, started), event, pin!(attempted)).await
+        let ended = trace::traced(self, route, (span, started), event, pin!(attempted)).await;
+        spare.cx = Some(cx);
+        ended
     }
 
-    /// What goes with an attempt.
-    pub(crate) fn context(&self, event: &Event, attempt: u32, reins: &Arc<Reins>) -> Context {
-        Context::new(event.clone(), attempt, reins.clone(), self.broker.clone())
+    /// What goes with an attempt; `spare`: that of another, to be used again where nobody has it.
+    pub(crate) fn context(
+        &self,
+        event: &Event,
+        attempt: u32,
+        reins: &Arc<Reins>,
+        spare: Option<Context>,
+    ) -> Context {
+        spare
+            .and_then(|mut cx| cx.renew(event, attempt, reins).then_some(cx))
+            .unwrap_or_else(|| Context::new(event.clone(), attempt, reins.clone(), self.broker.clone()))
     }
 }
 
@@ -187,9 +208,9 @@ mod tests {
         let event = Event::from(ropeway_broker::Message::builder().build());
         let watch = Watch::new(Instant::now());
         let now = Instant::now();
-        let mut slot = Slot::default();
+        let mut spare = Spare::default();
         let run =
-            runner.run(router.routes(), Progress::start(), None, &event, &reins, (now, &watch), &mut slot);
+            runner.run(router.routes(), Progress::start(), None, &event, &reins, (now, &watch, &mut spare));
         assert!(size_of_val(&run) < 1500, "{} bytes", size_of_val(&run));
     }
 }

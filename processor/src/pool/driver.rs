@@ -6,13 +6,13 @@ use super::{core::Core, settings::PoolSettings, workers::Execute};
 use crate::{
     BoxError, Failure, FailureClass,
     counter::Counter,
+    durations::Durations,
     lanes::Ticket,
     layer::{Cut, Limits, Reins, Watch, catch_panic},
     metrics::PoolMetrics,
     retry::{After, Backoff},
 };
 use futures::future::BoxFuture;
-use prometheus::Histogram;
 use std::{
     hash::Hash,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -300,7 +300,7 @@ pub(super) struct Next {
 pub(super) struct Jobs {
     pub(super) reins: Reins,
     pub(super) timeout: Option<Duration>,
-    pub(super) wait: Histogram,
+    pub(super) wait: Durations,
 }
 
 impl Execute for Jobs {
@@ -315,7 +315,7 @@ impl Execute for Jobs {
     async fn execute(&self, next: Next, now: Instant, watch: &Watch, (): &mut ()) -> Result<(), Failure> {
         let Next { run, number, first } = next;
         if let Some(since) = first {
-            self.wait.observe(now.duration_since(since).as_secs_f64());
+            self.wait.observe(now.duration_since(since));
         }
         let cancel = self.reins.cancel.child_token();
         let attempt = Attempt { number, cancellation: cancel.clone() };

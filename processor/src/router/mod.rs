@@ -10,8 +10,8 @@ pub(crate) use pace::{Bounds, Look};
 pub(crate) use plan::{Plan, Plans};
 
 use crate::{
-    Event, Failure, Handler, HandlerOptions, RetryPolicy, Slot,
-    layer::{Ended, Progress, Reins, Runner, Watch},
+    Event, Failure, Handler, HandlerOptions, RetryPolicy,
+    layer::{Ended, Progress, Reins, Runner, Spare, Watch},
     verdict::cut,
 };
 use bytes::Bytes;
@@ -152,8 +152,8 @@ impl Router {
         let now = Instant::now();
         // Without a limit: nobody looks at the watch.
         let watch = Watch::new(now);
-        let mut slot = Slot::default();
-        let run = runner.run(&plan, Progress::start(), None, &event, &reins, (now, &watch), &mut slot);
+        let mut spare = Spare::default();
+        let run = runner.run(&plan, Progress::start(), None, &event, &reins, (now, &watch, &mut spare));
         match run.await.ended {
             Ended::Failed(failure) => Err(failure),
             // Nobody holds the reins of this run, so nobody stops it.

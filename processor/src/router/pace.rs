@@ -82,6 +82,11 @@ impl Pace {
         self.change(|state| state.looked(look, bounds));
     }
 
+    /// The driver looked so many times, all was over each time, and each time it was quick.
+    pub(crate) fn looked_quickly(&self, looks: u32) {
+        self.change(|state| state.looked_quickly(looks));
+    }
+
     /// A worker ran all of it, from the start to a good end, in that time.
     pub(crate) fn worked(&self, took: Duration, bounds: Bounds) {
         self.change(|state| state.worked(took, bounds));
@@ -113,11 +118,17 @@ impl State {
         if !look.ready || look.took >= bounds.quick {
             return Self { streak: self.streak.saturating_sub(COST), kept: 0, ..self };
         }
-        let streak = (self.streak + 1).min(self.needed + CREDIT);
-        if self.kept + 1 < KEPT || self.needed == NEEDED {
-            return Self { streak, kept: (self.kept + 1).min(KEPT), ..self };
+        self.looked_quickly(1)
+    }
+
+    fn looked_quickly(self, looks: u32) -> Self {
+        let looks = u16::try_from(looks).unwrap_or(u16::MAX);
+        let (mut needed, mut kept) = (self.needed, self.kept.saturating_add(looks));
+        while kept >= KEPT && needed > NEEDED {
+            (needed, kept) = ((needed / 2).max(NEEDED), kept - KEPT);
         }
-        Self { streak, needed: (self.needed / 2).max(NEEDED), kept: 0 }
+        let streak = self.streak.saturating_add(looks).min(needed + CREDIT);
+        Self { streak, needed, kept: kept.min(KEPT) }
     }
 
     const fn pack(self) -> u64 {
@@ -178,6 +189,23 @@ mod tests {
         (0..20 * u32::from(KEPT)).for_each(|_| looked(&pace, SOON, true));
         looked(&pace, BOUNDS.long, true);
         assert_eq!(needed(&pace), 32);
+    }
+
+    #[test]
+    fn many_quick_looks_are_as_good_as_each_of_them() {
+        for long in 0..4 {
+            let (one, other) = (Pace::new(), Pace::new());
+            (0..long).for_each(|_| [&one, &other].iter().for_each(|pace| looked(pace, BOUNDS.long, true)));
+            for looks in [1, 15, 1, KEPT, 2 * KEPT, 3] {
+                (0..looks).for_each(|_| looked(&one, SOON, true));
+                other.looked_quickly(u32::from(looks));
+                assert_eq!(
+                    State::unpack(one.0.load(Relaxed)).needed,
+                    State::unpack(other.0.load(Relaxed)).needed
+                );
+                assert_eq!(one.is_quick(), other.is_quick());
+            }
+        }
     }
 
     #[test]

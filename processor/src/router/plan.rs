@@ -22,6 +22,11 @@ impl Plan {
     pub(crate) fn pace(&self) -> &Pace {
         &self.0.pace
     }
+
+    /// Whether they are clones of one another.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Deref for Plan {

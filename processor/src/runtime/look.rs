@@ -12,16 +12,15 @@ use super::{
     outcome::run_of,
     partitions::Turn,
     tally::Tally,
-    work::{LaneKey, Run, Step, Work, place},
+    work::{LaneKey, Run, Step, Work},
 };
 use crate::{
-    Event, Failure, Slot, Verdict,
+    Event, Failure, Place, Started, Verdict,
+    durations::{Durations, nanos},
     lanes::Ticket,
-    layer::{Begun, Ended, Progress, Ran, Runner, catch_panic_of, judge, span_of},
+    layer::{Begun, Ended, Progress, Ran, Runner, Spare, catch_panic_of, judge, span_of},
     router::{Bounds, Look, Plan, Route},
 };
-use futures::FutureExt;
-use prometheus::Histogram;
 use ropeway_broker::{Delivery, Position, Timestamp};
 use std::{
     sync::Arc,
@@ -46,10 +45,8 @@ const UNHEARD: u32 = 8;
 pub(super) struct Looks {
     runner: Arc<Runner>,
     pub(super) bounds: Bounds,
-    /// Where attempts are put while they are looked at: what is ready leaves it to the next.
-    slot: Slot,
-    /// The context of the last look, for the next where its handler let go of it, and the event in it likewise.
-    spare: Option<crate::Context>,
+    /// For the next look. The event in it is used again likewise.
+    spare: Spare,
     pub(super) tally: Tally,
     pub(super) stint: Stint,
     /// Stints since the consumer was asked last.
@@ -128,12 +125,11 @@ enum Seen {
 
 impl Looks {
     /// Must be called inside of a tokio runtime.
-    pub(super) fn new(runner: Arc<Runner>, waited: &Histogram) -> Self {
+    pub(super) fn new(runner: Arc<Runner>, waited: &Durations) -> Self {
         Self {
             runner,
             bounds: Bounds::of(tokio::runtime::Handle::current().metrics().num_workers()),
-            slot: Slot::default(),
-            spare: None,
+            spare: Spare::default(),
             tally: Tally::new(waited),
             stint: Stint::new(Instant::now()),
             unheard: 0,
@@ -150,18 +146,19 @@ impl Looks {
 
     /// Drops what is kept for the next look: it holds a message.
     pub(super) fn let_go(&mut self) {
-        self.spare = None;
+        self.spare.cx = None;
     }
 
     /// What was delivered, as a handler sees it.
+    #[inline]
     fn event(&mut self, turn: &Turn, delivery: Delivery) -> Event {
-        let at = place(&turn.owned, delivery.position);
-        match self.spare.as_mut().and_then(crate::Context::event_mut) {
+        let Delivery { position, message } = delivery;
+        match self.spare.cx.as_mut().and_then(crate::Context::event_mut) {
             Some(event) => {
-                event.become_placed(delivery.message, at);
+                event.become_placed(message, &turn.owned, position);
                 event.clone()
             }
-            None => Event::placed(delivery.message, at),
+            None => Event::placed(message, Place::of(&turn.owned, position)),
         }
     }
 
@@ -178,43 +175,55 @@ impl Looks {
         }
         self.stint.messages += 1;
         self.stint.waited += took;
+        let ready = !matches!(seen, Seen::Pending(..));
+        if ready && took < self.bounds.quick.min(SLOW) {
+            self.tally.quick(plan);
+            return seen;
+        }
         if took >= SLOW {
             self.stint.slow += if took < VERY_SLOW { 1 } else { LONGEST_STINT.1 };
         }
-        let ready = !matches!(seen, Seen::Pending(..));
+        self.tally.end_row();
         plan.pace().looked(Look { took, ready }, self.bounds);
         seen
     }
 
     /// Begins the first attempt of a handler: the layers are those of an attempt that a worker runs.
     fn attempt(&mut self, (at, route): (usize, &Arc<Route>), event: &Event, turn: &Turn) -> (Seen, Duration) {
-        let started = self.stint.now;
+        let begun = self.stint.now;
         self.tally.begins(route, &self.runner);
         let span = span_of(&self.runner, route, 1, event);
-        let spare = self.spare.take().and_then(|mut cx| cx.renew(event, &turn.reins).then_some(cx));
-        let cx = spare.unwrap_or_else(|| self.runner.context(event, 1, &turn.reins));
-        let slot = std::mem::take(&mut self.slot);
-        // Who goes on with it polls it with a waker of its own.
+        let cx = self.runner.context(event, 1, &turn.reins, self.spare.cx.take());
+        let slot = std::mem::take(&mut self.spare.slot);
+        let mut started = None;
         let begin = || {
-            let mut future = route.handler.clone().start(event.clone(), cx.clone(), slot);
-            let polled = future.poll_unpin(&mut Context::from_waker(Waker::noop()));
-            (future, polled)
+            let started = started.insert(route.handler.clone().start(event.clone(), cx.clone(), slot));
+            // Who goes on with it polls it with a waker of its own.
+            started.poll_handled(&mut Context::from_waker(Waker::noop()))
         };
         let polled = catch_panic_of(|| if span.is_disabled() { begin() } else { span.in_scope(begin) });
         self.stint.now = Instant::now();
-        let took = self.stint.now.duration_since(started);
+        let took = self.stint.now.duration_since(begun);
         let handled = match polled {
-            Ok((_, Poll::Ready((Ok(Verdict::Done), slot)))) => {
-                self.slot = slot;
+            Ok(Poll::Ready(Ok(Verdict::Done))) => {
+                self.spare.slot = started.map(Started::into_slot).unwrap_or_default();
                 self.tally.took(route, took);
-                self.spare = Some(cx);
+                self.spare.cx = Some(cx);
                 return (Seen::Done, took);
             }
-            Ok((future, Poll::Pending)) => {
-                return (Seen::Pending(at, Box::new(Begun { future, cx, span, started })), took);
+            Ok(Poll::Pending) => match started {
+                Some(future) => {
+                    return (Seen::Pending(at, Box::new(Begun { future, cx, span, started: begun })), took);
+                }
+                // It is there: it was polled.
+                None => Err("an attempt was lost".to_owned()),
+            },
+            Ok(Poll::Ready(handled)) => Ok(Ok(handled)),
+            Err(panic) => {
+                // Nothing of what it left half done ends the driver.
+                _ = catch_panic_of(|| drop(started));
+                Err(panic)
             }
-            Ok((_, Poll::Ready((handled, _)))) => Ok(Ok(handled)),
-            Err(panic) => Err(panic),
         };
         // An error says what it is in code of its own.
         let ended = catch_panic_of(|| judge(handled)).unwrap_or_else(|panic| judge(Err(panic)));
@@ -228,6 +237,13 @@ impl Looks {
     }
 }
 
+/// How old what was made at `made` is.
+#[inline]
+fn nanos_since(made: Timestamp, now: Timestamp) -> u64 {
+    let millis = now.as_millis().saturating_sub(made.as_millis());
+    u64::try_from(millis).unwrap_or(0).saturating_mul(1_000_000)
+}
+
 impl Driver {
     /// Looks at what was delivered, and takes in what is not to be looked at or is not over then.
     pub(super) fn deliver(&mut self, turn: &Arc<Turn>, deliveries: Vec<Delivery>, now: Instant) {
@@ -237,10 +253,14 @@ impl Driver {
         let first = self.core.lanes().ready() == 0;
         let at = (now, self.clock.now());
         let mut taken = 0;
-        for delivery in deliveries {
+        let mut deliveries = deliveries.into_iter();
+        // A message is moved once: from where it was delivered to where a handler sees it.
+        while let Some(next) = deliveries.as_slice().first() {
             taken += 1;
-            if first && let Some(plan) = self.plan_to_look(turn, &delivery) {
-                if !self.look_at_delivery(turn, plan, delivery, at) {
+            let plan = if first { self.plan_to_look(turn, next) } else { None };
+            let Some(delivery) = deliveries.next() else { break };
+            if let Some(plan) = plan {
+                if !self.look_at_delivery(turn, &plan, delivery, at) {
                     // It is not worked on any more: the rest comes again, as such a batch does.
                     break;
                 }
@@ -278,10 +298,11 @@ impl Driver {
     }
 
     /// Answers whether its partition is worked on after that.
+    #[inline]
     fn look_at_delivery(
         &mut self,
         turn: &Arc<Turn>,
-        plan: Plan,
+        plan: &Plan,
         delivery: Delivery,
         at: (Instant, Timestamp),
     ) -> bool {
@@ -289,11 +310,11 @@ impl Driver {
         let position = delivery.position;
         let event = self.looks.event(turn, delivery);
         self.looks.stint.refresh();
-        let waited = self.looks.stint.waited;
-        self.looks.tally.started(wall.since(event.timestamp()) + waited, waited);
-        let seen = self.looks.look(&plan, &event, turn);
+        let waited = nanos(self.looks.stint.waited);
+        self.looks.tally.started(nanos_since(event.timestamp(), wall).saturating_add(waited), waited);
+        let seen = self.looks.look(plan, &event, turn);
         if let Seen::Done = seen {
-            self.looks.tally.handled(&plan);
+            self.looks.tally.handled(plan);
             self.looks.done.push(position);
             return true;
         }
@@ -303,7 +324,7 @@ impl Driver {
         self.partitions.took(turn, size);
         let work = Work { turn: turn.clone(), event, position, size, since, step, first_failure: None };
         let ticket = self.core.push_out(key, work);
-        self.looked(ticket, plan, seen, at);
+        self.looked(ticket, plan.clone(), seen, at);
         self.working(&turn.owned).is_some()
     }
 
@@ -313,9 +334,8 @@ impl Driver {
         self.looks.stint.refresh();
         if let Some(first) = run.first {
             let now = self.looks.stint.now;
-            self.looks
-                .tally
-                .started(first.age + now.duration_since(first.at), now.duration_since(first.since));
+            let age = first.age.saturating_add(now.duration_since(first.at));
+            self.looks.tally.started(nanos(age), nanos(now.duration_since(first.since)));
         }
         let seen = self.looks.look(&run.plan, &run.event, &run.turn);
         self.looked(ticket, run.plan, seen, at);

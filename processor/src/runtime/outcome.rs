@@ -266,7 +266,11 @@ impl Driver {
 pub(super) fn run_of(plans: &mut Plans, work: &mut Work, (at, wall): (Instant, Timestamp)) -> Option<Run> {
     let (plan, progress, first) = match &work.step {
         Step::New => {
-            let plan = plans.of(&work.turn.owned.topic, work.event.event_type());
+            let (topic, event) = (&work.turn.owned.topic, &work.event);
+            let plan = match plans.again(topic, event.message()) {
+                Some(plan) => plan.clone(),
+                None => plans.of(topic, event.event_type()),
+            };
             if plan.is_empty() {
                 return None;
             }

@@ -5,11 +5,11 @@
 
 use super::snapshot::Counters;
 use crate::{
+    durations::{Durations, Tallied},
     layer::Runner,
     metrics::{GroupMetrics, HandlerMetrics},
-    router::Route,
+    router::{Plan, Route},
 };
-use prometheus::{Histogram, local::LocalHistogram};
 use ropeway_broker::Topic;
 use std::{sync::Arc, time::Duration};
 
@@ -18,14 +18,16 @@ use std::{sync::Arc, time::Duration};
 pub(super) struct Tally {
     /// The topic that is looked at, and what is counted of it.
     topic: Option<OfTopic>,
-    waited: LocalHistogram,
+    waited: Tallied,
     handled: usize,
+    /// Looks at one plan, one after the other, that were quick and after which all was over.
+    quick: Option<(Plan, u32)>,
 }
 
 #[derive(Debug)]
 struct OfTopic {
     topic: Topic,
-    age: Option<LocalHistogram>,
+    age: Option<Tallied>,
     /// By the index of a route.
     handlers: Vec<Option<OfHandler>>,
 }
@@ -34,56 +36,86 @@ struct OfTopic {
 struct OfHandler {
     metrics: HandlerMetrics,
     ok: u64,
-    took: Option<LocalHistogram>,
+    took: Option<Tallied>,
+    /// It was looked at in this turn.
+    runs: bool,
 }
 
 impl Tally {
-    pub(super) fn new(waited: &Histogram) -> Self {
-        Self { topic: None, waited: waited.local(), handled: 0 }
+    pub(super) fn new(waited: &Durations) -> Self {
+        Self { topic: None, waited: waited.tally(), handled: 0, quick: None }
     }
 
     /// What is counted next is of that topic.
     pub(super) fn turn_to(&mut self, topic: &Topic, group: &GroupMetrics, counters: &Counters) {
         if self.topic.as_ref().is_none_or(|of| of.topic != *topic) {
             self.flush(counters);
-            let age = group.ages_of(topic).map(Histogram::local);
+            let age = group.ages_of(topic).map(Durations::tally);
             self.topic = Some(OfTopic { topic: topic.clone(), age, handlers: Vec::new() });
         }
     }
 
-    /// The first attempt of a message of that age started, after it had waited so long.
-    pub(super) fn started(&mut self, age: Duration, waited: Duration) {
-        self.waited.observe(waited.as_secs_f64());
-        if let Some(histogram) = self.topic.as_ref().and_then(|of| of.age.as_ref()) {
-            histogram.observe(age.as_secs_f64());
+    /// The first attempt of a message of that age started, after it had waited so long; in nanoseconds.
+    #[inline]
+    pub(super) fn started(&mut self, age: u64, waited: u64) {
+        self.waited.observe_nanos(waited);
+        if let Some(histogram) = self.topic.as_mut().and_then(|of| of.age.as_mut()) {
+            histogram.observe_nanos(age);
         }
     }
 
     /// A handler is looked at.
+    #[inline]
     pub(super) fn begins(&mut self, route: &Route, runner: &Runner) {
-        let Some(of) = &mut self.topic else { return };
-        if of.handlers.len() <= route.index {
-            of.handlers.resize_with(route.index + 1, || None);
+        if !self.of(route.index).is_some_and(|handler| handler.runs) {
+            self.begins_first(route.index, runner);
         }
-        let Some(handler) = of.handlers.get_mut(route.index).filter(|handler| handler.is_none()) else {
-            return;
+    }
+
+    fn begins_first(&mut self, index: usize, runner: &Runner) {
+        let (Some(of), Some(metrics)) = (&mut self.topic, runner.metrics.get(index)) else { return };
+        if of.handlers.len() <= index {
+            of.handlers.resize_with(index + 1, || None);
+        }
+        let Some(handler) = of.handlers.get_mut(index) else { return };
+        let new = || {
+            let took = metrics.durations_of(&of.topic).map(Durations::tally);
+            OfHandler { metrics: metrics.clone(), ok: 0, took, runs: false }
         };
-        *handler = runner.metrics.get(route.index).map(|metrics| {
-            // One of them runs at a time, and one ends as the next begins.
-            metrics.in_flight.inc();
-            let took = metrics.durations_of(&of.topic).map(Histogram::local);
-            OfHandler { metrics: metrics.clone(), ok: 0, took }
-        });
+        handler.get_or_insert_with(new).runs = true;
+        // One of them runs at a time, and one ends as the next begins.
+        metrics.in_flight.inc();
     }
 
     /// An attempt ended well.
+    #[inline]
     pub(super) fn took(&mut self, route: &Route, time: Duration) {
-        if let Some(took) = self.of(route.index).and_then(|handler| handler.took.as_ref()) {
-            took.observe(time.as_secs_f64());
+        if let Some(took) = self.of(route.index).and_then(|handler| handler.took.as_mut()) {
+            took.observe(time);
+        }
+    }
+
+    /// A look at a message was quick, and all was over then.
+    #[inline]
+    pub(super) fn quick(&mut self, plan: &Plan) {
+        match &mut self.quick {
+            Some((last, looks)) if last.is(plan) => *looks += 1,
+            _ => {
+                self.end_row();
+                self.quick = Some((plan.clone(), 1));
+            }
+        }
+    }
+
+    /// What quick looks said of their plan is noted there.
+    pub(super) fn end_row(&mut self) {
+        if let Some((plan, looks)) = self.quick.take() {
+            plan.pace().looked_quickly(looks);
         }
     }
 
     /// All handlers of a message are done with it.
+    #[inline]
     pub(super) fn handled(&mut self, plan: &[Arc<Route>]) {
         self.handled += 1;
         for route in plan {
@@ -93,22 +125,25 @@ impl Tally {
         }
     }
 
+    #[inline]
     fn of(&mut self, index: usize) -> Option<&mut OfHandler> {
         self.topic.as_mut()?.handlers.get_mut(index)?.as_mut()
     }
 
     /// Gives all of it to the metrics.
     pub(super) fn flush(&mut self, counters: &Counters) {
+        self.end_row();
         if self.handled > 0 {
             counters.handled.add(std::mem::take(&mut self.handled));
         }
         self.waited.flush();
         let Some(of) = &mut self.topic else { return };
-        of.age.iter().for_each(LocalHistogram::flush);
-        for handler in of.handlers.iter_mut().filter_map(Option::take) {
+        of.age.iter_mut().for_each(Tallied::flush);
+        for handler in of.handlers.iter_mut().flatten().filter(|handler| handler.runs) {
+            handler.runs = false;
             handler.metrics.in_flight.dec();
-            handler.metrics.ok.inc_by(handler.ok);
-            handler.took.iter().for_each(LocalHistogram::flush);
+            handler.metrics.ok.inc_by(std::mem::take(&mut handler.ok));
+            handler.took.iter_mut().for_each(Tallied::flush);
         }
     }
 }

@@ -4,16 +4,17 @@
 
 use super::partitions::Turn;
 use crate::{
-    Event, Failure, FailureRecord, Slot,
+    Event, Failure, FailureRecord,
     dead_letter::Letter,
+    durations::Durations,
     event::Place,
-    layer::{Begun, Ended, Progress, Ran, Runner, Watch},
+    layer::{Begun, Ended, Progress, Ran, Runner, Spare, Watch},
     metrics::GroupMetrics,
     pool::workers::Execute,
     router::{Bounds, Plan},
 };
 use bytes::Bytes;
-use ropeway_broker::{Delivery, Group, Message, MessageId, Owned, Position, Timestamp};
+use ropeway_broker::{Delivery, Group, Message, MessageId, Position, Timestamp};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -62,7 +63,7 @@ pub(crate) struct Running {
     pub(crate) runner: Arc<Runner>,
     pub(crate) metrics: GroupMetrics,
     /// How long messages waited in their lanes.
-    pub(crate) waited: prometheus::Histogram,
+    pub(crate) waited: Durations,
     /// Which handlers are quick.
     pub(crate) bounds: Bounds,
 }
@@ -70,7 +71,7 @@ pub(crate) struct Running {
 impl Execute for Running {
     type Job = Run;
     type Output = Ran;
-    type Kept = Slot;
+    type Kept = Spare;
 
     fn limit(&self) -> Option<Duration> {
         self.runner.timeout
@@ -80,13 +81,13 @@ impl Execute for Running {
         run.begun.as_ref().map(|begun| begun.started)
     }
 
-    async fn execute(&self, run: Run, now: Instant, watch: &Watch, slot: &mut Slot) -> Ran {
+    async fn execute(&self, run: Run, now: Instant, watch: &Watch, spare: &mut Spare) -> Ran {
         let Run { turn, event, plan, progress, first, begun } = run;
         if let Some(First { since, age, at }) = first {
             self.metrics.age(&turn.owned.topic, age + now.duration_since(at));
-            self.waited.observe(now.duration_since(since).as_secs_f64());
+            self.waited.observe(now.duration_since(since));
         }
-        let ran = self.runner.run(&plan, progress, begun, &event, &turn.reins, (now, watch), slot).await;
+        let ran = self.runner.run(&plan, progress, begun, &event, &turn.reins, (now, watch, spare)).await;
         // Only whole runs tell how quick all of its handlers are.
         if first.is_some() && matches!(ran.ended, Ended::Done) {
             plan.pace().worked(ran.at.duration_since(now), self.bounds);
@@ -131,7 +132,7 @@ impl Work {
         let key = delivery.message.key.clone().map(|key| (turn.place, key));
         let size = delivery.message.size();
         let position = delivery.position;
-        let event = Event::placed(delivery.message, place(&turn.owned, position));
+        let event = Event::placed(delivery.message, Place::of(&turn.owned, position));
         (key, Self { turn, event, position, size, since, step: Step::New, first_failure: None })
     }
 
@@ -154,7 +155,7 @@ impl Work {
         let size = raw.as_ref().map_or(0, Bytes::len);
         let mut message = Message::builder().id(id).timestamp(now).build();
         message.payload = raw;
-        let event = Event::placed(message, place(owned, position));
+        let event = Event::placed(message, Place::of(owned, position));
         Self { turn, event, position, size, since, step: Step::New, first_failure: None }
     }
 
@@ -192,9 +193,4 @@ impl Work {
             cut: Vec::new(),
         }
     }
-}
-
-/// Where an event lies.
-pub(super) fn place(owned: &Owned, position: Position) -> Place {
-    Place { topic: owned.topic.clone(), partition: owned.partition, position, epoch: owned.epoch }
 }

@@ -4,7 +4,8 @@
 //! paced: a worker that finds more than it takes wakes the next one, so that a hundred pieces that end at once cost a few wakes, and
 //! a hundred that wait are soon out on a hundred workers. Work of one lane may come as a chain, which one worker runs in order.
 //!
-//! Bounds: at most as many workers as were allowed, which are kept: about 2 kB each; and as many pieces of work that wait for one.
+//! Bounds: at most as many workers as were allowed, which are kept: about 2 kB each, and what their last work left while there is more for
+//! them; and as many pieces of work that wait for one.
 //! Not here: what takes too long (`look.rs`), taking back what was not started (`recall.rs`), which work may run (`lanes/`), what becomes of
 //! a result (the drivers).
 
@@ -403,19 +404,17 @@ impl<J> Worker<J> {
 /// The life of a worker.
 async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize, watch: Arc<Watch>) {
     let mut over = None;
-    let mut since = None;
     let mut kept = X::Kept::default();
     loop {
         let next = poll_fn(|cx| {
             let next = shared.poll_next(me, &mut over, cx);
             if next.is_pending() {
-                since = None;
                 kept = X::Kept::default();
             }
             next
         });
         let (ticket, job) = next.await;
-        let started = since.unwrap_or_else(Instant::now);
+        let started = Instant::now();
         let mut resumed = None;
         let result = {
             // Nothing should get past the layers of the job; if it does, its key must not be blocked for ever.
@@ -429,7 +428,6 @@ async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize, watch: Arc<Watch>) 
         };
         let ended = result.as_ref().ok().and_then(X::ended);
         let now = ended.unwrap_or_else(Instant::now);
-        since = Some(now);
         // What it waited for is no time of the thread.
         if now.duration_since(resumed.unwrap_or(started)) < LONG {
             over = Some((ticket, result));
@@ -437,7 +435,6 @@ async fn work<X: Execute>(shared: Arc<Shared<X>>, me: usize, watch: Arc<Watch>) 
         } else {
             shared.give_back(me, (ticket, result));
             tokio::task::yield_now().await;
-            since = None;
         }
     }
 }
