@@ -131,6 +131,11 @@ impl TopicSpec {
 /// entries, names and values, of each partition, in pieces of an eighth (or 1 MiB, where that is more) or what `segment` says. What was published
 /// since the last look is on top. A consumer group that is not made by Ropeway holds back what lies behind the last entry it was given, and what it
 /// has pending, until it has neither moved nor asked for as long as a group without members is alive.
+///
+/// On `kafka:` the servers remove by themselves, and know nothing of what a group has finished: what is too old or too much goes all the same, nothing is
+/// ever refused, and a group is told by a gap. Age is that of [`Message::timestamp`](crate::Message::timestamp). A piece is a segment: an eighth of the age, at
+/// least 1 s; an eighth of the bytes, at least 1 MiB and at most 1 GiB. The servers look every 5 minutes (`log.retention.check.interval.ms`). What is compacted is
+/// made so that it can be purged (`cleanup.policy` of `compact,delete`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// No longer than that, and a piece's time, once every group that is alive has finished it.

@@ -28,9 +28,24 @@
 //! **Durability** is what the topic gives: with two replicas or more, and `min.insync.replicas` of two or more, `Replicated`; else `PowerLoss` where
 //! `flush.messages` is 1, and `ProcessCrash` elsewhere, as a server acks before it writes to the disk.
 //!
+//! # Reading without a group
+//! A reader is one client of its own, in no group: it is given partitions with offsets, commits nothing, and asks for no partition EOF (with reads of many records
+//! that loses messages); what was there at the start is known by where partitions ended then. Where it holds all it may, its client drops what it read
+//! ahead. An offset that is out of range is asked about: purged (a gap from there to where messages begin), truncated, or of a topic that was made
+//! again. A topic that was made again and is as long as before is read on by the client library at the old offset, without a word: so what comes after a
+//! pause is told only when the topic's id was looked at since it came. New partitions are noticed within about a second.
+//!
+//! # Administration
+//! Topics are made to keep everything unless asked for less, with the times that producers give. Creating and deleting answer when the nodes know. Topics
+//! that Kafka keeps for itself (`__consumer_offsets` and its like) are not shown and not touched. Beside a committed offset stands, as text, what `metadata.rs` says:
+//! so a group's epoch, what it did beyond its position, and which life of the topic it is of are seen without joining.
+//!
 //! # Where things are
-//! Pure: `settings/`, `layout.rs` (records), `facts.rs` (what follows from how a topic is configured), `failure.rs` (errors). `raw/` is the only unsafe code: the
-//! client library made safe. The contract on top: `broker.rs`, `publish/`, `members/`, `reader.rs`, `admin.rs`; `topics.rs` is what they know of topics. Not here:
+//! Pure: `settings/`, `layout.rs` (records), `facts.rs` (what follows from how a topic is configured), `failure.rs` (errors), `follow.rs` and
+//! `following/` (what a reader reads, and is told), `start.rs` (where reading starts), `metadata.rs` and `group_lag.rs` (what a group has of a partition), `retention.rs` (what
+//! is kept). `raw/` is the only unsafe code: the
+//! client library made safe. The contract on top: `broker.rs`, `publish/`, `members/`, `reader.rs` with `reader_watch.rs`, `admin.rs` and `group_admin.rs`; `topics.rs` and
+//! `offsets.rs` are what they know of topics and partitions. Not here:
 //! what all backends share.
 
 #![expect(dead_code, unused_imports, reason = "what comes next uses the rest: members, readers")]
@@ -40,14 +55,23 @@ mod broker;
 mod counted;
 mod facts;
 mod failure;
+mod follow;
+mod following;
+mod group_admin;
+mod group_lag;
 mod layout;
 mod members;
+mod metadata;
+mod offsets;
 #[cfg(any(test, feature = "conformance"))]
 mod plant;
 mod publish;
 mod raw;
 mod reader;
+mod reader_watch;
+mod retention;
 mod settings;
+mod start;
 mod survey;
 mod topics;
 

@@ -152,7 +152,7 @@ impl Admin {
 pub(super) struct OptionsRef<'a>(pub(super) *const rd_kafka_AdminOptions_t, std::marker::PhantomData<&'a ()>);
 
 /// An answer without what it should hold.
-fn strange() -> Trouble {
+pub(super) fn strange() -> Trouble {
     Trouble::new(Code::FAIL, "the client library gave an answer to another question")
 }
 
@@ -215,7 +215,7 @@ unsafe fn ids(nodes: &[*const rd_kafka_Node_t]) -> Vec<i32> {
 
 /// # Safety
 /// It is null, or an array of `count` that is alive while `'a` lasts.
-unsafe fn array<'a, T>(at: *mut T, count: usize) -> &'a [T] {
+pub(super) unsafe fn array<'a, T>(at: *mut T, count: usize) -> &'a [T] {
     if at.is_null() || count == 0 {
         return &[];
     }

@@ -93,6 +93,18 @@ impl Consumer {
     /// Makes one. It connects by itself, whenever it can: that there is no server is no failure. `group.id` must be set, also of one that is in no group.
     pub(in crate::kafka) fn open(mut conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
         conf.fix(FIXED)?;
+        Self::of(conf, notes)
+    }
+
+    /// One that is told where a partition ends ([`Code::PARTITION_EOF`]), to look whether something lies behind an offset. It may skip records: read them one
+    /// by one, and give them to nobody.
+    pub(in crate::kafka) fn probe(mut conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
+        conf.fix(FIXED)?;
+        conf.set("enable.partition.eof", "true")?;
+        Self::of(conf, notes)
+    }
+
+    fn of(conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
         let client = Client::consumer(conf, notes)?;
         // SAFETY: the client is alive. Errors and logs come with the records from here on.
         Code(unsafe { native::rd_kafka_poll_set_consumer(client.native()) }).check()?;

@@ -6,6 +6,8 @@
 //! `consumer.rs` reads, with `rebalance.rs`, `assign.rs`, `commit.rs`, `offsets.rs`. Not here: what any of it means for the contract (the folder above).
 
 mod admin;
+mod admin_groups;
+mod admin_offsets;
 mod assign;
 mod client;
 mod code;
@@ -26,6 +28,8 @@ mod rebalance;
 mod reports;
 
 pub(in crate::kafka) use admin::{Admin, PartitionDescription, TopicDescription};
+pub(in crate::kafka) use admin_groups::{GroupDescription, MemberDescription};
+pub(in crate::kafka) use admin_offsets::Spec;
 pub(in crate::kafka) use client::living;
 pub(in crate::kafka) use code::{Code, Trouble};
 pub(in crate::kafka) use conf::Conf;

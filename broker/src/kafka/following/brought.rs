@@ -1,0 +1,111 @@
+//! What one turn at the client brought, as far as there is room for it, and the events that come of it.
+//!
+//! Not here: what of it is told when (`mod.rs`).
+
+use super::{
+    super::{
+        failure::BACKEND,
+        follow::{Content, Doubt, Told},
+    },
+    MOST_BYTES, Place,
+};
+use crate::{Batch, Delivery, Event, Owned};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::kafka) struct Size {
+    pub(in crate::kafka) messages: usize,
+    pub(in crate::kafka) bytes: usize,
+}
+
+impl Size {
+    pub(super) fn add(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.bytes += more.bytes;
+    }
+
+    pub(super) fn take(&mut self, less: Self) {
+        self.messages -= less.messages;
+        self.bytes -= less.bytes;
+    }
+}
+
+/// What one turn at the client brought. It takes no more than there is room for.
+#[derive(Debug)]
+pub(in crate::kafka) struct Brought {
+    room: Size,
+    pub(super) arrived: Vec<Arrived>,
+    /// How large the first one was for which there was no room. What follows it is not taken either: it is read again.
+    pub(super) refused: Option<usize>,
+    pub(super) doubts: Vec<(Place, Doubt)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) place: Place,
+    pub(super) offset: u64,
+    pub(super) content: Content,
+}
+
+impl Brought {
+    pub(in crate::kafka) const fn new(room: Size) -> Self {
+        Self { room, arrived: Vec::new(), refused: None, doubts: Vec::new() }
+    }
+
+    /// Whether there is room for a record of so many bytes; it is taken by [`Self::add`] then.
+    pub(in crate::kafka) fn has_room(&mut self, bytes: usize) -> bool {
+        if self.refused.is_some() {
+            return false;
+        }
+        let alone = self.room.bytes == MOST_BYTES && self.arrived.is_empty();
+        let fits = self.room.messages > 0 && (bytes <= self.room.bytes || alone);
+        if fits {
+            self.room.messages -= 1;
+            self.room.bytes = self.room.bytes.saturating_sub(bytes);
+        } else {
+            self.refused = Some(bytes);
+        }
+        fits
+    }
+
+    pub(in crate::kafka) fn add(&mut self, place: Place, offset: u64, content: Content) {
+        self.arrived.push(Arrived { place, offset, content });
+    }
+
+    /// A partition cannot be read on before it is asked what it says of itself.
+    pub(in crate::kafka) fn doubt(&mut self, place: Place, doubt: Doubt) {
+        self.doubts.push((place, doubt));
+    }
+}
+
+/// What a reader is told, in order; messages that follow each other in one batch.
+pub(super) fn events(of: &Owned, told: Vec<Told>) -> Vec<(Event, Size)> {
+    let mut events = Vec::new();
+    let mut deliveries: Vec<Delivery> = Vec::new();
+    let flush = |deliveries: &mut Vec<Delivery>, events: &mut Vec<(Event, Size)>| {
+        if !deliveries.is_empty() {
+            let deliveries = std::mem::take(deliveries);
+            let bytes = deliveries.iter().map(|delivery| delivery.message.size()).sum();
+            let size = Size { messages: deliveries.len(), bytes };
+            events.push((Event::Batch(Batch { of: of.clone(), deliveries }), size));
+        }
+    };
+    for told in told {
+        let of = of.clone();
+        let (event, size) = match told {
+            Told::Message(delivery) => {
+                deliveries.push(delivery);
+                continue;
+            }
+            Told::Unreadable { at, raw, why } => {
+                let size = Size { messages: 1, bytes: raw.as_ref().map_or(0, bytes::Bytes::len) };
+                (Event::Unreadable { of, position: at, raw, why: why.on(BACKEND) }, size)
+            }
+            Told::Gap { from, to, why } => (Event::Gap { of, from, to, why }, Size::default()),
+            Told::CaughtUp => (Event::CaughtUp(of), Size::default()),
+        };
+        flush(&mut deliveries, &mut events);
+        events.push((event, size));
+    }
+    flush(&mut deliveries, &mut events);
+    events
+}

@@ -1,0 +1,56 @@
+//! The Kafka backend on a real server, beyond what the suites for all backends check: what happens to logs while they are read, and groups of others. Where
+//! there is no server, each is shown as ignored.
+//!
+//! `server.rs` says where one is; `readers.rs` is reading without a group, `group_admin.rs` administration. Not here: the unsafe module of the backend
+//! (its own tests), what all backends promise (`broker/src/conformance`).
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod group_admin;
+mod readers;
+mod server;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use std::{
+    panic::{catch_unwind, resume_unwind},
+    process::ExitCode,
+    time::Duration,
+};
+
+/// The name of a test, and what it does.
+type Test = (&'static str, fn());
+
+/// Lists the tests of a module.
+macro_rules! async_tests {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) fn all() -> Vec<crate::Test> {
+            vec![$((stringify!($name), || crate::run($name()))),*]
+        }
+    };
+}
+use async_tests;
+
+/// Runs a test on a runtime with one thread: nothing here may need more.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), test).await.unwrap() });
+}
+
+fn main() -> ExitCode {
+    let modules = [("readers", readers::all()), ("group_admin", group_admin::all())];
+    let trial = |module: &str, (name, test): Test| {
+        // No ignored flag: with that the reason would not be printed.
+        Trial::ignorable_test(format!("{module}::{name}"), move || match catch_unwind(test) {
+            Ok(()) => Ok(Completion::Completed),
+            Err(why) if why.is::<server::Absent>() => Ok(Completion::ignored_with(server::Absent::WHY)),
+            Err(why) => resume_unwind(why),
+        })
+    };
+    let trials = modules
+        .into_iter()
+        .flat_map(|(module, tests)| tests.into_iter().map(move |test| trial(module, test)));
+    let mut arguments = Arguments::from_args();
+    // Two cores, and most wait.
+    arguments.test_threads.get_or_insert(4);
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
