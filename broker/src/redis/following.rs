@@ -7,6 +7,7 @@ use super::{
     feed::{Ask, Brought},
     follow::{Counts, Followed, Told},
     keys::PartitionKeys,
+    start::Extent,
 };
 use crate::{Batch, Delivery, Error, Event, Owned, Topic};
 use std::{
@@ -165,9 +166,14 @@ impl State {
     }
 
     /// Compares what was read with the counts of the stream, which were taken after it.
-    pub(super) fn verify(&mut self, place: &Place, turn: u64, counts: Counts) {
+    pub(super) fn verify(&mut self, place: &Place, turn: u64, extent: &Extent) {
         let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.turn == turn) else { return };
-        let (told, of) = (slot.followed.verify(counts), slot.followed.of.clone());
+        // Another life, or what we removed ourselves: the next read tells.
+        let removed = extent.marks.removed.is_some_and(|removed| removed > slot.followed.after());
+        if extent.marks.life != slot.followed.life() || removed {
+            return;
+        }
+        let (told, of) = (slot.followed.verify(extent.counts), slot.followed.of.clone());
         self.tell(place, &of, told.into_iter().collect());
     }
 }
@@ -278,6 +284,24 @@ mod tests {
         huge.take(&plan, vec![brought(1..=1, 2 * MOST_BYTES)]);
         assert_eq!(huge.held.messages, 1);
         assert!(huge.plan().is_none());
+    }
+
+    #[test]
+    fn what_we_removed_is_told_once_whether_the_counts_or_the_next_read_show_it_first() {
+        let mut state = state(1);
+        let plan = state.plan().unwrap();
+        state.take(&plan, vec![brought(1..=2, 1)]);
+        let (place, turn) = (plan.turns[0].0.clone(), plan.turns[0].1);
+        let counts = Counts { added: 9, length: 2, last: Position(7, 9) };
+        let marks = Marks { life: Some(7), removed: Some(Position(7, 7)) };
+        state.verify(&place, turn, &Extent { marks, counts, first: None });
+        let gaps = |state: &State| {
+            state.ready.iter().filter(|(_, event, _)| matches!(event, Event::Gap { .. })).count()
+        };
+        assert_eq!(gaps(&state), 0, "the next read tells");
+        let plan = state.plan().unwrap();
+        state.take(&plan, vec![Brought { marks, ..brought(8..=9, 1) }]);
+        assert_eq!(gaps(&state), 1);
     }
 
     #[test]

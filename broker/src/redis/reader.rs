@@ -281,7 +281,7 @@ async fn verify(shared: &Shared, following: &Following) -> Result<()> {
         let extents = shared.topics().extents(&place.0, std::slice::from_ref(&keys)).await;
         let Some(extents) = asked(extents)? else { continue };
         let mut state = following.state();
-        extents.iter().for_each(|extent| state.verify(&place, turn, extent.counts));
+        extents.iter().for_each(|extent| state.verify(&place, turn, extent));
         let waker = if state.ready.is_empty() { None } else { state.waker.take() };
         drop(state);
         waker.into_iter().for_each(Waker::wake);
