@@ -104,7 +104,7 @@ fn a_topic_that_is_not_there_is_told_at_once() -> Result<(), String> {
         &["topic", "delete", &topic, "-y"],
         &["sub", &topic, "--until", "end"],
         &["sub", &topic, "-g", "g", "--until", "end"],
-        &["group", "reset", "g", "--topic", &topic, "--to", "start", "-y"],
+        &["group", "reset", "g", &topic, "--to", "start", "-y"],
     ] {
         let began = Instant::now();
         let ran = place.run(args);
