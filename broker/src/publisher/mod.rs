@@ -14,7 +14,7 @@ use crate::{
 };
 use queue::{Entry, Next, Queue};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -65,7 +65,8 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    lanes: HashMap<Lane, OnTheWay>,
+    /// Few: to compare names costs less than to hash one.
+    lanes: BTreeMap<Lane, OnTheWay>,
     /// Messages that were taken over and not answered, by the number of flushes begun before them.
     open: BTreeMap<u64, usize>,
     flushes: u64,
@@ -75,7 +76,7 @@ struct State {
 }
 
 /// What keeps its order.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Lane {
     topic: Topic,
     partition: Option<u32>,
