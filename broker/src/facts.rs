@@ -57,6 +57,9 @@ pub struct Statistics {
     pub unreadable: u64,
     /// Gaps told.
     pub gaps: u64,
+    /// Holes beyond positions of groups that had no place in what is stored of them (Kafka: 4 kB): what was acked behind them comes again
+    /// to a later owner.
+    pub left_out: u64,
     /// Partitions assigned.
     pub assigned: u64,
     /// Partitions that went.

@@ -112,7 +112,14 @@ impl Backend for Outlived {
     }
 
     fn provides(&self) -> Provides {
-        Provides { reopen: true, crash: true, unreadable: true, dedup: true, retention: true }
+        Provides {
+            reopen: true,
+            crash: true,
+            unreadable: true,
+            dedup: true,
+            retention: true,
+            ..Provides::default()
+        }
     }
 
     fn runtime(&self) -> io::Result<Runtime> {
@@ -282,7 +289,14 @@ impl Backend for Directory {
     }
 
     fn provides(&self) -> Provides {
-        Provides { reopen: true, crash: true, unreadable: true, dedup: true, retention: true }
+        Provides {
+            reopen: true,
+            crash: true,
+            unreadable: true,
+            dedup: true,
+            retention: true,
+            ..Provides::default()
+        }
     }
 
     fn store(&self, setup: Setup) -> Result<Box<dyn Store>> {

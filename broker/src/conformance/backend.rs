@@ -75,6 +75,8 @@ pub struct Provides {
     pub dedup: bool,
     /// [`Setup::piece`] is heeded, so that retention can be seen at work.
     pub retention: bool,
+    /// Who owns what is not for members to choose: what one gives up unasked comes back to it.
+    pub assigns: bool,
 }
 
 /// What a trial wants of its store.

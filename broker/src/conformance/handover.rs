@@ -17,7 +17,7 @@ group! { "handover":
     "" what_is_told_of_a_partition_has_its_order;
     "" after_revoking_no_batch_comes;
     "" what_is_kept_too_long_is_taken_when_the_drain_time_is_over;
-    "" what_is_given_up_unasked_goes_to_another_member;
+    "" what_is_given_up_unasked_goes_to_another_member [Chooses];
     "" what_the_only_member_gives_up_comes_back_in_a_new_epoch;
     "" acks_given_before_give_up_take_effect;
     "" the_next_owner_gets_nothing_before_the_last_one_lost_it;

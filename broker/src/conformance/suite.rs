@@ -38,6 +38,8 @@ pub enum Need {
     Dedup,
     /// [`Provides::retention`].
     Retention,
+    /// That members choose who owns what: no [`Provides::assigns`].
+    Chooses,
     /// [`Capabilities::atomic_forward`].
     AtomicForward,
     /// [`Capabilities::replay`].
@@ -54,6 +56,7 @@ impl Need {
             Self::Unreadable => (provides.unreadable, "an unreadable record cannot be planted"),
             Self::Dedup => (provides.dedup, "it does not recognise repeats of an id"),
             Self::Retention => (provides.retention, "what it removes cannot be made small enough to be seen"),
+            Self::Chooses => (!provides.assigns, "its members do not choose who gets what they give up"),
             Self::AtomicForward => (capabilities.atomic_forward, "it has no atomic forward"),
             Self::Replay => (capabilities.replay, "it keeps nothing that was acked"),
             Self::NoCompaction => (!capabilities.compaction, "it can compact, so nothing is refused"),
@@ -190,9 +193,14 @@ mod tests {
             compaction: true,
             shared_by_processes: false,
         };
-        use Need::{AtomicForward, Crash, Dedup, NoCompaction, Reopen, Replay, Retention, Unreadable};
-        for need in [Reopen, Crash, Unreadable, Dedup, Retention, AtomicForward, Replay, NoCompaction] {
-            assert!(need.missing(Provides::default(), &without).is_some(), "{need:?}");
+        use Need::{
+            AtomicForward, Chooses, Crash, Dedup, NoCompaction, Reopen, Replay, Retention, Unreadable,
+        };
+        let provides = Provides { assigns: true, ..Provides::default() };
+        for need in
+            [Reopen, Crash, Unreadable, Dedup, Retention, Chooses, AtomicForward, Replay, NoCompaction]
+        {
+            assert!(need.missing(provides, &without).is_some(), "{need:?}");
         }
     }
 

@@ -21,6 +21,7 @@ pub(super) struct Counted {
     pub(super) assigned: AtomicU64,
     pub(super) acked: AtomicU64,
     pub(super) delivered: AtomicU64,
+    pub(super) left_out: AtomicU64,
 }
 
 impl Counted {
@@ -39,6 +40,7 @@ impl Counted {
             assigned: number(&self.assigned),
             acked: number(&self.acked),
             delivered: number(&self.delivered),
+            left_out: number(&self.left_out),
             ..Statistics::default()
         }
     }

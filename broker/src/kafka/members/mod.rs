@@ -1,33 +1,260 @@
-//! Members of groups.
+//! Members of groups: Kafka says who owns which partition; what an owner does with it, what it stores and what it tells is decided here.
 //!
-//! Not here: readers without a group (`../reader.rs`).
+//! A member is one [`core::Core`] behind a lock, which decides, and a thread that polls a client of its own and does what was decided. The consumer polls the
+//! core, the control settles and steers through it.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `core.rs`, `duty.rs`, `storing.rs`, `going.rs`, `reading.rs` | what a member knows and decides: pure |
+//! | `taking.rs` | what a partition begins with: pure |
+//! | `share.rs` | one owned partition: pure |
+//! | `verdict.rs` | what the answer to a commit means: pure |
+//! | `poller.rs`, `records.rs` | the thread, and copying what it reads |
+//! | `look.rs`, `starts.rs` | asking servers what a partition begins with, and where a group starts |
+//! | `consumer.rs`, `control.rs` | what the user holds |
+//!
+//! # How it works
+//! * **Joining**: an assignment is answered at once with nothing, so that what is kept goes on being read; what is new is read when it is known from where, and
+//!   when the epoch is stored. A commit stores that, which the servers refuse to who is no member: then nothing was assigned.
+//! * **Acks** are stored by commits, at most one on its way: the position as the offset, and beside it, in its metadata, the epoch and what is done beyond
+//!   (`../metadata.rs`). What rebalances refuse is stored after them.
+//! * **A revocation** is answered when the last acks of what goes are stored; polling goes on meanwhile. The client library pauses all that the member owns
+//!   until then, also what it keeps, so that a drain is granted for two seconds at the most.
+//! * **Lost**: the group says so (session over), the servers do not know the member (expelled), its name was taken (fenced: the end), its client gave up
+//!   (another is opened), or, with the newer protocol, nothing was heard for a session.
+//!
+//! Not here: the client (`../raw`), the administration of groups (`../group_admin.rs`).
 
-use super::broker::Shared;
-use crate::{Consumer, Error, ErrorKind, Result, Subscription};
-use std::{sync::Arc, time::Duration};
+mod consumer;
+mod control;
+mod core;
+mod duty;
+mod going;
+mod look;
+mod poller;
+mod reading;
+mod records;
+mod share;
+mod starts;
+mod storing;
+mod taking;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
-/// The members that are open.
-#[derive(Debug, Default)]
-pub(super) struct Members {}
+use super::{
+    broker::Shared,
+    failure::{BACKEND, closed},
+    raw::{self, Consumer as Client},
+    settings::KafkaGroupProtocol,
+};
+use crate::{Consumer, Error, ErrorKind, Group, Result, Subscription, Topic};
+use consumer::GroupConsumer;
+use core::{Core, Rules, Stirred};
+use poller::Poller;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+    time::{Instant, timeout},
+};
 
-impl Members {
-    /// Ends all of them.
-    pub(super) fn close(&self, _deadline: Duration) -> impl Future<Output = ()> + Send + 'static {
-        std::future::ready(())
+/// Of how many groups and topics it is remembered which topic of that name it was.
+const REMEMBERED: usize = 16 * 1024;
+
+/// A member of a group.
+pub(super) struct Member {
+    shared: Arc<Shared>,
+    group: Group,
+    /// Its static name.
+    name: Option<Arc<str>>,
+    /// As errors name them.
+    servers: Arc<str>,
+    core: Mutex<Core>,
+    /// The thread waits for room.
+    room: Condvar,
+    /// The group knows it.
+    joined: Notify,
+    /// What wakes the client.
+    client: Mutex<Option<raw::Waker>>,
+    /// Settling comes from any thread.
+    runtime: Handle,
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member").field("group", &self.group).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Member {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends all of them as the end of the process would.
+    /// Calls who has something to do. Not under the lock.
+    fn stir(&self, stirred: Stirred) {
+        if stirred.poller {
+            self.room.notify_one();
+            if let Some(client) = &*self.client.lock().unwrap_or_else(PoisonError::into_inner) {
+                client.wake();
+            }
+        }
+        stirred.waker.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    /// Waits for room, or for something to do.
+    fn wait(&self, core: MutexGuard<'_, Core>, long: Duration) {
+        drop(self.room.wait_timeout(core, long));
+    }
+
+    /// From now on this is the client that is woken.
+    fn heed(&self, client: &Client) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client.waker().ok();
+    }
+
+    fn open_client(&self) -> Result<Client> {
+        let failed = |trouble: raw::Trouble| super::failure::failed(&self.servers, &trouble);
+        let mut conf = self.shared.settings.consumer(Some(&self.group), self.name.as_deref())?;
+        // What was added to a topic is noticed that soon.
+        conf.set("topic.metadata.refresh.interval.ms", "5000").map_err(failed)?;
+        Client::open(conf, Arc::clone(&self.shared.notes)).map_err(failed)
+    }
+
+    fn count(&self, core: &mut Core) {
+        let numbers = std::mem::take(&mut core.numbers);
+        let counted = &self.shared.counted;
+        for (counter, number) in [
+            (&counted.delivered, numbers.delivered),
+            (&counted.unreadable, numbers.unreadable),
+            (&counted.gaps, numbers.gaps),
+            (&counted.assigned, numbers.assigned),
+            (&counted.gone, numbers.gone),
+            (&counted.left_out, numbers.left_out),
+        ] {
+            if number > 0 {
+                counter.fetch_add(number, Ordering::Relaxed);
+            }
+        }
+    }
+
     #[cfg(any(test, feature = "conformance"))]
-    pub(super) fn kill(&self) {}
+    fn kill(&self) {
+        let stirred = self.core().kill(closed().on(BACKEND));
+        self.stir(stirred);
+    }
 }
 
 /// Joins a group.
 ///
 /// # Errors
-/// `Unavailable`.
-pub(super) async fn subscribe(
-    _shared: &Arc<Shared>,
-    _subscription: Subscription,
-) -> Result<Box<dyn Consumer>> {
-    Err(Error::new(ErrorKind::Unavailable, "members of groups on Kafka are being built"))
+/// Those of [`crate::MessageBroker::subscribe`].
+pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) -> Result<Box<dyn Consumer>> {
+    subscription.check()?;
+    starts::ensure(shared, &subscription.group, &subscription.topics, subscription.start).await?;
+    let settings = &shared.settings;
+    let rules = Rules {
+        group: subscription.group.to_string(),
+        bound: subscription.in_flight,
+        ack_interval: subscription.ack_interval,
+        drain: subscription.drain.min(settings.release),
+        session: settings.session,
+        watched: settings.group_protocol == KafkaGroupProtocol::Consumer,
+    };
+    let start = |topic: &Topic| (topic.clone(), subscription.start);
+    let topics = subscription.topics.iter().map(start).collect();
+    let member = Arc::new(Member {
+        shared: Arc::clone(shared),
+        group: subscription.group,
+        name: subscription.member,
+        servers: Arc::from(shared.servers()),
+        core: Mutex::new(Core::new(rules, topics, Instant::now())),
+        room: Condvar::new(),
+        joined: Notify::new(),
+        client: Mutex::default(),
+        runtime: Handle::current(),
+    });
+    let client = member.open_client()?;
+    member.heed(&client);
+    // Dropped where nobody waits for the answer: then it leaves.
+    let consumer = GroupConsumer::new(Arc::clone(&member));
+    let joined = member.joined.notified();
+    let poller = Poller::new(Arc::clone(&member), client);
+    let thread = std::thread::Builder::new().name("kafka-member".into()).spawn(move || poller.run());
+    thread.map_err(|error| {
+        let context = "there is no thread to poll Kafka on; see the limits of the process";
+        Error::new(ErrorKind::Unavailable, context).caused_by(error)
+    })?;
+    shared.members.add(&member);
+    if shared.is_closed() {
+        // Who closed it may not have seen this member: it is dropped, which leaves.
+        return Err(closed());
+    }
+    joined.await;
+    if let Some(error) = member.core().ended.clone() {
+        return Err(error);
+    }
+    Ok(Box::new(consumer))
+}
+
+/// The members that are open, and what is remembered of topics.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    open: Mutex<Vec<Weak<Member>>>,
+    /// Which topic of that name a group consumed here: Kafka forgets the positions of a topic that is deleted.
+    lives: Mutex<BTreeMap<(Group, Topic), u64>>,
+}
+
+impl Members {
+    fn add(&self, member: &Arc<Member>) {
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|member| member.strong_count() > 0);
+        all.push(Arc::downgrade(member));
+    }
+
+    fn all(&self) -> Vec<Arc<Member>> {
+        let all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Which topic of that name a group consumed here.
+    fn knows(&self, group: &Group, topic: &Topic) -> Option<u64> {
+        let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.get(&(group.clone(), topic.clone())).copied()
+    }
+
+    /// The same, and remembers which it is now.
+    fn knew(&self, group: &Group, topic: &Topic, life: u64) -> Option<u64> {
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        if lives.len() >= REMEMBERED {
+            lives.pop_first();
+        }
+        lives.insert((group.clone(), topic.clone()), life)
+    }
+
+    /// Ends all of them: what they own is given up now, acks given before take effect. Answers when that is done, or `limit` is over.
+    pub(super) fn close(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let close = |member: Arc<Member>| {
+            let (answer, answered) = oneshot::channel();
+            let stirred = member.core().close(Duration::ZERO, Some(answer), Instant::now());
+            member.stir(stirred);
+            answered
+        };
+        let answers: Vec<_> = self.all().into_iter().map(close).collect();
+        let all = async {
+            for answered in answers {
+                _ = answered.await;
+            }
+        };
+        async move { _ = timeout(limit, all).await }
+    }
+
+    #[cfg(any(test, feature = "conformance"))]
+    pub(super) fn kill(&self) {
+        self.all().iter().for_each(|member| member.kill());
+    }
 }

@@ -185,6 +185,19 @@ impl Consumer {
         self.end(wait)
     }
 
+    /// Ends as the end of the process would: it does not leave its group, and nobody waits for it.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(in crate::kafka) fn abandon(mut self) {
+        let Some(Open { queue, commits, client }) = self.open.take() else { return };
+        self.messages = Messages::default();
+        client.told().bell.hang(None);
+        aside(Duration::ZERO, move || {
+            drop(commits);
+            drop(queue);
+            client.destroy(rdkafka_sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+        });
+    }
+
     fn end(&mut self, wait: Duration) -> bool {
         let Some(Open { queue, commits, client }) = self.open.take() else { return true };
         self.messages = Messages::default();

@@ -1,0 +1,427 @@
+//! What a member has to do with the client, and what it came to: subscribing, looking, committing, reading from a place, answering a revocation, leaving.
+//!
+//! Pure. Not here: who does it (`poller.rs`), what is stored (`storing.rs`), what a partition begins with (`taking.rs`), how much is read (`reading.rs`).
+
+use super::{
+    core::{Core, Stirred, Told},
+    reading::Flow,
+    share::Share,
+    storing::Batch,
+    taking::{self, Looked, Seen},
+};
+use crate::{Error, ErrorKind, Topic, balance::TopicPartition};
+use std::{collections::BTreeSet, task::Waker, time::Duration};
+use tokio::time::Instant;
+
+/// How often the thread that polls the client looks around at least.
+pub(super) const TICK: Duration = Duration::from_millis(500);
+/// How often it is looked whether topics are the same as before.
+pub(super) const CHECK: Duration = Duration::from_secs(5);
+/// The longest pause after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The first.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// For how long who owns the first partition of a topic is left to store where the group starts in all of them.
+const FRESH: Duration = Duration::from_secs(2);
+/// How long a member waits to be told that it owns nothing.
+const NOTHING: Duration = Duration::from_secs(1);
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Ask the client for what comes, until then.
+    Wait(Instant),
+    /// Do not ask it: too much lies ready.
+    Moment(Instant),
+    Subscribe(Vec<Topic>),
+    /// Answer the revocation; these were read.
+    Answer(Vec<TopicPartition>),
+    /// Do not read these any more.
+    Unassign(Vec<TopicPartition>),
+    /// Read these from there.
+    Assign(Vec<Placed>),
+    Hold(Vec<TopicPartition>),
+    Resume(Vec<TopicPartition>),
+    Commit(Batch),
+    /// Look what these begin with, or why they do not go on; and whether these topics are the same.
+    Look {
+        keys: Vec<TopicPartition>,
+        check: BTreeSet<Topic>,
+    },
+    /// Start again with another client: this one is no use any more.
+    Reopen,
+    Leave,
+    /// All is done.
+    End,
+}
+
+/// Where a partition is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) key: TopicPartition,
+    pub(super) life: u64,
+    pub(super) offset: u64,
+}
+
+impl Core {
+    /// What is to be done next.
+    pub(super) fn next_job(&mut self, now: Instant) -> Job {
+        if self.over {
+            return Job::End;
+        }
+        if let Some(job) = self.answer() {
+            return job;
+        }
+        if self.useless || self.expelled.is_some_and(|since| now >= since + self.rules.session) {
+            return Job::Reopen;
+        }
+        if self.subscribe && self.closing.is_none() {
+            self.subscribe = false;
+            return Job::Subscribe(self.topics.keys().cloned().collect());
+        }
+        if let Some(batch) = self.commit(now) {
+            return Job::Commit(batch);
+        }
+        if self.closing.is_some() && (self.is_done() || self.leave_by.is_some_and(|by| by <= now)) {
+            return Job::Leave;
+        }
+        if let Some(job) = self.place(now).or_else(|| self.look(now)) {
+            return job;
+        }
+        self.tell_nothing(now);
+        match self.flow(now) {
+            Flow::On => Job::Wait(self.until(now)),
+            Flow::Moment(until) => Job::Moment(until.min(self.until(now))),
+            Flow::Job(job) => job,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.shares.is_empty() && self.committing.is_none()
+    }
+
+    /// Answers a revocation once all of it has gone.
+    fn answer(&mut self) -> Option<Job> {
+        let gone = |keys: &BTreeSet<TopicPartition>| keys.iter().all(|key| !self.shares.contains_key(key));
+        if !self.revoked.as_ref().is_some_and(gone) {
+            return None;
+        }
+        let keys = self.revoked.take()?;
+        let read: Vec<_> = keys.into_iter().filter(|key| self.placed.remove(key)).collect();
+        Some(Job::Answer(read))
+    }
+
+    /// What the client is to read, and no more.
+    fn place(&mut self, now: Instant) -> Option<Job> {
+        // While a revocation is open, the client takes this for its answer.
+        if self.revoked.is_none() && self.expelled.is_none() {
+            let stale = |key: &&TopicPartition| self.shares.get(*key).is_none_or(|share| !share.placed);
+            let stale: Vec<_> = self.placed.iter().filter(stale).cloned().collect();
+            if !stale.is_empty() {
+                stale.iter().for_each(|key| _ = self.placed.remove(key));
+                return Some(Job::Unassign(stale));
+            }
+        }
+        if self.revoked.is_some() || self.closing.is_some() {
+            return None;
+        }
+        let mut assign = Vec::new();
+        for (key, share) in &mut self.shares {
+            let open = share.claimed && share.ending.is_none() && share.revoking.is_none();
+            if open && share.stuck.is_none() && !self.placed.contains(key) {
+                (share.placed, share.read_at) = (true, now);
+                assign.push(Placed { key: key.clone(), life: share.life, offset: share.next });
+            }
+        }
+        self.placed.extend(assign.iter().map(|place| place.key.clone()));
+        (!assign.is_empty()).then_some(Job::Assign(assign))
+    }
+
+    /// What the client could not be told to read: it is tried again.
+    pub(super) fn not_placed(&mut self, places: &[Placed], now: Instant) {
+        self.next_look = now + PAUSE;
+        for Placed { key, .. } in places {
+            self.placed.remove(key);
+            self.lose(key);
+        }
+    }
+
+    pub(super) fn look(&mut self, now: Instant) -> Option<Job> {
+        if self.looking || self.closing.is_some() || self.expelled.is_some() {
+            return None;
+        }
+        let mut check = BTreeSet::new();
+        if self.next_check <= now {
+            self.next_check = now + CHECK;
+            check.extend(self.shares.keys().map(|key| key.0.clone()));
+        }
+        let mut keys = Vec::new();
+        if self.next_look <= now {
+            keys = self.unknown();
+            check.extend(self.parked().cloned());
+        }
+        if keys.is_empty() && check.is_empty() {
+            return None;
+        }
+        self.looking = true;
+        self.looks += 1;
+        Some(Job::Look { keys, check })
+    }
+
+    /// Topics of which it is not known whether what was read is of the same.
+    fn parked(&self) -> impl Iterator<Item = &Topic> {
+        self.shares.iter().filter(|(_, share)| share.parked.is_some()).map(|(key, _)| &key.0)
+    }
+
+    /// What is ours and not taken yet, and what does not go on.
+    fn unknown(&self) -> Vec<TopicPartition> {
+        let stuck = |key: &&TopicPartition| {
+            self.shares.get(*key).is_none_or(|share| share.stuck.is_some() && share.ending.is_none())
+        };
+        self.ours.iter().filter(stuck).cloned().collect()
+    }
+
+    /// What to look for where a partition does not go on from an offset.
+    pub(super) fn stuck(&mut self, key: &TopicPartition, wanted: u64) {
+        if let Some(share) = self.shares.get_mut(key).filter(|share| share.placed) {
+            share.stuck = Some(wanted);
+        }
+    }
+
+    /// What was found.
+    pub(super) fn looked(
+        &mut self,
+        keys: &[TopicPartition],
+        check: &BTreeSet<Topic>,
+        found: Result<Looked, Error>,
+        now: Instant,
+    ) -> Stirred {
+        self.looking = false;
+        let looked = match found {
+            Ok(looked) => looked,
+            Err(error) => {
+                tracing::debug!(%error, group = %self.rules.group, "a member of a group looks again");
+                self.next_look = now + self.pause;
+                self.pause = (self.pause * 2).min(PAUSE);
+                return Stirred::default();
+            }
+        };
+        self.pause = FIRST_PAUSE;
+        self.compare(keys, check, &looked);
+        self.unpark(check);
+        for key in keys {
+            let Some(seen) = looked.topics.get(&key.0) else {
+                self.next_look = now + PAUSE;
+                continue;
+            };
+            if !self.ours.contains(key) {
+                continue;
+            }
+            match self.shares.get(key).map(|share| share.stuck) {
+                Some(Some(wanted)) => self.unstick(key, wanted, seen),
+                Some(None) => {}
+                None => self.begin(key, seen, &looked, now),
+            }
+        }
+        Stirred { waker: self.wake_if_told(), poller: true }
+    }
+
+    /// Loses what is of a topic that is another by now, or is gone.
+    fn compare(&mut self, keys: &[TopicPartition], check: &BTreeSet<Topic>, looked: &Looked) {
+        let asked = |topic: &Topic| check.contains(topic) || keys.iter().any(|key| key.0 == *topic);
+        let other = |(key, share): &(&TopicPartition, &Share)| {
+            let life = looked.topics.get(&key.0).map(|seen| seen.life);
+            asked(&key.0) && life != Some(share.life)
+        };
+        let lost: Vec<_> =
+            self.shares.iter().filter(other).map(|(key, share)| (key.clone(), share.life)).collect();
+        for (key, life) in lost {
+            self.before.entry(key.clone()).or_default().life.get_or_insert(life);
+            self.lose(&key);
+        }
+    }
+
+    /// These topics are the same as before: what came before that look is of them.
+    fn unpark(&mut self, check: &BTreeSet<Topic>) {
+        for (key, share) in &mut self.shares {
+            if check.contains(&key.0) && share.parked.is_some_and(|since| since < self.looks) {
+                share.parked = None;
+                if share.live {
+                    super::core::queue(&mut self.ready, key, share);
+                }
+            }
+        }
+    }
+
+    /// A partition could not be read on from an offset.
+    fn unstick(&mut self, key: &TopicPartition, wanted: u64, seen: &Seen) {
+        let Some((low, high)) = seen.ends.get(&key.1).copied() else { return };
+        if wanted > high {
+            self.before.entry(key.clone()).or_default().truncated = Some((wanted, high));
+            self.lose(key);
+            return;
+        }
+        let Some(share) = self.shares.get_mut(key) else { return };
+        share.stuck = None;
+        share.placed = false;
+        if share.next < low {
+            share.trimmed(low);
+            if share.live {
+                super::core::queue(&mut self.ready, key, share);
+            }
+        }
+    }
+
+    /// Takes a partition, as soon as the epoch is stored.
+    fn begin(&mut self, key: &TopicPartition, seen: &Seen, looked: &Looked, now: Instant) {
+        let mut before = self.before.get(key).copied().unwrap_or_default();
+        before.life = before.life.or_else(|| looked.known.get(&key.0).copied());
+        if *self.lives.entry(key.0.clone()).or_insert(seen.life) != seen.life {
+            // This client knows the topic before: it would go on with leaders and epochs of that.
+            self.useless = true;
+            return;
+        }
+        let is_fresh = seen.stored.is_empty() && before.life.is_none_or(|life| life == seen.life);
+        if is_fresh && !self.may_start(key, seen, now) {
+            self.next_look = now + FIRST_PAUSE;
+            return;
+        }
+        let Some((taken, foreign)) = taking::take(key, seen, before, looked.clock) else {
+            self.next_look = now + PAUSE;
+            return;
+        };
+        if foreign {
+            self.numbers.foreign += 1;
+            tracing::warn!(
+                topic = %key.0, partition = key.1, group = %self.rules.group,
+                "the group's offset has metadata of somebody else: what was done beyond it comes again"
+            );
+        }
+        if taken.gap.is_some_and(|gap| gap.to.is_some_and(|to| gap.from.is_none_or(|from| from >= to))) {
+            tracing::debug!(topic = %key.0, partition = key.1, gap = ?taken.gap, "the log is not what it was");
+        }
+        self.before.remove(key);
+        self.shares.insert(key.clone(), Share::new(taken, now));
+    }
+
+    /// Whether this member may store where the group starts: who owns the first partition does it for all; where nobody does, each for its own.
+    fn may_start(&mut self, key: &TopicPartition, seen: &Seen, now: Instant) -> bool {
+        if self.ours.contains(&(key.0.clone(), 0)) {
+            let text = taking::start(seen.life);
+            for (partition, offset) in &seen.starts {
+                let other = (key.0.clone(), *partition);
+                let known = self.ours.contains(&other) || self.starts.iter().any(|(key, ..)| *key == other);
+                if !known {
+                    self.starts.push((other, *offset, text.clone()));
+                }
+            }
+            return true;
+        }
+        let since = *self.fresh.entry(key.0.clone()).or_insert(now);
+        now >= since + FRESH
+    }
+
+    /// The group gave these to this member.
+    pub(super) fn assigned(
+        &mut self,
+        keys: impl IntoIterator<Item = TopicPartition>,
+        now: Instant,
+    ) -> Stirred {
+        self.expelled = None;
+        self.joined.get_or_insert(now);
+        self.evidence = now;
+        // What was refused because of the rebalance may be stored now.
+        (self.next_commit, self.next_look) = (now, now);
+        (self.pause, self.commit_pause) = (FIRST_PAUSE, super::storing::FIRST_PAUSE);
+        self.ours.extend(keys);
+        if self.ours.is_empty() && self.closing.is_none() {
+            self.tell_first();
+        }
+        Stirred { waker: self.wake_if_told(), poller: true }
+    }
+
+    fn tell_first(&mut self) {
+        if !std::mem::replace(&mut self.first_told, true) {
+            self.tell(Told::Assigned(Vec::new()));
+        }
+    }
+
+    /// Who owns nothing is told so, where the group says nothing.
+    fn tell_nothing(&mut self, now: Instant) {
+        if self.ours.is_empty()
+            && self.expelled.is_none()
+            && self.joined.is_some_and(|since| now >= since + NOTHING)
+        {
+            self.tell_first();
+        }
+    }
+
+    /// The group takes these back. `lost`: it has done so already.
+    pub(super) fn revoke(&mut self, keys: BTreeSet<TopicPartition>, lost: bool, now: Instant) -> Stirred {
+        // The client library calls it lost, too, where this member asked for other topics; then it may still be drained and stored.
+        let lost = lost && keys.iter().any(|key| self.topics.contains_key(&key.0));
+        let until = now + self.rules.drain;
+        let mut list = Vec::new();
+        for key in &keys {
+            self.ours.remove(key);
+            let Some(share) = self.shares.get_mut(key) else { continue };
+            if lost || !share.claimed {
+                self.lose(key);
+            } else if share.ending.is_none() && share.revoking.is_none() {
+                share.revoking = Some(until);
+                let ahead = share.clear();
+                self.ahead.messages -= ahead.messages;
+                self.ahead.bytes -= ahead.bytes;
+                list.push(share.of.clone());
+            }
+        }
+        self.revoked.get_or_insert_default().extend(keys);
+        if !list.is_empty() {
+            self.tell(Told::Revoking(list));
+        }
+        Stirred { waker: self.wake_if_told(), poller: true }
+    }
+
+    /// The client is of no use any more. `fenced`: another member took the name.
+    pub(super) fn failed(&mut self, fenced: bool, now: Instant) -> Stirred {
+        if fenced {
+            let context = format!("another member of group {:?} has taken the name over", self.rules.group);
+            self.end(Error::new(ErrorKind::Fenced, context).on(crate::kafka::failure::BACKEND));
+        } else {
+            self.expel(now);
+            self.useless = true;
+        }
+        Stirred { waker: self.waker.take(), poller: true }
+    }
+
+    /// Another client was opened.
+    pub(super) fn reopened(&mut self, now: Instant) {
+        self.lose_all();
+        self.ours.clear();
+        self.placed.clear();
+        self.held.clear();
+        self.revoked = None;
+        self.lives.clear();
+        (self.committing, self.expelled, self.useless) = (None, None, false);
+        (self.subscribe, self.evidence) = (true, now);
+    }
+
+    /// It left the group.
+    pub(super) fn left(&mut self) -> Option<Waker> {
+        self.end(super::core::closed());
+        self.waker.take()
+    }
+
+    fn until(&self, now: Instant) -> Instant {
+        let dirty = self.shares.values().filter_map(|share| share.dirty);
+        let acks = dirty.map(|since| since + self.rules.ack_interval).min();
+        let acks = acks.filter(|_| self.committing.is_none()).map(|due| due.max(self.next_commit));
+        let wanted = self.shares.values().any(|share| !share.claimed || !share.confirms.is_empty());
+        let commits = wanted || !self.starts.is_empty() || !self.flushes.is_empty();
+        let commits = (commits && self.committing.is_none()).then_some(self.next_commit);
+        let look = !self.unknown().is_empty() || self.parked().next().is_some();
+        let look = (look && !self.looking && self.closing.is_none()).then_some(self.next_look);
+        let later = [acks, commits, look, self.due(), self.leave_by.filter(|by| *by > now)];
+        later.into_iter().flatten().fold(now + TICK, Instant::min)
+    }
+}

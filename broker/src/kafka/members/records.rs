@@ -1,0 +1,109 @@
+//! Copies what the client hands over: records in runs of one partition, and what else it tells, in order.
+//!
+//! Not here: how a message lies in a record (`../layout.rs`), what becomes of it (`reading.rs`).
+
+use super::{reading::Run, share::Read};
+use crate::{
+    Error, ErrorKind, Position, Topic,
+    balance::TopicPartition,
+    kafka::{
+        layout::{Blocks, Lies},
+        raw::RecordRef,
+    },
+};
+use std::collections::BTreeMap;
+
+/// A partition that is read, and the memory that its records are copied to.
+#[derive(Debug)]
+struct Slot {
+    key: TopicPartition,
+    life: u64,
+    blocks: Blocks,
+}
+
+/// What was read since this was emptied.
+#[derive(Debug, Default)]
+pub(super) struct Gather {
+    slots: Vec<Slot>,
+    /// By name and partition: where in `slots`.
+    index: BTreeMap<String, BTreeMap<i32, usize>>,
+    /// The slot of the last record, and where its run is.
+    last: Option<(usize, usize)>,
+    runs: Vec<Run>,
+}
+
+impl Gather {
+    /// Reads of these partitions mean something from now on.
+    pub(super) fn begin(&mut self, key: &TopicPartition, life: u64) {
+        self.end(key);
+        let partition = i32::try_from(key.1).unwrap_or(i32::MAX);
+        self.index.entry(key.0.as_str().to_owned()).or_default().insert(partition, self.slots.len());
+        self.slots.push(Slot { key: key.clone(), life, blocks: Blocks::default() });
+    }
+
+    /// They mean nothing from now on.
+    pub(super) fn end(&mut self, key: &TopicPartition) {
+        self.last = None;
+        let Some(at) = self.slots.iter().position(|slot| slot.key == *key) else { return };
+        self.slots.swap_remove(at);
+        self.index.clear();
+        for (at, slot) in self.slots.iter().enumerate() {
+            let partition = i32::try_from(slot.key.1).unwrap_or(i32::MAX);
+            self.index.entry(slot.key.0.as_str().to_owned()).or_default().insert(partition, at);
+        }
+    }
+
+    /// Nothing is read any more.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What was read, which is empty after that.
+    pub(super) fn take(&mut self) -> Vec<Run> {
+        self.last = None;
+        std::mem::take(&mut self.runs)
+    }
+
+    /// Copies a record. One of a partition that is not read any more is left out.
+    pub(super) fn record(&mut self, record: &RecordRef<'_>) {
+        let Some((slot, run)) = self.place(record.topic, record.partition) else { return };
+        let Ok(offset) = u64::try_from(record.offset) else { return };
+        let Slot { key, life, blocks } = &mut self.slots[slot];
+        let lies = Lies { topic: &key.0, partition: key.1, at: Position(*life, offset) };
+        let what = message(blocks, lies, record);
+        let at = record.timestamp.unwrap_or_default();
+        self.runs[run].reads.push(Read { offset, at, what });
+    }
+
+    fn place(&mut self, topic: &str, partition: i32) -> Option<(usize, usize)> {
+        if let Some((slot, run)) = self.last {
+            let key = &self.slots[slot].key;
+            if i64::from(key.1) == i64::from(partition) && key.0.as_str() == topic {
+                return Some((slot, run));
+            }
+        }
+        let slot = *self.index.get(topic)?.get(&partition)?;
+        self.runs.push(Run { key: self.slots[slot].key.clone(), reads: Vec::new() });
+        let place = (slot, self.runs.len() - 1);
+        self.last = Some(place);
+        Some(place)
+    }
+}
+
+fn message(
+    blocks: &mut Blocks,
+    lies: Lies<'_>,
+    record: &RecordRef<'_>,
+) -> Result<crate::Message, (bytes::Bytes, Error)> {
+    let headers = record.headers().map_err(|trouble| {
+        Error::new(ErrorKind::Corrupt, format!("its headers cannot be read: {}", trouble.text))
+    });
+    let read =
+        headers.and_then(|headers| blocks.message(lies, record.key, record.value, record.timestamp, headers));
+    read.map_err(|why| (blocks.copy(record.value.unwrap_or_default()), why))
+}
+
+/// The topic of that name, where it is one.
+pub(super) fn topic(name: &str) -> Option<Topic> {
+    Topic::new(name).ok()
+}

@@ -1,0 +1,55 @@
+//! Where a group starts that has no position in a topic: stored in one step, before anybody is a member.
+//!
+//! A group with members takes such a thing from them alone; then who owns the first partition stores it (`duty.rs`). Not here: what a start comes to
+//! in a partition (`../start.rs`), what a partition begins with (`taking.rs`).
+
+use super::{look::committed, taking};
+use crate::{
+    Group, Result, Start, Topic,
+    kafka::{broker::Shared, offsets, raw::Place, start::one_place},
+};
+use std::sync::Arc;
+
+/// Makes sure that the topics are there and that it is stored where the group starts in each, as far as it has no members.
+///
+/// # Errors
+/// `NotFound` names the topic; `Invalid` for a start that cannot be meant; those of the connection.
+pub(super) async fn ensure(
+    shared: &Arc<Shared>,
+    group: &Group,
+    topics: &[Topic],
+    start: Start,
+) -> Result<()> {
+    for topic in topics {
+        shared.topics.describe(topic).await?;
+    }
+    let stored = committed(shared, group).await?;
+    let mut places = Vec::new();
+    for topic in topics.iter().filter(|topic| !stored.contains_key(*topic)) {
+        let found = offsets::ask(shared, topic, None).await?;
+        one_place(topic, found.extents.len(), start)?;
+        let known = shared.members.knows(group, topic);
+        if known.is_some_and(|life| life != found.described.life) {
+            // It was made again: who takes it tells that, and begins at its beginning.
+            continue;
+        }
+        let from = offsets::starts(shared, topic, &found.extents, start).await?;
+        let name: Arc<str> = Arc::from(topic.as_str());
+        for ((partition, _), offset) in found.extents.iter().zip(from) {
+            let metadata = taking::start(found.described.life).into_bytes();
+            let (partition, offset) =
+                (i32::try_from(*partition).unwrap_or(i32::MAX), i64::try_from(offset).unwrap_or(i64::MAX));
+            places.push(Place { metadata: Some(metadata), ..Place::new(&name, partition, offset) });
+        }
+    }
+    if places.is_empty() {
+        return Ok(());
+    }
+    let name = group.to_string();
+    let stored = shared.ask(move |admin, wait| admin.alter_group_offsets(&name, &places, wait)).await;
+    if let Err(error) = stored {
+        // It has members: they store it.
+        tracing::debug!(%error, %group, "where a group starts is left to its members");
+    }
+    Ok(())
+}

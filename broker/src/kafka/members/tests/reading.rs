@@ -1,0 +1,84 @@
+//! What is read, what is missing, and how much lies ready.
+//!
+//! Not here: who plays the client and the server (`mod.rs`).
+
+use super::*;
+
+#[test]
+fn what_was_removed_under_a_reader_is_a_gap_and_reading_goes_on_behind_it() {
+    let mut play = Play::owning(1);
+    play.publish(0, 9);
+    play.read(0, 2);
+    assert_eq!(play.told(), "batch 0: 0 1");
+    let of = play.owned(0);
+    play.logs.get_mut(&0).unwrap().low = 6;
+    play.core.stuck(&key(0), 2);
+    assert_eq!(play.act(), "look, unassign, assign");
+    assert_eq!(play.reads[&0], 6);
+    play.read(0, 9);
+    assert_eq!(play.told(), "gap 0: Some(2) to Some(6) trimmed, batch 0: 6 7 8");
+    play.ack(&of, &[0, 1]).unwrap();
+    play.pass(Duration::from_secs(1));
+    _ = play.act();
+    assert_eq!(play.stored(0).0, 6, "what is gone holds nothing up");
+}
+
+#[test]
+fn what_had_been_seen_when_it_was_removed_is_no_gap() {
+    let mut play = Play::owning(1);
+    play.publish(0, 4);
+    play.read(0, 9);
+    _ = play.told();
+    play.logs.get_mut(&0).unwrap().low = 4;
+    play.core.stuck(&key(0), 4);
+    assert_eq!(play.act(), "look, unassign, assign");
+    play.publish(0, 2);
+    play.read(0, 9);
+    assert_eq!(play.told(), "batch 0: 4 5");
+}
+
+#[test]
+fn a_log_that_lost_its_end_is_another_epoch_and_told_first() {
+    let mut play = Play::owning(1);
+    play.publish(0, 9);
+    play.read(0, 6);
+    _ = play.told();
+    let of = play.owned(0);
+    play.ack(&of, &[0, 1]).unwrap();
+    play.pass(Duration::from_millis(100));
+    _ = play.act();
+    play.logs.get_mut(&0).unwrap().high = 4;
+    play.core.stuck(&key(0), 6);
+    assert_eq!(play.act(), "look, unassign, look, commit, assign");
+    assert_eq!(play.told(), "gone 0 Lost, assigned 0@2, gap 0: Some(6) to Some(2) truncated");
+    play.read(0, 9);
+    assert_eq!(play.told(), "batch 0: 2 3, caught up 0");
+}
+
+#[test]
+fn a_slow_partition_is_held_after_a_moment_and_read_again_when_it_is_drained() {
+    let mut play = Play::with(2, |rules| rules.bound = Bound { messages: 64, bytes: 1 << 20 });
+    play.give(0..2);
+    _ = play.act();
+    _ = play.told();
+    play.publish(0, 20_000);
+    play.publish(1, 10);
+    play.read(0, 10_000);
+    assert!(matches!(play.core.next_job(play.now), Job::Moment(_)));
+    play.pass(Duration::from_millis(60));
+    assert_eq!(play.act(), "hold");
+    play.read(1, 10);
+    assert!(play.told().contains("batch 1: 0 1 2"));
+    let mut acked = 0;
+    let of = play.owned(0);
+    while !play.core.held.is_empty() {
+        let done: Vec<u64> = (acked..acked + 20).collect();
+        if play.ack(&of, &done).is_ok() {
+            acked += 20;
+        }
+        _ = play.told();
+        _ = play.act();
+        assert!(acked < 10_000);
+    }
+    assert!(acked >= 5_000, "{acked}");
+}

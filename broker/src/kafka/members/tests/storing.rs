@@ -1,0 +1,116 @@
+//! When acks are stored, and what a refusal comes to.
+//!
+//! Not here: who plays the client and the server (`mod.rs`).
+
+use super::*;
+
+#[test]
+fn acks_are_stored_within_the_interval_with_all_that_is_known() {
+    let mut play = Play::owning(1);
+    play.publish(0, 6);
+    play.read(0, 9);
+    let of = play.owned(0);
+    assert_eq!(play.told(), "batch 0: 0 1 2 3 4 5");
+    play.ack(&of, &[0, 1, 4]).unwrap();
+    assert_eq!(play.act(), "");
+    play.pass(Duration::from_millis(100));
+    assert_eq!(play.act(), "commit");
+    let (offset, metadata) = play.stored(0);
+    assert_eq!((offset, metadata.epoch, metadata.life), (2, of.epoch, LIFE));
+    assert_eq!(metadata.oldest, Some(Timestamp::from_millis(2)));
+    assert_eq!(metadata.done_beyond(p(2)), 1);
+    let error = play.ack(&of, &[2, 9]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let error = play.ack(&Owned { epoch: Epoch(1), ..of }, &[2]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+}
+
+#[test]
+fn a_commit_that_is_refused_by_a_rebalance_is_made_again_and_nothing_is_lost() {
+    let mut play = Play::owning(1);
+    play.publish(0, 3);
+    play.read(0, 9);
+    let of = play.owned(0);
+    _ = play.told();
+    play.ack(&of, &[0]).unwrap();
+    play.answer = || Verdict::Again;
+    let (answer, mut answered) = oneshot::channel();
+    _ = play.core.flush(answer);
+    assert_eq!(play.act(), "commit");
+    play.ack(&of, &[1]).unwrap();
+    assert!(answered.try_recv().is_err());
+    // The rebalance is over.
+    play.answer = || Verdict::Stored;
+    play.give([]);
+    assert_eq!(play.act(), "commit");
+    assert_eq!(play.stored(0).0, 2);
+    assert!(answered.try_recv().unwrap().is_empty());
+    assert_eq!(play.told(), "");
+}
+
+#[test]
+fn one_commit_is_under_way_and_acks_that_come_meanwhile_are_stored_by_the_next() {
+    let mut play = Play::owning(1);
+    play.publish(0, 3);
+    play.read(0, 9);
+    let of = play.owned(0);
+    _ = play.told();
+    play.hold_commits = true;
+    play.ack(&of, &[0]).unwrap();
+    let (answer, mut first) = oneshot::channel();
+    _ = play.core.flush(answer);
+    assert_eq!(play.act(), "commit");
+    play.ack(&of, &[1]).unwrap();
+    let (answer, mut second) = oneshot::channel();
+    _ = play.core.flush(answer);
+    assert_eq!(play.act(), "");
+    let batch = play.open.take().unwrap();
+    play.commit(batch);
+    assert!(first.try_recv().unwrap().is_empty());
+    assert!(second.try_recv().is_err());
+    assert_eq!(play.act(), "commit");
+    let batch = play.open.take().unwrap();
+    play.commit(batch);
+    assert!(second.try_recv().unwrap().is_empty());
+    assert_eq!(play.stored(0).0, 2);
+}
+
+#[test]
+fn a_commit_that_is_refused_for_good_is_told_and_made_again_later() {
+    let mut play = Play::owning(1);
+    play.publish(0, 3);
+    play.read(0, 9);
+    _ = play.told();
+    let of = play.owned(0);
+    play.ack(&of, &[0]).unwrap();
+    play.answer = || Verdict::Refused(Error::new(ErrorKind::Unauthorized, "no right"));
+    let (answer, mut answered) = oneshot::channel();
+    _ = play.core.flush(answer);
+    let (confirm, mut confirmed) = oneshot::channel();
+    _ = play.core.confirm(&of, confirm);
+    assert_eq!(play.act(), "commit");
+    assert_eq!(answered.try_recv().unwrap()[0].1.kind(), ErrorKind::Unauthorized);
+    assert_eq!(confirmed.try_recv().unwrap().unwrap_err().kind(), ErrorKind::Unauthorized);
+    play.answer = || Verdict::Stored;
+    play.pass(Duration::from_secs(1));
+    assert_eq!(play.act(), "commit");
+    assert_eq!(play.stored(0).0, 1);
+}
+
+#[test]
+fn a_map_that_outgrows_its_place_leaves_out_the_farthest_and_counts_that() {
+    let mut play = Play::with(1, |rules| rules.bound = Bound { messages: 100_000, bytes: 1 << 30 });
+    play.give([0]);
+    _ = play.act();
+    play.publish(0, 12_000);
+    play.read(0, 12_000);
+    _ = play.told();
+    let of = play.owned(0);
+    let every_second: Vec<u64> = (0..12_000).filter(|offset| offset % 2 == 1).collect();
+    play.ack(&of, &every_second).unwrap();
+    play.pass(Duration::from_secs(1));
+    assert!(play.act().contains("commit"));
+    let done = play.stored(0).1.done_beyond(p(0));
+    assert!(done > 500 && done < 6000, "{done}");
+    assert!(play.core.numbers.left_out > 0);
+}
