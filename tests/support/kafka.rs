@@ -39,7 +39,14 @@ impl Backend for OnKafka {
     }
 
     fn provides(&self) -> Provides {
-        Provides { reopen: true, crash: true, unreadable: true, assigns: true, ..Provides::default() }
+        Provides {
+            reopen: true,
+            crash: true,
+            unreadable: true,
+            assigns: true,
+            holds_names: matches!(self, Self::Consumer),
+            ..Provides::default()
+        }
     }
 
     fn store(&self, _: Setup) -> Result<Box<dyn Store>> {

@@ -77,6 +77,8 @@ pub struct Provides {
     pub retention: bool,
     /// Who owns what is not for members to choose: what one gives up unasked comes back to it.
     pub assigns: bool,
+    /// A second member of a static name is refused while the first lives, instead of taking over.
+    pub holds_names: bool,
 }
 
 /// What a trial wants of its store.

@@ -16,7 +16,7 @@ group! { "groups":
     "G4" every_partition_is_owned_by_exactly_one_member;
     "G1" a_storm_of_joins_and_leaves_loses_and_repeats_nothing;
     "G3" a_static_name_that_comes_back_gets_what_it_had;
-    "" a_second_member_of_a_static_name_takes_over;
+    "" a_second_member_of_a_static_name_takes_over [TakesOver];
     "" each_group_gets_everything;
     "" a_dropped_answer_of_subscribe_leaves_no_member;
     "" a_topic_that_does_not_exist_is_refused_by_name;

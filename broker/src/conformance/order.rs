@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 group! { "order":
     "O1" order_of_a_key_holds_whatever_the_order_of_acks;
     "O4" order_of_a_key_holds_while_members_join_and_leave;
-    "O5" a_former_owner_can_neither_ack_nor_forward;
+    "O5" a_former_owner_can_neither_ack_nor_forward [TakesOver];
     "G2" the_position_of_a_group_only_grows_and_never_passes_what_is_not_acked;
 }
 

@@ -40,6 +40,8 @@ pub enum Need {
     Retention,
     /// That members choose who owns what: no [`Provides::assigns`].
     Chooses,
+    /// That a static name can be taken over: no [`Provides::holds_names`].
+    TakesOver,
     /// [`Capabilities::atomic_forward`].
     AtomicForward,
     /// [`Capabilities::replay`].
@@ -57,6 +59,9 @@ impl Need {
             Self::Dedup => (provides.dedup, "it does not recognise repeats of an id"),
             Self::Retention => (provides.retention, "what it removes cannot be made small enough to be seen"),
             Self::Chooses => (!provides.assigns, "its members do not choose who gets what they give up"),
+            Self::TakesOver => {
+                (!provides.holds_names, "a static name is refused to a second member while the first lives")
+            }
             Self::AtomicForward => (capabilities.atomic_forward, "it has no atomic forward"),
             Self::Replay => (capabilities.replay, "it keeps nothing that was acked"),
             Self::NoCompaction => (!capabilities.compaction, "it can compact, so nothing is refused"),
@@ -194,12 +199,22 @@ mod tests {
             shared_by_processes: false,
         };
         use Need::{
-            AtomicForward, Chooses, Crash, Dedup, NoCompaction, Reopen, Replay, Retention, Unreadable,
+            AtomicForward, Chooses, Crash, Dedup, NoCompaction, Reopen, Replay, Retention, TakesOver,
+            Unreadable,
         };
-        let provides = Provides { assigns: true, ..Provides::default() };
-        for need in
-            [Reopen, Crash, Unreadable, Dedup, Retention, Chooses, AtomicForward, Replay, NoCompaction]
-        {
+        let provides = Provides { assigns: true, holds_names: true, ..Provides::default() };
+        for need in [
+            Reopen,
+            Crash,
+            Unreadable,
+            Dedup,
+            Retention,
+            Chooses,
+            TakesOver,
+            AtomicForward,
+            Replay,
+            NoCompaction,
+        ] {
             assert!(need.missing(provides, &without).is_some(), "{need:?}");
         }
     }

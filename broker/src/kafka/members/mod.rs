@@ -20,6 +20,8 @@
 //!   (`../metadata.rs`). What rebalances refuse is stored after them.
 //! * **A revocation** is answered when the last acks of what goes are stored; polling goes on meanwhile. The client library pauses all that the member owns
 //!   until then, also what it keeps, so that a drain is granted for two seconds at the most.
+//! * **A static name** that another member comes with is taken over with the classic protocol: the first ends as fenced. With the newer one the servers refuse
+//!   the second while the first lives, and so does subscribe (`Unavailable`, which says so).
 //! * **Lost**: the group says so (session over), the servers do not know the member (expelled), its name was taken (fenced: the end), its client gave up
 //!   (another is opened), or, with the newer protocol, nothing was heard for a session.
 //!
