@@ -35,6 +35,7 @@ impl Code {
     pub(in crate::kafka) const STATE: Self = Self(-172);
     pub(in crate::kafka) const AUTHENTICATION: Self = Self(-169);
     pub(in crate::kafka) const NO_OFFSET: Self = Self(-168);
+    pub(in crate::kafka) const NO_ENTRY: Self = Self(-156);
     pub(in crate::kafka) const PURGE_QUEUE: Self = Self(-152);
     pub(in crate::kafka) const PURGE_INFLIGHT: Self = Self(-151);
     pub(in crate::kafka) const FATAL: Self = Self(-150);
@@ -57,6 +58,7 @@ impl Code {
     pub(in crate::kafka) const GROUP_AUTHORIZATION_FAILED: Self = Self(30);
     pub(in crate::kafka) const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
     pub(in crate::kafka) const TOPIC_ALREADY_EXISTS: Self = Self(36);
+    pub(in crate::kafka) const OUT_OF_ORDER_SEQUENCE_NUMBER: Self = Self(45);
     pub(in crate::kafka) const NON_EMPTY_GROUP: Self = Self(68);
     pub(in crate::kafka) const GROUP_ID_NOT_FOUND: Self = Self(69);
     pub(in crate::kafka) const FENCED_INSTANCE_ID: Self = Self(82);

@@ -56,7 +56,9 @@ pub(in crate::kafka) enum Told<'a> {
         partitions: Vec<Place>,
         lost: bool,
     },
-    /// The answer to a commit, with what it says of each partition: the whole can fail where some were written.
+    /// The answer to a commit, with what it says of each partition. Where some fail, the library says the same of the others, though they were written: a code
+    /// says that it may not be. While the member waits for others of its group to join, its commits are not answered, for as long as they may take
+    /// (`max.poll.interval.ms`).
     Committed {
         result: Result<(), Trouble>,
         partitions: Vec<Answered>,
@@ -80,6 +82,7 @@ pub(in crate::kafka) struct Consumer {
     open: Option<Open>,
     pub(super) names: Names,
     messages: Messages,
+    most: usize,
 }
 
 /// Fields are dropped in this order.
@@ -93,18 +96,18 @@ impl Consumer {
     /// Makes one. It connects by itself, whenever it can: that there is no server is no failure. `group.id` must be set, also of one that is in no group.
     pub(in crate::kafka) fn open(mut conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
         conf.fix(FIXED)?;
-        Self::of(conf, notes)
+        Self::made(conf, notes, MOST)
     }
 
-    /// One that is told where a partition ends ([`Code::PARTITION_EOF`]), to look whether something lies behind an offset. It may skip records: read them one
-    /// by one, and give them to nobody.
+    /// One that is told the end of a partition (`PARTITION_EOF`, with its offset), and takes one record at a time. To find out what the first record behind an
+    /// offset is, or that there is none; to be thrown away then: at the end the library loses its place, and would skip records.
     pub(in crate::kafka) fn probe(mut conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
         conf.fix(FIXED)?;
-        conf.set("enable.partition.eof", "true")?;
-        Self::of(conf, notes)
+        conf.fix(&[("enable.partition.eof", "true")])?;
+        Self::made(conf, notes, 1)
     }
 
-    fn of(conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
+    fn made(conf: Conf, notes: Arc<Notes>, most: usize) -> Result<Self, Trouble> {
         let client = Client::consumer(conf, notes)?;
         // SAFETY: the client is alive. Errors and logs come with the records from here on.
         Code(unsafe { native::rd_kafka_poll_set_consumer(client.native()) }).check()?;
@@ -119,6 +122,7 @@ impl Consumer {
             open: Some(Open { queue, commits, client }),
             names: Names::default(),
             messages: Messages::default(),
+            most,
         })
     }
 
@@ -136,7 +140,7 @@ impl Consumer {
         most: usize,
         take: &mut dyn FnMut(Told<'_>),
     ) -> usize {
-        let most = most.clamp(1, MOST);
+        let most = most.clamp(1, self.most);
         let Some(open) = &mut self.open else { return 0 };
         let mut shown = open.commits.show(&mut self.names, take);
         let messages = &mut self.messages;
@@ -182,29 +186,22 @@ impl Consumer {
     /// Leaves its group and ends. Commits that were not answered are not waited for. `false` where it has not ended after `wait`: that goes on without
     /// anybody waiting for it. What the group takes away meanwhile is given back without being told.
     pub(in crate::kafka) fn close(mut self, wait: Duration) -> bool {
-        self.end(wait)
+        self.end(wait, false)
     }
 
-    /// Ends as the end of the process would: it does not leave its group, and nobody waits for it.
+    /// Ends as if the process were killed: it does not leave its group, and nobody waits for it.
     #[cfg(any(test, feature = "conformance"))]
     pub(in crate::kafka) fn abandon(mut self) {
-        let Some(Open { queue, commits, client }) = self.open.take() else { return };
-        self.messages = Messages::default();
-        client.told().bell.hang(None);
-        aside(Duration::ZERO, move || {
-            drop(commits);
-            drop(queue);
-            client.destroy(rdkafka_sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-        });
+        self.end(Duration::ZERO, true);
     }
 
-    fn end(&mut self, wait: Duration) -> bool {
+    fn end(&mut self, wait: Duration, killed: bool) -> bool {
         let Some(Open { queue, commits, client }) = self.open.take() else { return true };
         self.messages = Messages::default();
         client.told().bell.hang(None);
         aside(wait, move || {
             // A member cannot leave a group whose servers are gone, and the library may crash when it tries.
-            let leaves = client.fatal().is_none() && !client.told().own.brokers_down();
+            let leaves = !killed && client.fatal().is_none() && !client.told().own.brokers_down();
             if leaves {
                 // SAFETY: the client is alive. The group's questions are answered from here on, on this thread.
                 let closed = unsafe {
@@ -238,7 +235,7 @@ fn closed() -> Trouble {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.end(Duration::ZERO);
+        self.end(Duration::ZERO, false);
     }
 }
 

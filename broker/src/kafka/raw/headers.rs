@@ -80,7 +80,7 @@ impl<'a> HeadersOf<'a> {
         match Code(unsafe { native::rd_kafka_message_headers(message, &raw mut native) }) {
             Code::NONE => {}
             // There are none.
-            Code(-156) => native = ptr::null_mut(),
+            Code::NO_ENTRY => native = ptr::null_mut(),
             code => return Err(Trouble::new(code, code.text())),
         }
         Ok(Self { native, next: 0, message: PhantomData })

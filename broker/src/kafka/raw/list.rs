@@ -101,12 +101,6 @@ impl List {
         self.native
     }
 
-    /// What it holds.
-    pub(super) fn places(&self, names: &mut Names) -> Vec<Place> {
-        // SAFETY: it is ours and alive.
-        unsafe { places(self.native, names) }
-    }
-
     /// What it holds, and what the call that filled it in says of each.
     pub(super) fn answers(&self, names: &mut Names) -> Vec<Answered> {
         // SAFETY: it is ours and alive.

@@ -11,6 +11,7 @@ use super::{
     native,
     queue::millis,
 };
+use rdkafka_sys::rd_kafka_topic_t;
 use std::{ptr, slice, time::Duration};
 
 /// A server.
@@ -48,9 +49,8 @@ pub(in crate::kafka) struct PartitionMetadata {
 
 /// Asks. Blocks, for `wait` at most.
 pub(super) fn ask(client: &Client, topic: Option<&str>, wait: Duration) -> Result<Metadata, Trouble> {
-    let mut answer: *const native::Metadata = ptr::null();
     let name = topic.map(c_text).transpose()?;
-    // SAFETY: the client is alive. The topic is ours while the call lasts, and destroyed after it. What is answered is copied before it is destroyed.
+    // SAFETY: the client is alive. The topic is ours while the call lasts, and destroyed after it.
     unsafe {
         let only = name.as_ref().map_or(ptr::null_mut(), |name| {
             native::rd_kafka_topic_new(client.native(), name.as_ptr(), ptr::null_mut())
@@ -61,12 +61,42 @@ pub(super) fn ask(client: &Client, topic: Option<&str>, wait: Duration) -> Resul
                 format!("{} cannot be the name of a topic", topic.unwrap_or_default()),
             ));
         }
-        let all = i32::from(only.is_null());
-        let code = native::rd_kafka_metadata(client.native(), all, only, &raw mut answer, millis(wait));
+        let answer = of(client, only, wait);
         if !only.is_null() {
             native::rd_kafka_topic_destroy(only);
         }
-        Code(code).check()?;
+        answer
+    }
+}
+
+/// How many partitions a topic has. Blocks, for `wait` at most.
+///
+/// # Safety
+/// The topic is one of this client, and alive.
+pub(super) unsafe fn count(
+    client: &Client,
+    topic: *mut rd_kafka_topic_t,
+    wait: Duration,
+) -> Result<u32, Trouble> {
+    // SAFETY: as the caller promises.
+    let metadata = unsafe { of(client, topic, wait) }?;
+    let Some(topic) = metadata.topics.first() else {
+        return Err(Trouble::new(Code::UNKNOWN_TOPIC, "there is no answer"));
+    };
+    topic.code.check()?;
+    Ok(u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX))
+}
+
+/// Asks for one topic, or (null) for all.
+///
+/// # Safety
+/// The topic is null, or one of this client and alive.
+unsafe fn of(client: &Client, only: *mut rd_kafka_topic_t, wait: Duration) -> Result<Metadata, Trouble> {
+    let mut answer: *const native::Metadata = ptr::null();
+    let all = i32::from(only.is_null());
+    // SAFETY: client and topic are alive. What is answered is ours, and is copied before it is destroyed.
+    unsafe {
+        Code(native::rd_kafka_metadata(client.native(), all, only, &raw mut answer, millis(wait))).check()?;
         let metadata = copy(&*answer);
         native::rd_kafka_metadata_destroy(answer);
         client.told().heard();

@@ -3,7 +3,7 @@
 //! # Where things are
 //! `native.rs` and `native_admin.rs` are prototypes. `code.rs`, `conf.rs`, `list.rs`, `queue.rs`, `headers.rs`, `message.rs`, `metadata.rs` own or copy one kind of
 //! thing each. `client.rs` makes and ends clients and is called back by them, `notes.rs` keeps what they say. `producer.rs` and `reports.rs` write.
-//! `consumer.rs` reads, with `rebalance.rs`, `assign.rs`, `commit.rs`, `offsets.rs`. Not here: what any of it means for the contract (the folder above).
+//! `consumer.rs` reads, with `rebalance.rs`, `assign.rs`, `commit.rs`, `offsets.rs`. `admin.rs` asks, with `admin_offsets.rs` and `admin_groups.rs`. Not here: what any of it means for the contract (the folder above).
 
 mod admin;
 mod admin_groups;
@@ -42,4 +42,4 @@ pub(in crate::kafka) use message::RecordRef;
 pub(in crate::kafka) use metadata::{Metadata, Node, PartitionMetadata, TopicMetadata};
 pub(in crate::kafka) use notes::Notes;
 pub(in crate::kafka) use producer::{Producer, ProducerTopic, Record};
-pub(in crate::kafka) use reports::{Done, Report, Written};
+pub(in crate::kafka) use reports::{Done, Report, Sent, Written};

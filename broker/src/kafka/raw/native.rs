@@ -2,124 +2,152 @@
 //!
 //! The bindings declare error codes, states and statuses as Rust enums. A number that such an enum does not know (a newer server may answer one)
 //! would be undefined behaviour as soon as it is returned or read. So everything that carries one is declared here once more, with `i32` or `u32` in
-//! its place; C knows no difference. The text of the declarations was made from that of the bindings, and the tests compare
-//! sizes and places of all fields. Opaque types are those of the bindings. Not here: administration (`native_admin.rs`), what makes calls safe (all
+//! its place; C knows no difference. Their text was made from that of the bindings, and where fields lie is compared with them below, when this is built.
+//! Opaque types are those of the bindings. Not here: administration (`native_admin.rs`), what makes calls safe (all
 //! other files).
 
 #![expect(unsafe_code, reason = "prototypes of a C library: each call of one says why it is sound")]
 
+use rdkafka_sys as sys;
 use rdkafka_sys::{
     rd_kafka_conf_t, rd_kafka_consumer_group_metadata_t, rd_kafka_error_t, rd_kafka_event_t,
     rd_kafka_headers_t, rd_kafka_queue_t, rd_kafka_t, rd_kafka_topic_conf_t, rd_kafka_topic_t,
 };
-use std::ffi::{c_char, c_int, c_void};
+use std::{
+    ffi::{c_char, c_int, c_void},
+    mem::offset_of,
+};
 
 /// `rd_kafka_message_t`: a record that was read, a delivery report, or an error.
 #[repr(C)]
 #[derive(Debug)]
-pub(in crate::kafka) struct Message {
-    pub(in crate::kafka) err: i32,
-    pub(in crate::kafka) rkt: *mut rd_kafka_topic_t,
-    pub(in crate::kafka) partition: i32,
-    pub(in crate::kafka) payload: *mut c_void,
-    pub(in crate::kafka) len: usize,
-    pub(in crate::kafka) key: *mut c_void,
-    pub(in crate::kafka) key_len: usize,
-    pub(in crate::kafka) offset: i64,
-    pub(in crate::kafka) private: *mut c_void,
+pub(super) struct Message {
+    pub(super) err: i32,
+    pub(super) rkt: *mut rd_kafka_topic_t,
+    pub(super) partition: i32,
+    pub(super) payload: *mut c_void,
+    pub(super) len: usize,
+    pub(super) key: *mut c_void,
+    pub(super) key_len: usize,
+    pub(super) offset: i64,
+    pub(super) private: *mut c_void,
 }
 
 /// `rd_kafka_topic_partition_t`.
 #[repr(C)]
-pub(in crate::kafka) struct Partition {
-    pub(in crate::kafka) topic: *mut c_char,
-    pub(in crate::kafka) partition: i32,
-    pub(in crate::kafka) offset: i64,
-    pub(in crate::kafka) metadata: *mut c_void,
-    pub(in crate::kafka) metadata_size: usize,
-    pub(in crate::kafka) opaque: *mut c_void,
-    pub(in crate::kafka) err: i32,
-    pub(in crate::kafka) private: *mut c_void,
+pub(super) struct Partition {
+    pub(super) topic: *mut c_char,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) metadata: *mut c_void,
+    pub(super) metadata_size: usize,
+    pub(super) opaque: *mut c_void,
+    pub(super) err: i32,
+    pub(super) private: *mut c_void,
 }
 
 /// `rd_kafka_topic_partition_list_t`.
 #[repr(C)]
-pub(in crate::kafka) struct PartitionList {
-    pub(in crate::kafka) cnt: c_int,
-    pub(in crate::kafka) size: c_int,
-    pub(in crate::kafka) elems: *mut Partition,
+pub(super) struct PartitionList {
+    pub(super) cnt: c_int,
+    pub(super) size: c_int,
+    pub(super) elems: *mut Partition,
 }
 
 /// `rd_kafka_vu_t`: one argument of `rd_kafka_produceva`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(in crate::kafka) struct Vu {
-    pub(in crate::kafka) vtype: u32,
-    pub(in crate::kafka) u: VuValue,
+pub(super) struct Vu {
+    pub(super) vtype: u32,
+    pub(super) u: VuValue,
 }
 
 /// What an argument holds, by its type.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(in crate::kafka) union VuValue {
-    pub(in crate::kafka) rkt: *mut rd_kafka_topic_t,
-    pub(in crate::kafka) int: c_int,
-    pub(in crate::kafka) i32: i32,
-    pub(in crate::kafka) i64: i64,
-    pub(in crate::kafka) mem: VuBytes,
-    pub(in crate::kafka) headers: *mut rd_kafka_headers_t,
-    pub(in crate::kafka) ptr: *mut c_void,
+pub(super) union VuValue {
+    pub(super) rkt: *mut rd_kafka_topic_t,
+    pub(super) int: c_int,
+    pub(super) i32: i32,
+    pub(super) i64: i64,
+    pub(super) mem: VuBytes,
+    pub(super) headers: *mut rd_kafka_headers_t,
+    pub(super) ptr: *mut c_void,
     /// The size that C gives it.
-    pub(in crate::kafka) pad: [c_char; 64],
+    pub(super) pad: [c_char; 64],
 }
 
 /// Bytes of somebody else.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(in crate::kafka) struct VuBytes {
-    pub(in crate::kafka) ptr: *mut c_void,
-    pub(in crate::kafka) size: usize,
+pub(super) struct VuBytes {
+    pub(super) ptr: *mut c_void,
+    pub(super) size: usize,
 }
 
 /// `rd_kafka_metadata_t`.
 #[repr(C)]
-pub(in crate::kafka) struct Metadata {
-    pub(in crate::kafka) broker_cnt: c_int,
-    pub(in crate::kafka) brokers: *mut MetadataBroker,
-    pub(in crate::kafka) topic_cnt: c_int,
-    pub(in crate::kafka) topics: *mut MetadataTopic,
-    pub(in crate::kafka) orig_broker_id: i32,
-    pub(in crate::kafka) orig_broker_name: *mut c_char,
+pub(super) struct Metadata {
+    pub(super) broker_cnt: c_int,
+    pub(super) brokers: *mut MetadataBroker,
+    pub(super) topic_cnt: c_int,
+    pub(super) topics: *mut MetadataTopic,
+    pub(super) orig_broker_id: i32,
+    pub(super) orig_broker_name: *mut c_char,
 }
 
 /// `rd_kafka_metadata_broker_t`.
 #[repr(C)]
-pub(in crate::kafka) struct MetadataBroker {
-    pub(in crate::kafka) id: i32,
-    pub(in crate::kafka) host: *mut c_char,
-    pub(in crate::kafka) port: c_int,
+pub(super) struct MetadataBroker {
+    pub(super) id: i32,
+    pub(super) host: *mut c_char,
+    pub(super) port: c_int,
 }
 
 /// `rd_kafka_metadata_topic_t`.
 #[repr(C)]
-pub(in crate::kafka) struct MetadataTopic {
-    pub(in crate::kafka) topic: *mut c_char,
-    pub(in crate::kafka) partition_cnt: c_int,
-    pub(in crate::kafka) partitions: *mut MetadataPartition,
-    pub(in crate::kafka) err: i32,
+pub(super) struct MetadataTopic {
+    pub(super) topic: *mut c_char,
+    pub(super) partition_cnt: c_int,
+    pub(super) partitions: *mut MetadataPartition,
+    pub(super) err: i32,
 }
 
 /// `rd_kafka_metadata_partition_t`.
 #[repr(C)]
-pub(in crate::kafka) struct MetadataPartition {
-    pub(in crate::kafka) id: i32,
-    pub(in crate::kafka) err: i32,
-    pub(in crate::kafka) leader: i32,
-    pub(in crate::kafka) replica_cnt: c_int,
-    pub(in crate::kafka) replicas: *mut i32,
-    pub(in crate::kafka) isr_cnt: c_int,
-    pub(in crate::kafka) isrs: *mut i32,
+pub(super) struct MetadataPartition {
+    pub(super) id: i32,
+    pub(super) err: i32,
+    pub(super) leader: i32,
+    pub(super) replica_cnt: c_int,
+    pub(super) replicas: *mut i32,
+    pub(super) isr_cnt: c_int,
+    pub(super) isrs: *mut i32,
 }
+
+/// Compares where fields lie, by their names in ours and in the bindings.
+macro_rules! same {
+    ($ours:ty, $theirs:ty, $($own:ident: $their:ident),*) => {
+        const _: () = {
+            assert!(size_of::<$ours>() == size_of::<$theirs>() && align_of::<$ours>() == align_of::<$theirs>());
+            $(assert!(offset_of!($ours, $own) == offset_of!($theirs, $their));)*
+        };
+    };
+}
+
+same!(Message, sys::rd_kafka_message_s, err: err, rkt: rkt, partition: partition, payload: payload, len: len, key: key, key_len: key_len,
+    offset: offset, private: _private);
+same!(Partition, sys::rd_kafka_topic_partition_s, topic: topic, partition: partition, offset: offset, metadata: metadata,
+    metadata_size: metadata_size, opaque: opaque, err: err, private: _private);
+same!(PartitionList, sys::rd_kafka_topic_partition_list_s, cnt: cnt, size: size, elems: elems);
+same!(Vu, sys::rd_kafka_vu_s, vtype: vtype, u: u);
+same!(VuBytes, sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1, ptr: ptr, size: size);
+same!(Metadata, sys::rd_kafka_metadata, broker_cnt: broker_cnt, brokers: brokers, topic_cnt: topic_cnt, topics: topics,
+    orig_broker_id: orig_broker_id, orig_broker_name: orig_broker_name);
+same!(MetadataBroker, sys::rd_kafka_metadata_broker, id: id, host: host, port: port);
+same!(MetadataTopic, sys::rd_kafka_metadata_topic, topic: topic, partition_cnt: partition_cnt, partitions: partitions, err: err);
+same!(MetadataPartition, sys::rd_kafka_metadata_partition, id: id, err: err, leader: leader, replica_cnt: replica_cnt,
+    replicas: replicas, isr_cnt: isr_cnt, isrs: isrs);
 
 /// Types of clients (`rd_kafka_type_t`).
 pub(super) const PRODUCER: u32 = 0;
@@ -149,6 +177,8 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_destroy_flags(rk: *mut rd_kafka_t, flags: c_int);
     pub(super) fn rd_kafka_opaque(rk: *const rd_kafka_t) -> *mut c_void;
     pub(super) fn rd_kafka_fatal_error(rk: *mut rd_kafka_t, errstr: *mut c_char, errstr_size: usize) -> i32;
+    #[cfg(any(test, feature = "conformance"))]
+    pub(super) fn rd_kafka_test_fatal_error(rk: *mut rd_kafka_t, err: i32, reason: *const c_char) -> i32;
     pub(super) fn rd_kafka_err2name(err: i32) -> *const c_char;
     pub(super) fn rd_kafka_err2str(err: i32) -> *const c_char;
     pub(super) fn rd_kafka_error_code(error: *const rd_kafka_error_t) -> i32;

@@ -75,7 +75,10 @@ impl Notes {
         if matches!(trouble.code, Code::AUTHENTICATION | Code::SSL) {
             kept.refused = Some((now, trouble.clone()));
         }
-        kept.latest = Some((now, trouble));
+        // That none is left says nothing that the reason before it does not say better.
+        if trouble.code != Code::ALL_BROKERS_DOWN || kept.latest.is_none() {
+            kept.latest = Some((now, trouble));
+        }
     }
 
     /// A server has answered.

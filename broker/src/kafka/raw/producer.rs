@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "passes records to the C library, and reads its delivery reports")]
 
 use super::{
-    client::{Client, aside},
+    client::Client,
     code::{Code, Trouble},
     conf::Conf,
     headers::HeaderList,
@@ -15,7 +15,7 @@ use super::{
     native::{self, Vu, VuBytes, VuValue},
     notes::Notes,
     queue::{Event, Queue, millis},
-    reports::{self, Done, Finished, Report, Sending, Written},
+    reports::{self, Done, Finished, Report, Sending, Sent, Written},
 };
 use rdkafka_sys::rd_kafka_topic_t;
 use std::{
@@ -124,7 +124,8 @@ impl Producer {
         topic: &ProducerTopic,
         records: impl ExactSizeIterator<Item = Record<'r, H>>,
         done: Done,
-    ) where
+    ) -> Sent
+    where
         H: Iterator<Item = (&'r str, Option<&'r [u8]>)>,
     {
         let core = self.core();
@@ -145,12 +146,13 @@ impl Producer {
                 Err(code) => sending.refused(code, partition),
             }
         }
-        let at_once = sending.none_accepted();
+        let (sent, at_once) = (sending.sent(), sending.none_accepted());
         match sending.end() {
             Some(finished) if at_once => finished.tell(),
             Some(finished) => core.hand_over(finished),
             None => {}
         }
+        sent
     }
 
     /// Waits until all that was sent before is reported and `done` of each batch has returned. `Err` (`TIMED_OUT`) where it was not after `wait`.
@@ -193,6 +195,42 @@ impl Producer {
         wait: Duration,
     ) -> Result<Metadata, Trouble> {
         metadata::ask(&self.core().client, topic, wait)
+    }
+
+    /// Asks a server how many partitions a topic has, so that the producer knows those that are new: by itself it asks every five minutes. Blocks, for
+    /// `wait` at most.
+    pub(in crate::kafka) fn refresh(&self, topic: &ProducerTopic, wait: Duration) -> Result<u32, Trouble> {
+        if !Arc::ptr_eq(&topic.handle, &self.handle) {
+            return Err(Trouble::new(Code::INVALID_ARG, "it is a topic of another producer"));
+        }
+        // SAFETY: the topic is one of this client.
+        unsafe { metadata::count(&self.core().client, topic.native, wait) }
+    }
+
+    /// Waits until all that was sent before is reported, and gives up what is not after `wait` (`Err`), which is reported then. The client is destroyed when
+    /// the last clone and the last topic are gone.
+    pub(in crate::kafka) fn close(&self, wait: Duration) -> Result<(), Trouble> {
+        let flushed = self.flush(wait);
+        if flushed.is_err() {
+            self.purge(true, true);
+            _ = self.flush(Duration::from_secs(1));
+        }
+        flushed
+    }
+
+    /// Makes it give up for good, as a test of what follows.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(in crate::kafka) fn break_it(&self) -> Result<(), Trouble> {
+        let code = Code::OUT_OF_ORDER_SEQUENCE_NUMBER;
+        // SAFETY: the client is alive, and the text ends in NUL.
+        let code = unsafe {
+            native::rd_kafka_test_fatal_error(
+                self.core().client.native(),
+                code.0,
+                c"as a test asked for".as_ptr(),
+            )
+        };
+        Code(code).check()
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -9,12 +9,10 @@ use super::code::Code;
 use std::{
     cell::UnsafeCell,
     ffi::c_void,
-    iter,
-    mem::ManuallyDrop,
-    ptr,
+    iter, mem, ptr,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -47,23 +45,50 @@ pub(in crate::kafka) type Done = Box<dyn FnOnce(Vec<Report>) + Send>;
 /// Where the report of one record goes.
 struct Slot {
     block: *const Block,
+    /// Whether `report` is written, which is done once.
+    filled: AtomicBool,
     report: UnsafeCell<Report>,
 }
 
 /// A batch whose records are being written.
 struct Block {
-    /// How many slots are not filled in, and one while the batch is being sent.
+    /// How many slots are not counted, and one while the batch is being sent.
     left: AtomicUsize,
-    /// How many records there were. Written by who sends before it counts its share, read by who owns the block.
-    given: UnsafeCell<usize>,
+    /// How many records there were; while it is being sent: how many slots there are.
+    given: AtomicUsize,
     slots: Box<[Slot]>,
-    done: Done,
+    done: Mutex<Option<Done>>,
     open: Arc<AtomicUsize>,
+}
+
+// SAFETY: its pointers lead to itself and do not change. A report is written by one thread, before `filled`, and read by others after it.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// The reports that are there.
+    fn reports(&self) -> impl Iterator<Item = Option<Report>> {
+        self.slots.iter().take(self.given.load(Ordering::Acquire)).map(|slot| {
+            // SAFETY: it was written before `filled` (release, acquire), and nobody writes it again.
+            slot.filled.load(Ordering::Acquire).then(|| unsafe { *slot.report.get() })
+        })
+    }
+}
+
+/// A batch that was sent, for who does not want to wait any longer. Dropping it changes nothing.
+pub(in crate::kafka) struct Sent(Arc<Block>);
+
+impl Sent {
+    /// What has become of the records, in order, as far as that is known by now. A report that is there stays as it is.
+    pub(in crate::kafka) fn so_far(&self) -> Vec<Option<Report>> {
+        self.0.reports().collect()
+    }
 }
 
 /// A batch that is being sent. Dropped, it counts what nobody else will, so that a panic of who gives the records loses no report.
 pub(super) struct Sending {
-    block: *mut Block,
+    block: Arc<Block>,
     /// How many it has to count: slots that the library did not take over, and one for itself.
     owed: usize,
     given: usize,
@@ -73,25 +98,37 @@ impl Sending {
     /// A block of so many slots. `open` counts the batches whose `done` has not been called, from here on this one, too.
     pub(super) fn new(slots: usize, done: Done, open: &Arc<AtomicUsize>) -> Self {
         let unknown = Report { written: Written::Perhaps, code: Code::UNKNOWN, partition: -1, offset: -1 };
-        let slots: Box<[Slot]> =
-            iter::repeat_with(|| Slot { block: ptr::null(), report: UnsafeCell::new(unknown) })
-                .take(slots)
-                .collect();
+        let slot =
+            || Slot { block: ptr::null(), filled: AtomicBool::new(false), report: UnsafeCell::new(unknown) };
+        let slots: Box<[Slot]> = iter::repeat_with(slot).take(slots).collect();
         let owed = slots.len() + 1;
         open.fetch_add(1, Ordering::Relaxed);
-        let (left, given, open) = (AtomicUsize::new(owed), UnsafeCell::new(0), Arc::clone(open));
-        let block = Box::into_raw(Box::new(Block { left, given, slots, done, open }));
-        // SAFETY: the block was just made, and nobody else knows of it.
-        unsafe { (*block).slots.iter_mut().for_each(|slot| slot.block = block) };
+        let mut block = Arc::new(Block {
+            left: AtomicUsize::new(owed),
+            given: AtomicUsize::new(slots.len()),
+            slots,
+            done: Mutex::new(Some(done)),
+            open: Arc::clone(open),
+        });
+        let at = Arc::as_ptr(&block);
+        if let Some(block) = Arc::get_mut(&mut block) {
+            block.slots.iter_mut().for_each(|slot| slot.block = at);
+        }
+        // The share of what is not counted: who counts the last one takes it back.
+        _ = Arc::into_raw(Arc::clone(&block));
         Self { block, owed, given: 0 }
+    }
+
+    /// For who waits.
+    pub(super) fn sent(&self) -> Sent {
+        Sent(Arc::clone(&self.block))
     }
 
     /// The address of the slot of the next record. None where there are no more.
     pub(super) fn next(&mut self) -> Option<*mut c_void> {
-        let slot = self.slots().get(self.given)?;
-        let address = ptr::from_ref(slot).cast_mut().cast();
+        let slot = self.block.slots.get(self.given)?;
         self.given += 1;
-        Some(address)
+        Some(ptr::from_ref(slot).cast_mut().cast())
     }
 
     /// The library took the record of the latest slot over, and will report it.
@@ -101,33 +138,32 @@ impl Sending {
 
     /// The library refused the record of the latest slot.
     pub(super) fn refused(&mut self, code: Code, partition: i32) {
-        if let Some(slot) = self.given.checked_sub(1).and_then(|latest| self.slots().get(latest)) {
-            // SAFETY: the library did not take the slot over, so nobody else writes it, and nobody reads it before this has counted.
-            unsafe { *slot.report.get() = Report { written: Written::No, code, partition, offset: -1 } };
+        let latest = self.given.checked_sub(1).and_then(|latest| self.block.slots.get(latest));
+        if let Some(slot) = latest.filter(|slot| !slot.filled.load(Ordering::Relaxed)) {
+            // SAFETY: the library did not take the slot over, so nobody else writes it, and nobody reads it before it is filled.
+            unsafe { fill(slot, Report { written: Written::No, code, partition, offset: -1 }) };
         }
     }
 
     /// Whether the library has taken none over.
     pub(super) fn none_accepted(&self) -> bool {
-        self.owed == self.slots().len() + 1
+        self.owed == self.block.slots.len() + 1
     }
 
     /// Nothing more comes. The batch, if nothing is left to be reported.
-    pub(super) fn end(self) -> Option<Finished> {
-        ManuallyDrop::new(self).count()
+    pub(super) fn end(mut self) -> Option<Finished> {
+        self.count()
     }
 
+    /// Counts what is owed, once.
     fn count(&mut self) -> Option<Finished> {
-        // SAFETY: the block lives until `owed` is counted, which is done here, once. `given` is written by this alone, and read after that.
-        unsafe {
-            *(*self.block).given.get() = self.given;
-            count(self.block, self.owed)
+        let owed = mem::take(&mut self.owed);
+        if owed == 0 {
+            return None;
         }
-    }
-
-    fn slots(&self) -> &[Slot] {
-        // SAFETY: the block lives until `owed` is counted, after which there is no `self`. Its slots do not move, and only change within their cells.
-        unsafe { &(*self.block).slots }
+        self.block.given.store(self.given, Ordering::Release);
+        // SAFETY: the block lives while this has it, and these were not counted before.
+        unsafe { count(Arc::as_ptr(&self.block), owed) }
     }
 }
 
@@ -144,48 +180,51 @@ impl Drop for Sending {
 /// # Safety
 /// `slot` came from [`Sending::next`], its record was [`accepted`](Sending::accepted), and this is called for it once.
 pub(super) unsafe fn report(slot: *mut c_void, report: Report) -> Option<Finished> {
-    // SAFETY: the block lives until all its slots are counted, and this one has not been. Nobody else writes it, and nobody reads it before.
+    // SAFETY: the block lives until all its slots are counted, and this one is not. Nobody else writes it.
     let block = unsafe {
-        let slot = slot.cast::<Slot>();
-        *(*slot).report.get() = report;
-        (*slot).block.cast_mut()
+        let slot = &*slot.cast::<Slot>();
+        fill(slot, report);
+        slot.block
     };
     // SAFETY: as above; from here on nothing of the block is touched.
     unsafe { count(block, 1) }
 }
 
-/// Counts slots. Who counts the last one owns the block.
+/// # Safety
+/// Nobody else writes this slot, and it was not filled before.
+unsafe fn fill(slot: &Slot, report: Report) {
+    // SAFETY: as the caller promises; nobody reads it before it is filled.
+    unsafe { *slot.report.get() = report };
+    slot.filled.store(true, Ordering::Release);
+}
+
+/// Counts slots. Who counts the last one takes the share over that they had.
 ///
 /// # Safety
 /// `block` lives, and the caller has not counted these before.
-unsafe fn count(block: *mut Block, slots: usize) -> Option<Finished> {
-    // SAFETY: it lives, at least until this has counted. What was written to slots happens before (release) who counts the last one reads (acquire).
+unsafe fn count(block: *const Block, slots: usize) -> Option<Finished> {
+    // SAFETY: it lives, at least until this has counted: the share of what is not counted is there until then.
     let before = unsafe { (*block).left.fetch_sub(slots, Ordering::AcqRel) };
-    // SAFETY: nobody else has anything left to count, so nobody touches it any more; it came from `into_raw`.
-    (before == slots).then(|| Finished(unsafe { Box::from_raw(block) }))
+    // SAFETY: this was the last, so nobody else takes the share back; it came from `into_raw`.
+    (before == slots).then(|| Finished(unsafe { Arc::from_raw(block) }))
 }
 
 /// A batch of which everything is known.
-pub(super) struct Finished(Box<Block>);
-
-// SAFETY: its pointers lead to itself, and what it calls is `Send`.
-unsafe impl Send for Finished {}
+pub(super) struct Finished(Arc<Block>);
 
 impl Finished {
     /// Calls who waits for it, with what became of the records.
     pub(super) fn tell(self) {
-        let Block { given, slots, done, open, .. } = *self.0;
-        let reports =
-            slots.into_iter().take(given.into_inner()).map(|slot| slot.report.into_inner()).collect();
+        let Some(done) = self.0.done.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         // Counted when the call has returned, also by a panic.
-        let _counted = Counted(open);
-        done(reports);
+        let _counted = Counted(&self.0.open);
+        done(self.0.reports().flatten().collect());
     }
 }
 
-struct Counted(Arc<AtomicUsize>);
+struct Counted<'a>(&'a AtomicUsize);
 
-impl Drop for Counted {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Release);
     }

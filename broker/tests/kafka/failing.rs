@@ -1,0 +1,123 @@
+//! Servers that are not there or not what they seem, and settings that are wrong: bounded, and with a reason.
+//!
+//! Not here: how that is told to users (`broker/src/kafka/failure.rs`).
+
+use super::{
+    raw::{Code, Conf, Consumer, Notes, Place, Producer},
+    server::{LONG, Member, bootstrap, conf_at, unique},
+    tests,
+};
+use std::{sync::Arc, thread, time::Duration};
+use tokio::time::Instant;
+
+tests![
+    a_client_of_a_dead_address_does_not_fail_and_says_why,
+    what_is_asked_of_a_dead_address_is_bounded,
+    tls_to_a_server_without_it_is_told,
+    servers_that_come_back_are_no_longer_down,
+    a_setting_that_is_wrong_is_named_and_no_secret_is_told,
+    a_consumer_without_a_group_is_refused,
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Waits for something that is told beside the answers.
+fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + LONG;
+    loop {
+        if let Some(found) = what() {
+            return found;
+        }
+        assert!(Instant::now() < until);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn a_client_of_a_dead_address_does_not_fail_and_says_why() {
+    let notes = Arc::<Notes>::default();
+    let producer = Producer::open(conf_at("127.0.0.1:1", &[]), Arc::clone(&notes)).unwrap();
+    assert!(!notes.is_fatal() && producer.fatal().is_none());
+    wait_for(|| notes.brokers_down().then_some(()));
+    let reason = notes.latest().unwrap();
+    assert!(matches!(reason.code, Code::TRANSPORT | Code::ALL_BROKERS_DOWN), "{reason:?}");
+    assert!(notes.refused().is_none());
+    assert!(notes.latest_at().unwrap().0 <= Instant::now());
+    let mut member = Member::open(conf_at("127.0.0.1:1", &[("group.id", "any")]));
+    member.consumer.subscribe(&["any"]).unwrap();
+    // A consumer is told as well, as a problem without a place.
+    wait_for(|| {
+        member.poll(Duration::from_millis(100));
+        let is = |seen: &super::server::Seen| {
+            matches!(seen, super::server::Seen::Problem { code: Code::ALL_BROKERS_DOWN, place: None })
+        };
+        (member.seen.iter().any(is) || member.notes.brokers_down()).then_some(())
+    });
+    assert!(member.consumer.close(SECOND * 5), "it waits for a server that is not there");
+}
+
+fn what_is_asked_of_a_dead_address_is_bounded() {
+    let mut member = Member::open(conf_at("127.0.0.1:1", &[("group.id", "any")]));
+    let place = [Place::new(&Arc::from("any"), 0, 0)];
+    let began = Instant::now();
+    let codes = [
+        member.consumer.metadata(None, SECOND).unwrap_err().code,
+        member.consumer.metadata(Some("any"), SECOND).unwrap_err().code,
+        member.consumer.watermarks("any", 0, SECOND).unwrap_err().code,
+        member.consumer.committed(&place, SECOND).unwrap_err().code,
+        member.consumer.offsets_for_times(&place, SECOND).unwrap_err().code,
+    ];
+    assert!(began.elapsed() < SECOND * 15, "{:?}", began.elapsed());
+    let known =
+        [Code::TRANSPORT, Code::ALL_BROKERS_DOWN, Code::TIMED_OUT, Code::WAIT_COORD, Code::UNKNOWN_BROKER];
+    assert!(codes.iter().all(|code| known.contains(code)), "{codes:?}");
+}
+
+fn tls_to_a_server_without_it_is_told() {
+    let notes = Arc::<Notes>::default();
+    let conf = conf_at(&bootstrap(), &[("security.protocol", "ssl")]);
+    let producer = Producer::open(conf, Arc::clone(&notes)).unwrap();
+    let reason = wait_for(|| notes.latest().filter(|reason| reason.code != Code::ALL_BROKERS_DOWN));
+    assert!(matches!(reason.code, Code::SSL | Code::TRANSPORT), "{reason:?}");
+    assert!(reason.text.contains("SSL"), "{reason:?}");
+    assert!(producer.metadata(None, SECOND).is_err());
+}
+
+fn servers_that_come_back_are_no_longer_down() {
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    cluster.create_topic("some", 1, 1).unwrap();
+    let notes = Arc::<Notes>::default();
+    let producer = Producer::open(conf_at(&cluster.bootstrap_servers(), &[]), Arc::clone(&notes)).unwrap();
+    producer.metadata(None, LONG).unwrap();
+    assert!(!notes.brokers_down());
+    cluster.broker_down(1).unwrap();
+    wait_for(|| notes.brokers_down().then_some(()));
+    cluster.broker_up(1).unwrap();
+    wait_for(|| producer.metadata(None, SECOND).ok());
+    assert!(!notes.brokers_down());
+    let reports = super::server::send(&producer, "some", 0, &[b"x".to_vec()]);
+    assert_eq!(reports[0].code, Code::NONE);
+}
+
+fn a_setting_that_is_wrong_is_named_and_no_secret_is_told() {
+    let mut conf = Conf::new();
+    let unknown = conf.set("no.such.setting", "1").unwrap_err();
+    assert!(unknown.text.contains("no.such.setting"), "{unknown}");
+    let wrong = conf.set("socket.timeout.ms", "soon").unwrap_err();
+    assert!(wrong.text.contains("socket.timeout.ms"), "{wrong}");
+    for name in ["sasl.password", "ssl.key.password", "ssl.key.pem"] {
+        let trouble = conf.set(name, "hunter2\0").unwrap_err();
+        assert!(!trouble.text.contains("hunter2") && trouble.text.contains(name), "{trouble}");
+        conf.set(name, "hunter2").unwrap();
+    }
+    assert!(!format!("{conf:?}").contains("hunter2"));
+    // What only shows when the client is made.
+    conf.set("security.protocol", "ssl").unwrap();
+    let trouble = Producer::open(conf, Arc::default()).unwrap_err();
+    assert!(!trouble.text.is_empty() && !trouble.text.contains("hunter2"), "{trouble}");
+}
+
+fn a_consumer_without_a_group_is_refused() {
+    assert!(Consumer::open(conf_at("127.0.0.1:1", &[]), Arc::default()).is_err());
+    let member = Member::open(conf_at("127.0.0.1:1", &[("group.id", &unique("none"))]));
+    assert!(member.consumer.fatal().is_none());
+}

@@ -1,0 +1,240 @@
+//! Reading without a group: batches, waking, pausing, ends, gaps, offsets.
+//!
+//! Not here: groups (`groups.rs`), commits (`commits.rs`).
+
+use super::{
+    raw::{Code, OFFSET_BEGINNING, OFFSET_END, Place},
+    server::{LONG, Member, Seen, admin, topic, unique, values, write},
+    tests,
+};
+use rdkafka::{TopicPartitionList, admin::AdminOptions};
+use std::{sync::Arc, thread, time::Duration};
+use tokio::time::Instant;
+
+tests![
+    one_message_does_not_wait_for_others,
+    a_batch_has_what_is_there_and_no_more_than_is_asked_for,
+    a_waker_ends_waiting_and_is_not_forgotten,
+    the_end_of_a_partition_is_not_told_and_nothing_is_skipped,
+    a_paused_partition_is_silent_and_loses_nothing,
+    a_gap_is_told_and_a_new_assignment_goes_on,
+    offsets_of_times_and_ends_are_told,
+    metadata_says_what_there_is,
+    a_panic_while_records_are_shown_gives_all_back,
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn one_message_does_not_wait_for_others() {
+    let topic = topic(1, &[]);
+    write(&topic, 0, &values(0, 1));
+    let mut member = Member::reading(&topic, 0, 0, &[]);
+    assert_eq!(member.values(1), values(0, 1));
+    let later = thread::spawn(move || {
+        thread::sleep(SECOND / 2);
+        write(&topic, 0, &values(1, 2));
+    });
+    // A batch of a thousand is asked for, within a minute.
+    let began = Instant::now();
+    while member.records().len() < 2 {
+        member.poll(Duration::from_secs(60));
+        assert!(began.elapsed() < SECOND * 20, "one message waited for others");
+    }
+    later.join().unwrap();
+}
+
+fn a_batch_has_what_is_there_and_no_more_than_is_asked_for() {
+    let topic = topic(1, &[]);
+    write(&topic, 0, &values(0, 500));
+    let mut member = Member::reading(&topic, 0, 0, &[]);
+    // All of one fetch is there.
+    member.poll(LONG);
+    member.poll_for(SECOND);
+    assert_eq!(member.records().len(), 500);
+    member.consumer.assign(&[Place::new(&topic, 0, 0)]).unwrap();
+    let mut offsets = Vec::new();
+    let (mut shown, mut largest) = (0, 0);
+    while shown < 500 {
+        let count = member.consumer.next(LONG, 7, &mut |told| {
+            if let super::raw::Told::Record(record) = told {
+                offsets.push(record.offset);
+            }
+        });
+        assert!(count <= 7);
+        largest = largest.max(count);
+        shown += count;
+    }
+    assert_eq!(largest, 7);
+    assert_eq!(offsets, (0..500).collect::<Vec<i64>>());
+}
+
+fn a_waker_ends_waiting_and_is_not_forgotten() {
+    let topic = topic(1, &[]);
+    let mut member = Member::reading(&topic, 0, 0, &[]);
+    member.poll_for(SECOND / 2);
+    let waker = member.consumer.waker().unwrap();
+    for _ in 0..50 {
+        let other = waker.clone();
+        let rings = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(5));
+            other.wake();
+        });
+        let began = Instant::now();
+        assert_eq!(member.poll(LONG), 0);
+        assert!(began.elapsed() < LONG / 2);
+        rings.join().unwrap();
+    }
+    // Rung before anybody waits: the next call returns, the one after it waits.
+    waker.wake();
+    let began = Instant::now();
+    member.poll(LONG);
+    assert!(began.elapsed() < LONG / 2);
+    let began = Instant::now();
+    assert_eq!(member.poll(SECOND / 2), 0);
+    assert!(began.elapsed() >= SECOND / 2);
+    // A waker outlives its consumer.
+    assert!(member.consumer.close(LONG));
+    waker.wake();
+}
+
+fn the_end_of_a_partition_is_not_told_and_nothing_is_skipped() {
+    let topic = topic(1, &[]);
+    write(&topic, 0, &values(0, 100));
+    // Asked for, and not had.
+    let mut member = Member::reading(&topic, 0, 0, &[("enable.partition.eof", "true")]);
+    assert_eq!(member.values(100), values(0, 100));
+    member.poll_for(SECOND);
+    for round in 1..4 {
+        let place = [Place::new(&topic, 0, 0)];
+        member.consumer.pause(&place).unwrap();
+        write(&topic, 0, &values(100 * round, 100 * round + 100));
+        member.poll_for(SECOND / 2);
+        member.consumer.resume(&place).unwrap();
+        assert_eq!(member.values(100 * round + 100), values(0, 100 * round + 100));
+        member.poll_for(SECOND / 2);
+    }
+    let problem = member.seen.iter().find(|seen| matches!(seen, Seen::Problem { .. }));
+    assert!(problem.is_none(), "{problem:?}");
+}
+
+fn a_paused_partition_is_silent_and_loses_nothing() {
+    let topic = topic(2, &[]);
+    let mut member = Member::of(&unique("none"), &[]);
+    let places = [Place::new(&topic, 0, 0), Place::new(&topic, 1, 0)];
+    member.consumer.assign(&places).unwrap();
+    for round in 0..5 {
+        member.consumer.pause(&places[..1]).unwrap();
+        let before = member.records().len();
+        write(&topic, 0, &values(round * 50, round * 50 + 50));
+        write(&topic, 1, &values(0, 50));
+        // Those of the other partition, and none of this one.
+        member.values(before + 50);
+        let paused = |seen: &&Seen| matches!(seen, Seen::Record { partition: 0, .. });
+        assert_eq!(member.seen.iter().filter(paused).count(), round * 50);
+        member.consumer.resume(&places[..1]).unwrap();
+        member.values(before + 100);
+    }
+    let first = member.seen.iter().filter_map(|seen| match seen {
+        Seen::Record { partition: 0, offset, .. } => Some(*offset),
+        _ => None,
+    });
+    assert!(first.eq(0..250));
+    let unknown = Arc::from(unique("unknown"));
+    assert_eq!(
+        member.consumer.pause(&[Place::new(&unknown, 0, 0)]).unwrap_err().code,
+        Code::UNKNOWN_PARTITION
+    );
+}
+
+fn a_gap_is_told_and_a_new_assignment_goes_on() {
+    let topic = topic(1, &[]);
+    write(&topic, 0, &values(0, 100));
+    let mut before = TopicPartitionList::new();
+    before.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(60)).unwrap();
+    super::server::block_on(admin().delete_records(&before, &AdminOptions::new())).unwrap();
+    let mut member = Member::reading(&topic, 0, 10, &[]);
+    let (code, place) = member.until("problem", |seen| match seen {
+        Seen::Problem { code, place } => Some((*code, place.clone())),
+        _ => None,
+    });
+    assert_eq!(code, Code::AUTO_OFFSET_RESET);
+    // With the offset that was wanted.
+    assert_eq!(place, Some(Place::new(&topic, 0, 10)));
+    assert_eq!(member.consumer.watermarks(&topic, 0, LONG).unwrap(), (60, 100));
+    member.poll_for(SECOND);
+    assert_eq!(member.records(), []);
+    member.consumer.incremental_unassign(&[Place::new(&topic, 0, 0)]).unwrap();
+    member.consumer.incremental_assign(&[Place::new(&topic, 0, 60)]).unwrap();
+    assert_eq!(member.values(40), values(60, 100));
+    // Behind the end it is the same.
+    member.consumer.assign(&[Place::new(&topic, 0, 500)]).unwrap();
+    let place = member.until("problem", |seen| match seen {
+        Seen::Problem { code: Code::AUTO_OFFSET_RESET, place } => place.clone(),
+        _ => None,
+    });
+    assert_eq!(place.offset, 500);
+}
+
+fn offsets_of_times_and_ends_are_told() {
+    let topic = topic(2, &[]);
+    write(&topic, 0, &values(0, 10));
+    let mut member = Member::reading(&topic, 0, 0, &[]);
+    assert_eq!(member.consumer.cached_watermarks(&topic, 0), None);
+    assert_eq!(member.consumer.watermarks(&topic, 0, LONG).unwrap(), (0, 10));
+    assert_eq!(member.consumer.watermarks(&topic, 1, LONG).unwrap(), (0, 0));
+    member.values(10);
+    assert_eq!(member.consumer.cached_watermarks(&topic, 0), Some((0, 10)));
+    let unknown = member.consumer.watermarks(&topic, 9, SECOND * 2).unwrap_err();
+    assert!(matches!(unknown.code, Code::UNKNOWN_PARTITION | Code::UNKNOWN_TOPIC_OR_PART), "{unknown:?}");
+    // Of 1970, of the far future, and of a partition without records.
+    let times = [Place::new(&topic, 0, 1), Place::new(&topic, 1, 1)];
+    let found = member.consumer.offsets_for_times(&times, LONG).unwrap();
+    let offsets: Vec<(i64, bool)> =
+        found.iter().map(|(place, result)| (place.offset, result.is_ok())).collect();
+    assert_eq!(offsets, [(0, true), (OFFSET_END, true)]);
+    let late = member.consumer.offsets_for_times(&[Place::new(&topic, 0, i64::MAX / 2)], LONG).unwrap();
+    assert_eq!(late[0].0.offset, OFFSET_END);
+    member.seen.clear();
+    member.consumer.assign(&[Place::new(&topic, 0, OFFSET_BEGINNING)]).unwrap();
+    assert_eq!(member.values(10), values(0, 10));
+    assert_eq!(member.consumer.membership(), None);
+}
+
+fn metadata_says_what_there_is() {
+    let topic = topic(3, &[]);
+    let member = Member::of(&unique("none"), &[]);
+    let metadata = member.consumer.metadata(Some(&topic), LONG).unwrap();
+    assert!(metadata.nodes.iter().all(|node| !node.host.is_empty() && node.port > 0));
+    assert_eq!(metadata.topics.len(), 1);
+    let told = &metadata.topics[0];
+    assert_eq!((&*told.name, told.code, told.partitions.len()), (&*topic, Code::NONE, 3));
+    for partition in &told.partitions {
+        assert!(metadata.nodes.iter().any(|node| node.id == partition.leader));
+        assert_eq!((partition.code, &partition.replicas), (Code::NONE, &vec![partition.leader]));
+        assert_eq!(partition.isr, partition.replicas);
+    }
+    let missing = member.consumer.metadata(Some(&unique("missing")), LONG).unwrap();
+    assert_eq!(missing.topics[0].code, Code::UNKNOWN_TOPIC_OR_PART);
+    let all = super::server::producer(&[]).metadata(None, LONG).unwrap();
+    assert!(all.topics.iter().any(|told| *told.name == *topic));
+}
+
+fn a_panic_while_records_are_shown_gives_all_back() {
+    let topic: Arc<str> = topic(1, &[]);
+    write(&topic, 0, &values(0, 100));
+    let mut member = Member::reading(&topic, 0, 0, &[]);
+    let mut shown = 0;
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        while shown < 50 {
+            member.consumer.next(LONG, 1_000, &mut |_| {
+                shown += 1;
+                assert!(shown < 10, "as a test does");
+            });
+        }
+    }));
+    assert!(panicked.is_err());
+    // What was not shown is gone, nothing hangs, and it goes on behind it.
+    write(&topic, 0, &values(100, 101));
+    member.until("the next record", |seen| matches!(seen, Seen::Record { offset: 100, .. }).then_some(()));
+    assert!(member.consumer.close(LONG));
+}

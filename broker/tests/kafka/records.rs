@@ -1,0 +1,176 @@
+//! Records that this module writes and reads are the same as those of the crate's own producer and consumer.
+//!
+//! Not here: what becomes of records that cannot be written (`outcomes.rs`).
+
+use super::{
+    raw::{Code, Record, Told, Written},
+    server::{LONG, Member, bootstrap, conf, producer, topic, unique},
+    tests,
+};
+use rdkafka::{
+    ClientConfig, Message as _, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    message::{Header, Headers as _, OwnedHeaders},
+    producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
+};
+use std::sync::{Arc, mpsc};
+
+tests![the_crate_reads_what_we_write, we_read_what_the_crate_writes, keys_go_where_java_puts_them];
+
+/// A record, as it is told everywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Same {
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    timestamp: i64,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+const TIME: i64 = 1_700_000_000_123;
+
+/// Everything that a record can be.
+fn all_kinds() -> Vec<Same> {
+    let some = |bytes: &[u8]| Some(bytes.to_vec());
+    let bytes = [None, some(b""), some(b"a"), some(&[0, 255, 0, 10]), Some(vec![7; 100_000])];
+    let headers = [
+        vec![],
+        vec![("a", some(b"1"))],
+        vec![("a", some(b"1")), ("b", None), ("a", some(b"")), ("a", some(b"1"))],
+        vec![("", some(b"of no name")), ("käse", some(&[0, 255, 128]))],
+        (0..40).map(|_| ("many", some(b"x"))).collect(),
+    ];
+    let mut all = Vec::new();
+    for key in &bytes {
+        for value in &bytes {
+            for headers in &headers {
+                let headers =
+                    headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+                let (key, value, timestamp) = (key.clone(), value.clone(), TIME + all.len() as i64);
+                all.push(Same { key, value, timestamp, headers });
+            }
+        }
+    }
+    all
+}
+
+/// Writes them by this module.
+fn write(topic: &str, records: &[Same]) {
+    let producer = producer(&[("enable.idempotence", "true"), ("linger.ms", "5")]);
+    let to = producer.topic(topic).unwrap();
+    let (done, reports) = mpsc::channel();
+    let given = records.iter().map(|record| Record {
+        partition: 0,
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        timestamp: record.timestamp,
+        headers: record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())),
+    });
+    producer.send(&to, given, Box::new(move |reports| done.send(reports).unwrap()));
+    let reports = reports.recv_timeout(LONG).unwrap();
+    assert_eq!(reports.len(), records.len());
+    for (offset, report) in reports.iter().enumerate() {
+        let is = (report.written, report.code, report.partition, report.offset);
+        assert_eq!(is, (Written::Yes, Code::NONE, 0, offset as i64));
+    }
+}
+
+/// Reads so many by this module.
+fn read(topic: &Arc<str>, count: usize) -> Vec<Same> {
+    let mut member = Member::reading(topic, 0, 0, &[]);
+    let mut read = Vec::new();
+    let until = tokio::time::Instant::now() + LONG;
+    while read.len() < count && tokio::time::Instant::now() < until {
+        member.consumer.next(std::time::Duration::from_millis(500), 100, &mut |told| {
+            let Told::Record(record) = told else { panic!("{told:?}") };
+            assert_eq!((&**record.topic, record.partition), (&**topic, 0));
+            assert_eq!(record.offset, read.len() as i64);
+            assert!(record.leader_epoch >= 0);
+            let headers = record.headers().unwrap();
+            let headers = headers
+                .map(|(name, value)| (String::from_utf8(name.to_vec()).unwrap(), value.map(<[u8]>::to_vec)));
+            read.push(Same {
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                timestamp: record.timestamp.unwrap(),
+                headers: headers.collect(),
+            });
+        });
+    }
+    read
+}
+
+fn the_crate_reads_what_we_write() {
+    let topic = topic(1, &[]);
+    let records = all_kinds();
+    write(&topic, &records);
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap())
+        .set("group.id", unique("crate"))
+        .create()
+        .unwrap();
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(&topic, 0, rdkafka::Offset::Beginning).unwrap();
+    consumer.assign(&from).unwrap();
+    for (at, expected) in records.iter().enumerate() {
+        let message = consumer.poll(LONG).unwrap().unwrap();
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            headers.iter().map(|Header { key, value }| (key.to_owned(), value.map(<[u8]>::to_vec))).collect()
+        });
+        let is = Same {
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            timestamp: message.timestamp().to_millis().unwrap(),
+            headers,
+        };
+        assert_eq!(&is, expected, "record {at}");
+    }
+    assert!(read(&topic, records.len()) == records, "this module reads something else than it wrote");
+}
+
+fn we_read_what_the_crate_writes() {
+    let topic = topic(1, &[]);
+    let records = all_kinds();
+    let producer: ThreadedProducer<DefaultProducerContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap()).create().unwrap();
+    for record in &records {
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: value.as_ref() });
+        }
+        let mut given: BaseRecord<'_, Vec<u8>, Vec<u8>> =
+            BaseRecord::to(&topic).partition(0).timestamp(record.timestamp);
+        given.key = record.key.as_ref();
+        given.payload = record.value.as_ref();
+        if !record.headers.is_empty() {
+            given = given.headers(headers);
+        }
+        producer.send(given).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(LONG).unwrap();
+    for (at, (is, expected)) in read(&topic, records.len()).iter().zip(&records).enumerate() {
+        assert_eq!(is, expected, "record {at}");
+    }
+}
+
+/// A partition of -1 lets the library choose, by the hash that other clients use if that is set. Keys and partitions of twelve are Java's.
+fn keys_go_where_java_puts_them() {
+    let topic = topic(12, &[]);
+    let producer =
+        super::raw::Producer::open(conf(&[("partitioner", "murmur2_random")]), Arc::default()).unwrap();
+    let to = producer.topic(&topic).unwrap();
+    let keys: [&[u8]; 7] = [b"a", b"key-1", b"key-2", b"hello", b"12345678", "käse".as_bytes(), b""];
+    let (done, reports) = mpsc::channel();
+    let records = keys.iter().map(|key| Record {
+        partition: -1,
+        key: Some(key),
+        value: None,
+        timestamp: TIME,
+        headers: std::iter::empty(),
+    });
+    producer.send(&to, records, Box::new(move |reports| done.send(reports).unwrap()));
+    let reports = reports.recv_timeout(LONG).unwrap();
+    for (key, report) in keys.iter().zip(&reports) {
+        let expected = ropeway_broker::partition_for_key(key, 12);
+        assert_eq!((report.written, report.partition), (Written::Yes, expected as i32), "{key:?}");
+    }
+}
