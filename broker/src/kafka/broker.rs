@@ -167,6 +167,13 @@ impl Kafka {
         Self::connect(super::check(&crate::BrokerUrl::parse(url)?)?).await
     }
 
+    /// Makes the clients that publish give up for good, as they do when the servers refuse their sequence.
+    #[cfg(any(test, feature = "conformance"))]
+    #[doc(hidden)]
+    pub fn break_publisher(&self) {
+        self.shared.publishing.break_off();
+    }
+
     /// Ends it as the end of the process would: nothing is flushed or told.
     #[cfg(any(test, feature = "conformance"))]
     #[doc(hidden)]

@@ -3,11 +3,11 @@
 //! Not here: what all backends promise (`broker/src/conformance`).
 
 use crate::{
-    server::{broker, delete, grow, make, name, topic},
+    server::{broker, delete, grow, make, name, topic, url},
     tests,
 };
 use ropeway_broker::{
-    Durability, ErrorKind, Health, Message, MessageBroker, Position, Published, Target, Topic,
+    Durability, ErrorKind, Health, Kafka, Message, MessageBroker, Position, Published, Target, Topic,
     partition_for_key,
 };
 use std::{sync::Arc, time::Duration};
@@ -23,6 +23,7 @@ tests! {
     keys_go_to_added_partitions_within_a_second,
     durability_is_what_the_topic_gives,
     what_is_refused_is_bounded_by_the_queue,
+    a_publisher_whose_sequence_is_refused_is_replaced,
     statistics_tell_what_became_of_messages,
     health_asks_the_servers,
 }
@@ -183,6 +184,21 @@ async fn what_is_refused_is_bounded_by_the_queue() {
     assert!(second.0.iter().all(|one| kind(one) == Some(ErrorKind::Throttled)));
     assert!(first.await.all_acked());
     assert!(broker.publish(&(&topic).into(), (0..8).map(text).collect()).await.all_acked());
+}
+
+async fn a_publisher_whose_sequence_is_refused_is_replaced() {
+    let kafka = Kafka::of_url(&url()).await.unwrap();
+    let broker: Arc<dyn MessageBroker> = Arc::clone(&kafka) as _;
+    let topic = topic(1, &[]).await;
+    assert!(put(&broker, &topic, (0..5).map(text).collect()).await.iter().all(Published::is_acked));
+    kafka.break_publisher();
+    // One batch finds out, and is given back with what can be done.
+    let all = put(&broker, &topic, vec![text(5)]).await;
+    let failed = all[0].failed().unwrap();
+    assert_eq!(failed.error.kind(), ErrorKind::Unavailable);
+    assert!(failed.error.to_string().contains("try again"), "{}", failed.error);
+    let again = put(&broker, &topic, vec![failed.message.clone(), text(6)]).await;
+    assert_eq!(again.iter().map(|one| position(one).1).collect::<Vec<_>>(), [5, 6]);
 }
 
 async fn statistics_tell_what_became_of_messages() {

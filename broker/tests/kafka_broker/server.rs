@@ -64,11 +64,24 @@ pub(crate) async fn make(topic: &Topic, partitions: i32, settings: &[(&str, &str
     for _ in 0..100 {
         let made = admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
         if made[0].is_ok() {
-            return;
+            return seen(topic).await;
         }
         sleep(Duration::from_millis(100)).await;
     }
     panic!("topic {topic:?} cannot be made");
+}
+
+/// Waits until the server knows of a topic that it has just made.
+async fn seen(topic: &Topic) {
+    let admin = admin();
+    for _ in 0..100 {
+        let metadata = admin.inner().fetch_metadata(Some(topic.as_str()), Duration::from_secs(10)).unwrap();
+        if metadata.topics().iter().any(|one| one.name() == topic.as_str() && one.error().is_none()) {
+            return;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("topic {topic:?} is not seen");
 }
 
 /// A new topic.

@@ -381,7 +381,7 @@ impl Lane {
         let Parcel { to, messages, deadline, held } = parcel;
         let (placed, refused) = self.place(&ready.described, &to, &messages);
         let described = Arc::clone(&ready.described);
-        let reports = (!placed.is_empty()).then(|| {
+        let sent = (!placed.is_empty()).then(|| {
             let (sender, reports) = oneshot::channel();
             let records = placed.iter().map(|placed| {
                 let message = &messages[placed.at];
@@ -402,11 +402,10 @@ impl Lane {
                     lane.means.counted.count_reports(&reports);
                 }
             };
-            ready.line.producer.send(&ready.topic, records, Box::new(done));
-            reports
+            (ready.line.producer.send(&ready.topic, records, Box::new(done)), reports)
         });
         let batch = Batch { to, messages, refused, described, servers: Arc::clone(&self.means.servers) };
-        Answering { batch, reports, deadline, counted: Arc::clone(&self.means.counted) }
+        Answering { batch, sent, deadline, counted: Arc::clone(&self.means.counted) }
     }
 
     /// Where each message goes; those that may not are refused.
@@ -433,12 +432,13 @@ impl Lane {
 
     /// What reports say of the topic and of the client.
     fn heed(&self, line: &Line, reports: &[Report]) {
-        for report in reports.iter().filter(|report| report.written != Written::Yes) {
-            match report.code {
-                Code::FATAL => line.break_off(),
-                Code::MSG_TIMED_OUT | Code::PURGE_QUEUE | Code::PURGE_INFLIGHT => {}
-                // It was made again, has fewer bytes, is gone: whatever it is, it is asked for again.
-                _ => self.doubt(),
+        let passing = [Code::MSG_TIMED_OUT, Code::PURGE_QUEUE, Code::PURGE_INFLIGHT];
+        let mut failed = reports.iter().filter(|report| report.written != Written::Yes);
+        if failed.any(|report| !passing.contains(&report.code)) {
+            // The topic was made again, takes less, is gone: whatever it is, it is asked for again.
+            self.doubt();
+            if line.producer.fatal().is_some() {
+                line.break_off();
             }
         }
     }

@@ -96,6 +96,14 @@ impl Lines {
         self.all().values().for_each(|line| line.producer.purge(true, true));
     }
 
+    /// Makes all of them give up for good.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(super) fn break_off(&self) {
+        for line in self.all().values() {
+            _ = line.producer.break_it();
+        }
+    }
+
     /// Writes what waits, for so long at the most, on a thread that nobody waits for.
     pub(super) fn flush(&self, wait: Duration) {
         let all: Vec<_> = self.all().values().map(|line| line.producer.clone()).collect();

@@ -147,6 +147,12 @@ impl Publishing {
         self.means.lines.purge();
     }
 
+    /// Makes the client that publishes give up for good, as it does when the servers refuse its sequence.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(super) fn break_off(&self) {
+        self.means.lines.break_off();
+    }
+
     /// Whether all is answered, by then.
     async fn is_empty_by(&self, end: Instant) -> bool {
         while !self.room.is_empty() {
