@@ -44,6 +44,16 @@ fn two(topic: &Arc<str>, settings: &[(&str, &str)]) -> (Member, Member) {
     (first, second)
 }
 
+/// Polls a member, and answers where it is given nothing: the group waits for that.
+fn turn(member: &mut Member, wait: Duration) {
+    member.poll(wait);
+    let none = |seen: &Seen| matches!(seen, Seen::Assigned(places) if places.is_empty());
+    if member.seen.iter().any(none) {
+        member.seen.retain(|seen| !none(seen));
+        member.consumer.incremental_assign(&[]).unwrap();
+    }
+}
+
 /// Polls both until the first is told to give back.
 fn revoked(first: &mut Member, second: &mut Member) -> Vec<Place> {
     for _ in 0..400 {
@@ -72,8 +82,8 @@ fn later(settings: &[(&str, &str)]) {
     first.seen.clear();
     (0..4).for_each(|partition| write(&topic, partition, &values(0, 5)));
     for _ in 0..20 {
-        first.poll(Duration::from_millis(50));
-        second.poll(Duration::from_millis(50));
+        turn(&mut first, Duration::from_millis(50));
+        turn(&mut second, Duration::from_millis(50));
     }
     assert!(first.records().is_empty(), "{:?}", first.seen);
     let has = |member: &Member| {
@@ -83,30 +93,22 @@ fn later(settings: &[(&str, &str)]) {
     let (result, _) = first.commit(&commits(&going, 3));
     assert_eq!(result, Ok(()));
     first.consumer.incremental_unassign(&going).unwrap();
-    let came = loop {
-        first.poll(Duration::from_millis(20));
-        second.poll(Duration::from_millis(20));
-        if first.seen.iter().any(|seen| matches!(seen, Seen::Assigned(_))) {
-            first.take();
-        }
-        if has(&second) {
-            break second.until("assignment", |seen| match seen {
-                Seen::Assigned(places) if !places.is_empty() => Some(places.clone()),
-                _ => None,
-            });
-        }
-    };
+    let until = tokio::time::Instant::now() + LONG;
+    while !has(&second) {
+        assert!(tokio::time::Instant::now() < until, "nobody takes what is given back: {:?}", second.seen);
+        turn(&mut first, Duration::from_millis(20));
+        turn(&mut second, Duration::from_millis(20));
+    }
+    let came = second.assigned();
     assert_eq!(numbers(&came), numbers(&going));
     second.consumer.incremental_assign(&commits(&came, 3)).unwrap();
     // From where the first committed: two each.
     assert_eq!(second.values(4).len(), 4);
     // And what stayed goes on.
     while first.records().len() < 10 {
-        first.poll(Duration::from_millis(50));
-        second.poll(Duration::from_millis(10));
-        if first.seen.iter().any(|seen| matches!(seen, Seen::Assigned(_))) {
-            first.take();
-        }
+        assert!(tokio::time::Instant::now() < until, "what stayed does not go on: {:?}", first.seen);
+        turn(&mut first, Duration::from_millis(50));
+        turn(&mut second, Duration::from_millis(10));
     }
     assert_eq!(first.records().len(), 10);
     assert!(!first.consumer.assignment_lost());
