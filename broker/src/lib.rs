@@ -37,7 +37,7 @@ mod clock;
 pub mod conformance;
 mod connect;
 mod consume;
-#[cfg(test)]
+#[cfg(any(test, feature = "kafka"))]
 mod delay;
 mod embedded;
 mod error;

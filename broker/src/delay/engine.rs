@@ -23,7 +23,7 @@ use tokio::{
     select,
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// How often it is asked whether the topic is there, beside each time before something is moved.
@@ -34,7 +34,7 @@ const MISSING: Duration = Duration::from_secs(10);
 const NAP: Duration = Duration::from_secs(1);
 /// After what time it joins again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long a member takes to leave.
+/// How long a member that leaves waits for its acks to take effect.
 const LEAVE: Duration = Duration::from_secs(2);
 /// How soon acks take effect.
 const ACKS: Duration = Duration::from_millis(100);
@@ -141,7 +141,7 @@ async fn run(site: Site, mut order: watch::Receiver<Order>, mut counts: mpsc::Re
 
 /// Removes what waits for a topic that is gone. Where others are members still, the last one does.
 async fn remove(site: &Site) {
-    if let Err(error) = site.ground.admin().delete_topic(&site.names.internal).await {
+    if let Err(error) = site.ground.delete(&site.names.internal).await {
         tracing::debug!(topic = %site.names.internal, %error, "what is left of a deleted topic is removed by others");
     }
 }
@@ -394,7 +394,8 @@ impl Work {
             place.settle(&*self.control);
         }
         // What was not acked is for the next owner.
-        _ = self.control.close(LEAVE).await;
+        _ = timeout(LEAVE, self.control.flush()).await;
+        _ = self.control.close(Duration::ZERO).await;
         while self.consumer.next().await.is_ok() {}
     }
 }

@@ -3,7 +3,7 @@
 //! Not here: what is made of it (`mod.rs`).
 
 use crate::{
-    Admin, Answer, Consumer, Message, Outcomes, Reader, Result, Subscription, Target, Timestamp, Topic,
+    Answer, Consumer, Message, Outcomes, Position, Reader, Result, Subscription, Target, Timestamp, Topic,
 };
 use std::fmt::Debug;
 
@@ -19,9 +19,6 @@ pub(crate) trait Ground: Debug + Send + Sync + 'static {
     /// A reader, as [`MessageBroker::read`](crate::MessageBroker::read).
     fn read(&self) -> Answer<Result<Box<dyn Reader>>>;
 
-    /// Topics. Internal ones are purged, grown and deleted here.
-    fn admin(&self) -> &dyn Admin;
-
     /// What is known of a topic, asked a second ago at the most.
     ///
     /// # Errors
@@ -33,6 +30,24 @@ pub(crate) trait Ground: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Exists`.
     fn make(&self, topic: &Topic, partitions: u32, max_message: usize) -> Answer<Result<()>>;
+
+    /// Adds partitions to an internal topic.
+    ///
+    /// # Errors
+    /// Those of [`Admin::grow_topic`](crate::Admin::grow_topic).
+    fn grow(&self, topic: &Topic, partitions: u32) -> Answer<Result<()>>;
+
+    /// Removes what lies before in a partition of an internal topic.
+    ///
+    /// # Errors
+    /// Those of [`Admin::purge_topic`](crate::Admin::purge_topic).
+    fn purge(&self, topic: &Topic, partition: u32, before: Position) -> Answer<Result<()>>;
+
+    /// Deletes an internal topic.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` where its hidden group has members.
+    fn delete(&self, topic: &Topic) -> Answer<Result<()>>;
 
     /// The time of day by which messages are due.
     fn now(&self) -> Timestamp;

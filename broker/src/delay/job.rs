@@ -10,7 +10,7 @@ use super::{
     shelf::{Job, Report, Written},
     tier::tier_of,
 };
-use crate::{Control, Durability, ErrorKind, Message, Owned, Position, Published, Start, Target, Timestamp};
+use crate::{Control, Durability, ErrorKind, Message, Owned, Position, Published, Target, Timestamp};
 use futures::future::join_all;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -114,9 +114,7 @@ impl Site {
                 Report::Moved { away: true, done, failed }
             }
             Job::Purge(before) => {
-                let purged =
-                    self.ground.admin().purge_topic(&self.names.internal, Some(partition), Start::At(before));
-                if let Err(error) = purged.await {
+                if let Err(error) = self.ground.purge(&self.names.internal, partition, before).await {
                     tracing::debug!(topic = %self.names.internal, %error, "delayed messages that are done take room");
                 }
                 Report::Purged

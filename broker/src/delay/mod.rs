@@ -270,7 +270,7 @@ impl Delay {
             engine.gone();
             tokio::spawn(async move { engine.ended().await });
         } else if let Ok(names) = Names::new(topic, life)
-            && let Err(error) = ground.admin().delete_topic(&names.internal).await
+            && let Err(error) = ground.delete(&names.internal).await
             && error.kind() != ErrorKind::NotFound
         {
             tracing::debug!(%topic, %error, "what is left of a deleted topic is removed by others");
@@ -290,6 +290,11 @@ impl Delay {
         }
         drop(engines);
         self.stop();
+    }
+
+    /// Whether nothing is on its way, and no group is joined.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.known().engines.is_empty()
     }
 
     /// Ends at once.
@@ -362,7 +367,7 @@ impl Delay {
                 // Somebody made it by hand, with fewer.
                 let has = ground.look(&names.internal).await?.partitions;
                 if has < PARTITIONS {
-                    ground.admin().grow_topic(&names.internal, PARTITIONS).await?;
+                    ground.grow(&names.internal, PARTITIONS).await?;
                 }
             }
             made => made?,

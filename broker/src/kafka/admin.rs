@@ -7,8 +7,11 @@
 
 use super::{
     broker::{Kafka, Shared},
+    delay,
     failure::{BACKEND, failed_by_crate, not_found, refused},
-    group_admin, offsets,
+    group_admin,
+    layout::OVERHEAD,
+    offsets,
     raw::Code,
     retention::{self, check_partitions},
     start::one_place,
@@ -48,7 +51,7 @@ const KAFKAS: &[&str] =
 impl Admin for Kafka {
     async fn create_topic(&self, topic: &Topic, spec: TopicSpec) -> Result<()> {
         let shared = &self.shared;
-        during(shared.call(create(shared, topic, &spec)).await, || format!("create topic {topic:?}"))
+        during(shared.call(create(shared, topic, &spec, None)).await, || format!("create topic {topic:?}"))
     }
 
     async fn describe_topic(&self, topic: &Topic) -> Result<TopicInfo> {
@@ -74,14 +77,19 @@ impl Admin for Kafka {
 
     async fn delete_topic(&self, topic: &Topic) -> Result<()> {
         let shared = &self.shared;
-        during(shared.call(delete(shared, topic)).await, || format!("delete topic {topic:?}"))
+        let deleted = shared.call(async {
+            let life = shared.topics.describe(topic).await?.life;
+            delete(shared, topic).await?;
+            shared.delay.deleted(&delay::below(shared), topic, life).await;
+            Ok(())
+        });
+        during(deleted.await, || format!("delete topic {topic:?}"))
     }
 
     async fn cancel_delayed(&self, topic: &Topic, id: MessageId) -> Result<bool> {
         let shared = &self.shared;
-        let described = shared.call(shared.topics.describe(topic)).await;
-        // Nothing is held, so that nothing can be taken back.
-        during(described.map(|_| false), || format!("cancel message {id} of topic {topic:?}"))
+        let cancelled = shared.call(shared.delay.cancel(&delay::below(shared), topic, id)).await;
+        during(cancelled, || format!("cancel message {id} of topic {topic:?}"))
     }
 
     async fn groups(&self) -> Result<Vec<Group>> {
@@ -144,7 +152,13 @@ fn code_of(shared: &Shared, answer: Result<Vec<TopicResult>, KafkaError>) -> Res
     Ok(all.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| Code(code as i32))))
 }
 
-async fn create(shared: &Arc<Shared>, topic: &Topic, spec: &TopicSpec) -> Result<()> {
+/// Makes a topic; where it is told, one that takes messages of that many bytes.
+pub(super) async fn create(
+    shared: &Arc<Shared>,
+    topic: &Topic,
+    spec: &TopicSpec,
+    max_message: Option<usize>,
+) -> Result<()> {
     check_partitions(spec.partitions)?;
     not_kafkas(topic)?;
     let configs = retention::configs(spec);
@@ -156,6 +170,10 @@ async fn create(shared: &Arc<Shared>, topic: &Topic, spec: &TopicSpec) -> Result
     );
     for (name, value) in &configs {
         new = new.set(name, value);
+    }
+    let max_message = max_message.map(|bytes| (bytes + OVERHEAD).to_string());
+    if let Some(bytes) = &max_message {
+        new = new.set("max.message.bytes", bytes);
     }
     if let Some(count) = &min_insync {
         new = new.set("min.insync.replicas", count);
@@ -262,7 +280,7 @@ async fn describe(shared: &Arc<Shared>, topic: &Topic) -> Result<TopicInfo> {
         },
         durability: found.described.durability(),
         max_message: found.described.max_message(),
-        delayed: None,
+        delayed: shared.delay.count(&delay::below(shared), topic).await?,
         partitions: found.extents.iter().map(|(_, extent)| extent.info(counted)).collect(),
     })
 }
@@ -286,7 +304,7 @@ fn ours(names: &[String]) -> Vec<Topic> {
     topics
 }
 
-async fn grow(shared: &Arc<Shared>, topic: &Topic, wanted: u32) -> Result<()> {
+pub(super) async fn grow(shared: &Arc<Shared>, topic: &Topic, wanted: u32) -> Result<()> {
     check_partitions(wanted)?;
     not_kafkas(topic)?;
     if !grows(topic, shared.topics.describe(topic).await?.count(), wanted)? {
@@ -321,7 +339,12 @@ fn grows(topic: &Topic, there: u32, wanted: u32) -> Result<bool> {
     Ok(wanted > there)
 }
 
-async fn purge(shared: &Arc<Shared>, topic: &Topic, partition: Option<u32>, before: Start) -> Result<()> {
+pub(super) async fn purge(
+    shared: &Arc<Shared>,
+    topic: &Topic,
+    partition: Option<u32>,
+    before: Start,
+) -> Result<()> {
     not_kafkas(topic)?;
     let found = offsets::ask(shared, topic, partition).await?;
     one_place(topic, found.extents.len(), before)?;
@@ -357,7 +380,7 @@ fn only_compacts(topic: &Topic) -> Error {
     Error::new(ErrorKind::Unsupported, context)
 }
 
-async fn delete(shared: &Arc<Shared>, topic: &Topic) -> Result<()> {
+pub(super) async fn delete(shared: &Arc<Shared>, topic: &Topic) -> Result<()> {
     not_kafkas(topic)?;
     shared.topics.describe(topic).await?;
     let users = group_admin::users(shared, topic).await?;

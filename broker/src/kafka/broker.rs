@@ -2,6 +2,7 @@
 
 use super::{
     counted::Counted,
+    delay,
     failure::{self, BACKEND, closed, failed, late},
     members::{self, Members},
     publish::Publishing,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     Admin, Answer, Capabilities, Consumer, Error, Health, Message, MessageBroker, Outcomes, Reader, Result,
-    Statistics, Subscription, Target,
+    Statistics, Subscription, Target, delay::Delay,
 };
 use rdkafka::{admin::AdminClient, client::DefaultClientContext};
 use std::{
@@ -55,6 +56,7 @@ pub(super) struct Shared {
     pub(super) counted: Arc<Counted>,
     pub(super) readers: Readers,
     pub(super) members: Members,
+    pub(super) delay: Arc<Delay>,
     publishing: Publishing,
     closed: AtomicBool,
 }
@@ -111,9 +113,24 @@ impl Shared {
         failure::told(&self.servers, trouble, &self.notes)
     }
 
-    /// Publishes a batch.
-    pub(super) fn publish(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+    /// Publishes a batch: what is due later waits in an internal topic.
+    pub(super) fn publish(self: &Arc<Self>, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+        if batch.iter().all(|message| message.deliver_at.is_none()) {
+            return self.put(to, batch);
+        }
+        self.delay.publish(&delay::below(self), to, batch)
+    }
+
+    /// Publishes a batch at once.
+    pub(super) fn put(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
         self.publishing.take(to, batch)
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        // Its tasks hold what the parts share.
+        self.shared.delay.stop();
     }
 }
 
@@ -151,6 +168,7 @@ impl Kafka {
             counted,
             readers: Readers::default(),
             members: Members::default(),
+            delay: Arc::default(),
             publishing,
             closed: AtomicBool::new(false),
         };
@@ -180,6 +198,7 @@ impl Kafka {
     pub fn kill(&self) {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.publishing.kill();
+        self.shared.delay.stop();
         self.shared.readers.end();
         self.shared.members.kill();
     }
@@ -224,7 +243,13 @@ impl MessageBroker for Kafka {
 
     fn subscribe(&self, subscription: Subscription) -> Answer<Result<Box<dyn Consumer>>> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move { shared.call(members::subscribe(&shared, subscription)).await })
+        Box::pin(async move {
+            let topics = subscription.topics.clone();
+            let consumer = shared.call(members::subscribe(&shared, subscription)).await?;
+            let below = delay::below(&shared);
+            topics.iter().for_each(|topic| shared.delay.watch(&below, topic));
+            Ok(consumer)
+        })
     }
 
     fn read(&self) -> Answer<Result<Box<dyn Reader>>> {
@@ -254,13 +279,23 @@ impl MessageBroker for Kafka {
 
     fn close(&self, deadline: Duration) -> Answer<()> {
         self.shared.closed.store(true, Ordering::Release);
-        self.shared.publishing.stop();
         self.shared.readers.end();
-        let members = self.shared.members.close(deadline);
         let shared = Arc::clone(&self.shared);
+        let end = Instant::now() + deadline;
+        // Who moves delayed messages finishes first: it is a member, and publishes.
+        let idle = self.shared.delay.is_idle().then(|| self.shared.members.close(deadline));
+        if idle.is_some() {
+            self.shared.publishing.stop();
+        }
         Box::pin(async move {
-            let end = Instant::now() + deadline;
-            members.await;
+            match idle {
+                Some(members) => members.await,
+                None => {
+                    shared.delay.close(deadline / 2).await;
+                    shared.publishing.stop();
+                    shared.members.close(end.saturating_duration_since(Instant::now())).await;
+                }
+            }
             shared.publishing.close(end.saturating_duration_since(Instant::now())).await;
         })
     }

@@ -40,6 +40,11 @@
 //! that Kafka keeps for itself (`__consumer_offsets` and its like) are not shown and not touched. Beside a committed offset stands, as text, what `metadata.rs` says:
 //! so a group's epoch, what it did beyond its position, and which life of the topic it is of are seen without joining.
 //!
+//! # Delay
+//! Kafka has none, so it is made of the rest (`../delay`, over `delay.rs`): for each topic with delayed messages an internal topic of 8 partitions,
+//! `__ropeway.delay.<topic>.<life>`, made when the first one is published, and a hidden group of the same name. Each process that publishes for later, takes back, or
+//! consumes the topic is a member of it, with a client of its own. A member that is killed holds its delayed messages back for `session`.
+//!
 //! # Where things are
 //! Pure: `settings/`, `layout.rs` (records), `facts.rs` (what follows from how a topic is configured), `failure.rs` (errors), `follow.rs` and
 //! `following/` (what a reader reads, and is told), `start.rs` (where reading starts), `metadata.rs` and `group_lag.rs` (what a group has of a partition), `retention.rs` (what
@@ -53,6 +58,7 @@
 mod admin;
 mod broker;
 mod counted;
+mod delay;
 mod facts;
 mod failure;
 mod follow;

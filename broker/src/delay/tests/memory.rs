@@ -5,8 +5,8 @@
 
 use crate::{
     Admin, Answer, Capabilities, Clock, Consumer, Embedded, EmbeddedSettings, Group, GroupInfo, Health,
-    Message, MessageBroker, MessageId, Outcomes, Reader, Result, Start, Statistics, Subscription, Target,
-    Timestamp, TokioClock, Topic, TopicInfo, TopicSpec,
+    Message, MessageBroker, MessageId, Outcomes, Position, Reader, Result, Start, Statistics, Subscription,
+    Target, Timestamp, TokioClock, Topic, TopicInfo, TopicSpec,
     delay::{Delay, Ground, Seen},
 };
 use async_trait::async_trait;
@@ -86,8 +86,20 @@ impl Ground for Log {
         self.inner.read()
     }
 
-    fn admin(&self) -> &dyn Admin {
-        self.inner.admin()
+    fn grow(&self, topic: &Topic, partitions: u32) -> Answer<Result<()>> {
+        let (inner, topic) = (Arc::clone(&self.inner), topic.clone());
+        Box::pin(async move { inner.admin().grow_topic(&topic, partitions).await })
+    }
+
+    fn purge(&self, topic: &Topic, partition: u32, before: Position) -> Answer<Result<()>> {
+        let (inner, topic) = (Arc::clone(&self.inner), topic.clone());
+        let before = Start::At(before);
+        Box::pin(async move { inner.admin().purge_topic(&topic, Some(partition), before).await })
+    }
+
+    fn delete(&self, topic: &Topic) -> Answer<Result<()>> {
+        let (inner, topic) = (Arc::clone(&self.inner), topic.clone());
+        Box::pin(async move { inner.admin().delete_topic(&topic).await })
     }
 
     fn look(&self, topic: &Topic) -> Answer<Result<Seen>> {
