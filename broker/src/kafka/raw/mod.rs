@@ -4,6 +4,22 @@
 //! `native.rs` and `native_admin.rs` are prototypes. `code.rs`, `conf.rs`, `list.rs`, `queue.rs`, `headers.rs`, `message.rs`, `metadata.rs` own or copy one kind of
 //! thing each. `client.rs` makes and ends clients and is called back by them, `notes.rs` keeps what they say. `producer.rs` and `reports.rs` write.
 //! `consumer.rs` reads, with `rebalance.rs`, `assign.rs`, `commit.rs`, `offsets.rs`. `admin.rs` asks, with `admin_offsets.rs` and `admin_groups.rs`. Not here: what any of it means for the contract (the folder above).
+//!
+//! # Why it is sound
+//! | What could go wrong | Why it does not |
+//! |---|---|
+//! | a code that no enum of Rust has | `native.rs` declares codes, states and statuses as numbers; fields are compared with the bindings when this is built |
+//! | a panic that leaves a callback | the three callbacks (`client.rs`) catch it. Delivery reports and answers are events: no code of a caller runs inside of the library |
+//! | a callback after its end | what callbacks use is a share of an `Arc`, given back after `rd_kafka_destroy` has ended all threads |
+//! | a slot that is gone when its report comes | a batch is freed by who counts its last slot; each record that was taken over has one report (`reports.rs`) |
+//! | two threads at one slot | one writes it, once, before `filled` (release); others read it after that (acquire) |
+//! | a message, list, event, queue or topic that is used after its end, or never given back | each has an owner that gives it back, borrows end before that, and owners are dropped before the client (fields in that order) |
+//! | a record that outlives its message | it borrows it, and the callback that is shown it cannot keep it |
+//! | a queue that is woken when it is gone | the bell holds the queue behind a lock, and lets go of it before the client ends |
+//! | a topic of another client | it is compared, and refused |
+//! | a client that two threads use | the library allows that for clients, queues and topics (`Send`, `Sync`); a consumer is only `Send`, by its parts |
+//! | a destruction that never ends | it has a thread of its own, and callers a deadline; without a thread the client stays |
+//! | an event that is called back with a lock held | queues have no callback of ours; a rebalance wakes its own queue, whose lock is not held then |
 
 mod admin;
 mod admin_groups;
