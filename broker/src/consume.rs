@@ -23,7 +23,8 @@ pub struct Subscription {
     /// The group.
     pub group: Group,
     /// A static name: who comes back with it gets back what it owned. A second member of the same name takes over from the
-    /// first, which ends with `Fenced`. `None`: a name is made.
+    /// first, which ends with `Fenced`. `None`: a name is made. (Kafka: it stays a member after it closed, until its session is over: what it had
+    /// waits for it, and a group is not moved or deleted until then. With the newer group protocol a second one is refused.)
     pub member: Option<Arc<str>>,
     /// Where to start in a topic of which the group has no position at all. Stored for all its partitions in one step, before the first
     /// delivery. Partitions that are added to a topic later start at their beginning. Default: `Earliest`, which loses nothing.

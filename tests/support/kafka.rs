@@ -45,6 +45,7 @@ impl Backend for OnKafka {
             unreadable: true,
             assigns: true,
             holds_names: matches!(self, Self::Consumer),
+            keeps_names: true,
             ..Provides::default()
         }
     }

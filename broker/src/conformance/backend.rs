@@ -79,6 +79,8 @@ pub struct Provides {
     pub assigns: bool,
     /// A second member of a static name is refused while the first lives, instead of taking over.
     pub holds_names: bool,
+    /// A static name stays a member for a while after it closed, so that what it had waits for it.
+    pub keeps_names: bool,
 }
 
 /// What a trial wants of its store.

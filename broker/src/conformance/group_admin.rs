@@ -20,6 +20,7 @@ group! { "group_admin":
     "" groups_are_listed_by_name;
     "" a_group_that_does_not_exist_is_told_by_its_name;
     "" a_seek_moves_a_group_and_forgets_what_it_did_beyond;
+    "" a_static_name_that_closed_is_no_member [Leaves];
     "" a_seek_makes_the_group;
     "" a_seek_of_a_group_with_members_is_refused_and_names_them;
     "" a_seek_names_what_does_not_exist;
@@ -60,17 +61,30 @@ async fn a_group_is_described_with_members_owners_and_epochs(stage: &Stage) {
     }
 }
 
-/// A group that did 0, 1 and 3 of 0 to 4, and has left or not.
+/// A group whose only member did 0, 1 and 3 of 0 to 4.
 async fn three_of_five(stage: &Stage) -> (Topic, Vec<Position>, Subscription, Watched) {
     let topic = stage.topic(1).await;
-    let positions = stage.number(&topic, 0, 0..5).await;
+    let subscription = Subscription::new(stage.group(), [topic.clone()]);
+    let (positions, member) = three_of(stage, &topic, &subscription).await;
+    (topic, positions, subscription, member)
+}
+
+/// The same, and its member is `anna`.
+async fn three_by_anna(stage: &Stage) -> (Topic, Vec<Position>, Subscription, Watched) {
+    let topic = stage.topic(1).await;
     let subscription = named(stage, &topic, "anna");
+    let (positions, member) = three_of(stage, &topic, &subscription).await;
+    (topic, positions, subscription, member)
+}
+
+async fn three_of(stage: &Stage, topic: &Topic, subscription: &Subscription) -> (Vec<Position>, Watched) {
+    let positions = stage.number(topic, 0, 0..5).await;
     let mut member = stage.join(subscription.clone()).await;
     let of = member.take(5).await[0].of.clone();
     let done = [positions[0], positions[1], positions[3]];
     member.control().ack(&of, &done).ought("what was delivered can be acked");
     flush(&member).await;
-    (topic, positions, subscription, member)
+    (positions, member)
 }
 
 async fn lag_counts_what_lies_behind_the_position(stage: &Stage) {
@@ -199,8 +213,17 @@ async fn a_seek_makes_the_group(stage: &Stage) {
     same("it goes on where it was put", member.numbers(), vec![2]);
 }
 
+async fn a_static_name_that_closed_is_no_member(stage: &Stage) {
+    let (topic, positions, subscription, mut member) = three_by_anna(stage).await;
+    leave(&mut member).await;
+    let promise = "a group whose members closed can be moved";
+    seek(stage, &subscription.group, &topic, Some(0), Start::At(positions[4])).await.ought(promise);
+    let told = stage.describe_group(&subscription.group).await;
+    same("who closed is not told as a member", told.members.len(), 0);
+}
+
 async fn a_seek_of_a_group_with_members_is_refused_and_names_them(stage: &Stage) {
-    let (topic, positions, subscription, _member) = three_of_five(stage).await;
+    let (topic, positions, subscription, _member) = three_by_anna(stage).await;
     let promise = "a group with members is not moved, and they are named";
     let moved = seek(stage, &subscription.group, &topic, None, Start::Latest).await;
     names(promise, &refused(promise, moved, ErrorKind::Conflict), "anna");
@@ -233,7 +256,7 @@ async fn a_deleted_group_is_forgotten(stage: &Stage) {
 }
 
 async fn a_group_with_members_is_not_deleted_and_they_are_named(stage: &Stage) {
-    let (topic, positions, subscription, _member) = three_of_five(stage).await;
+    let (topic, positions, subscription, _member) = three_by_anna(stage).await;
     let broker = stage.broker();
     let promise = "a group with members is not deleted, and they are named";
     let deleted = within(promise, broker.admin().delete_group(&subscription.group)).await;

@@ -42,6 +42,8 @@ pub enum Need {
     Chooses,
     /// That a static name can be taken over: no [`Provides::holds_names`].
     TakesOver,
+    /// That a member of a static name that closed is no member any more: no [`Provides::keeps_names`].
+    Leaves,
     /// [`Capabilities::atomic_forward`].
     AtomicForward,
     /// [`Capabilities::replay`].
@@ -61,6 +63,9 @@ impl Need {
             Self::Chooses => (!provides.assigns, "its members do not choose who gets what they give up"),
             Self::TakesOver => {
                 (!provides.holds_names, "a static name is refused to a second member while the first lives")
+            }
+            Self::Leaves => {
+                (!provides.keeps_names, "a static name stays a member for a while after it closed")
             }
             Self::AtomicForward => (capabilities.atomic_forward, "it has no atomic forward"),
             Self::Replay => (capabilities.replay, "it keeps nothing that was acked"),
@@ -199,10 +204,11 @@ mod tests {
             shared_by_processes: false,
         };
         use Need::{
-            AtomicForward, Chooses, Crash, Dedup, NoCompaction, Reopen, Replay, Retention, TakesOver,
+            AtomicForward, Chooses, Crash, Dedup, Leaves, NoCompaction, Reopen, Replay, Retention, TakesOver,
             Unreadable,
         };
-        let provides = Provides { assigns: true, holds_names: true, ..Provides::default() };
+        let provides =
+            Provides { assigns: true, holds_names: true, keeps_names: true, ..Provides::default() };
         for need in [
             Reopen,
             Crash,
@@ -211,6 +217,7 @@ mod tests {
             Retention,
             Chooses,
             TakesOver,
+            Leaves,
             AtomicForward,
             Replay,
             NoCompaction,

@@ -98,7 +98,7 @@ impl Followed {
 
     /// Where reading is, of a partition whose user waits to be told that it caught up.
     pub(super) fn behind(&self) -> Option<u64> {
-        self.goal.and(self.wanted())
+        self.goal.and_then(|_| self.wanted())
     }
 
     /// Whether it must be asked what the partition says of itself.

@@ -9,11 +9,8 @@ use super::{
     start::{Extent, Resolved},
 };
 use crate::{Error, ErrorKind, Result, Start, Timestamp, Topic};
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How often a topic may change its life while it is asked about.
 const TRIES: u32 = 5;
@@ -81,12 +78,13 @@ pub(super) async fn extents(
     let end = list(shared, topic, partitions, Spec::Latest);
     let (low, end) = tokio::try_join!(low, end)?;
     let offset = |offset: Option<i64>| offset.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0);
-    let extent = |((partition, low), end): ((u32, Option<i64>), &(u32, Option<i64>))| {
+    let extent = |(low, end): (&Listed, &Listed)| {
         // What was removed between the two answers.
-        let (low, end) = (offset(low), offset(end.1));
+        let ((partition, low), end) = (*low, offset(end.1));
+        let low = offset(low);
         (partition, Extent { life, low, end: end.max(low) })
     };
-    Ok(low.into_iter().zip(&end).map(extent).collect())
+    Ok(low.iter().zip(&end).map(extent).collect())
 }
 
 /// Where a start is in each of these partitions.
@@ -114,13 +112,11 @@ pub(super) async fn starts(
     Ok(extents.iter().zip(found).map(|((_, extent), (_, found))| extent.at_time(first(found))).collect())
 }
 
+/// A partition, and the offset that was asked for, where there is one.
+type Listed = (u32, Option<i64>);
+
 /// One offset of each partition, in their order; `None` where there is none. Partitions that have no leader just now are asked again.
-async fn list(
-    shared: &Arc<Shared>,
-    topic: &Topic,
-    partitions: &[u32],
-    spec: Spec,
-) -> Result<Vec<(u32, Option<i64>)>> {
+async fn list(shared: &Arc<Shared>, topic: &Topic, partitions: &[u32], spec: Spec) -> Result<Vec<Listed>> {
     let name: Arc<str> = Arc::from(topic.as_str());
     let mut found = BTreeMap::new();
     loop {

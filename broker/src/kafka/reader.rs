@@ -21,9 +21,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering},
     task::{Context, Poll, Waker},
     thread::{self, Thread},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 /// How long a read waits at the most. A change wakes it.
 const WAIT: Duration = Duration::from_secs(1);

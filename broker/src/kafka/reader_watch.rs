@@ -12,12 +12,8 @@ use super::{
     reader::Following,
 };
 use crate::{Epoch, ErrorKind, Owned, Topic};
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -92,7 +88,7 @@ async fn extents(
     match (answers, now) {
         (Ok(answers), Ok(now)) if now.life == life => Some(answers.into_iter().collect()),
         (answers, now) => {
-            let error = answers.err().or(now.err());
+            let error = answers.err().or_else(|| now.err());
             tracing::debug!(?error, %topic, "a reader asks again");
             None
         }

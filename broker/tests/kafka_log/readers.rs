@@ -12,12 +12,8 @@ use ropeway_broker::{
     Delivery, Event, GapReason, Message, MessageBroker, MessageId, Position, Published, Reader, Retention,
     Start, Target, Topic, TopicSpec,
 };
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::time::{sleep, timeout};
+use std::{future::poll_fn, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
 
 crate::async_tests!(
     rule_5_nothing_is_skipped_where_a_reader_waits_for_room,

@@ -24,8 +24,9 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
     task::Waker,
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// What lies ready at the most, in messages.
 pub(in crate::kafka) const MOST_MESSAGES: usize = 1024;

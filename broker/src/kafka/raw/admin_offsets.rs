@@ -42,13 +42,16 @@ pub(in crate::kafka) struct Listed {
     pub(in crate::kafka) timestamp: i64,
 }
 
+/// A partition that was asked for, and what it answered.
+pub(in crate::kafka) type Answered = (Place, Result<Listed, Trouble>);
+
 impl Admin {
     /// One offset of each of these partitions. None may be named twice. The order of the answers is not that of the questions.
     pub(in crate::kafka) fn list_offsets(
         &self,
         asks: &[(Arc<str>, i32, Spec)],
         wait: Duration,
-    ) -> Result<Vec<(Place, Result<Listed, Trouble>)>, Trouble> {
+    ) -> Result<Vec<Answered>, Trouble> {
         let places: Vec<Place> = asks
             .iter()
             .map(|(topic, partition, spec)| Place::new(topic, *partition, spec.number()))
