@@ -38,7 +38,6 @@ fn main() {
         Arc::new(Redis::Alone),
         Arc::new(Redis::Sentinel),
         Arc::new(Redis::Cluster),
-        #[cfg(feature = "kafka")]
         Arc::new(ropeway_tests::kafka::OnKafka::Classic),
     ];
     let matrix = Matrix::new(PROCESSING, &all, checks().map(|check| (check.group, check.name)).collect());

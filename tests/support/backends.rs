@@ -31,9 +31,7 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
         Arc::new(Redis::Alone),
         Arc::new(Redis::Sentinel),
         Arc::new(Redis::Cluster),
-        #[cfg(feature = "kafka")]
         Arc::new(crate::kafka::OnKafka::Classic),
-        #[cfg(feature = "kafka")]
         Arc::new(crate::kafka::OnKafka::Consumer),
     ]
 }

@@ -5,7 +5,6 @@
 
 pub mod backends;
 pub mod disk;
-#[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod matrix;
 pub mod redis;

@@ -92,7 +92,8 @@ fn test(arguments: &[String], more: &[&str]) -> Command {
     let mut command = cargo();
     command.args(["test", "--no-fail-fast"]).args(more);
     if packages(arguments).is_empty() {
-        command.arg("--workspace");
+        // The program with every backend: its tests on a server are those of that feature.
+        command.args(["--workspace", "--features", "ropeway/full"]);
     }
     command.args(arguments);
     command
