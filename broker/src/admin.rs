@@ -57,7 +57,7 @@ pub trait Admin: Debug + Send + Sync {
     /// `NotFound` for the topic.
     async fn cancel_delayed(&self, topic: &Topic, id: MessageId) -> Result<bool>;
 
-    /// All groups with members or positions, sorted by name.
+    /// All groups with members or positions, sorted by name. Not those by which a backend delays messages.
     ///
     /// # Errors
     /// Those of the connection.

@@ -74,6 +74,8 @@ mod tests;
 mod tier;
 
 pub(crate) use ground::{Ground, Seen};
+#[cfg(feature = "kafka")]
+pub(crate) use names::is_own_group;
 
 use crate::{Answer, Error, ErrorKind, Message, MessageId, Outcomes, Result, Target, Timestamp, Topic};
 use engine::Engine;

@@ -34,5 +34,14 @@ impl Names {
 
 /// Whether a topic is one that delay made.
 pub(super) fn is_own(topic: &Topic) -> bool {
-    topic.as_str().strip_prefix(INTERNAL_PREFIX).is_some_and(|rest| rest.starts_with("delay."))
+    is_delays(topic.as_str())
+}
+
+/// Whether a group is one that delay made: it is not shown among those of users.
+pub(crate) fn is_own_group(group: &Group) -> bool {
+    is_delays(group.as_str())
+}
+
+fn is_delays(name: &str) -> bool {
+    name.strip_prefix(INTERNAL_PREFIX).is_some_and(|rest| rest.starts_with("delay."))
 }

@@ -94,7 +94,9 @@ impl Admin for Kafka {
 
     async fn groups(&self) -> Result<Vec<Group>> {
         let shared = &self.shared;
-        during(shared.call(group_admin::list(shared)).await, || "list groups".into())
+        let mut groups = during(shared.call(group_admin::list(shared)).await, || "list groups".into())?;
+        groups.retain(|group| !crate::delay::is_own_group(group));
+        Ok(groups)
     }
 
     async fn describe_group(&self, group: &Group) -> Result<GroupInfo> {
