@@ -3,9 +3,13 @@
 //! Not here: how that is told to users (`broker/src/kafka/failure.rs`).
 
 use super::{
-    raw::{Code, Conf, Consumer, Notes, Place, Producer},
+    raw::{Admin, Code, Conf, Consumer, Notes, Place, Producer},
     server::{LONG, Member, bootstrap, conf_at, unique},
     tests,
+};
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use std::{sync::Arc, thread, time::Duration};
 use tokio::time::Instant;
@@ -14,6 +18,7 @@ tests![
     a_client_of_a_dead_address_does_not_fail_and_says_why,
     what_is_asked_of_a_dead_address_is_bounded,
     tls_to_a_server_without_it_is_told,
+    a_server_that_coordinates_a_group_no_longer_is_an_error_and_no_crash,
     servers_that_come_back_are_no_longer_down,
     a_setting_that_is_wrong_is_named_and_no_secret_is_told,
     a_consumer_without_a_group_is_refused,
@@ -82,8 +87,19 @@ fn tls_to_a_server_without_it_is_told() {
     assert!(producer.metadata(None, SECOND).is_err());
 }
 
+fn a_server_that_coordinates_a_group_no_longer_is_an_error_and_no_crash() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.request_errors(RDKafkaApiKey::OffsetFetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR]);
+    let admin = Admin::open(conf_at(&cluster.bootstrap_servers(), &[]), Arc::default()).unwrap();
+    // A library that looks for the coordinator of no group would have ended the process here.
+    let refused = admin.group_offsets("some", LONG).unwrap_err();
+    assert_eq!(refused.code, Code(16), "{refused:?}");
+    assert_eq!(admin.group_offsets("some", LONG).unwrap(), []);
+    assert_eq!(admin.group_offsets("other", LONG).unwrap(), []);
+}
+
 fn servers_that_come_back_are_no_longer_down() {
-    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("some", 1, 1).unwrap();
     let notes = Arc::<Notes>::default();
     let producer = Producer::open(conf_at(&cluster.bootstrap_servers(), &[]), Arc::clone(&notes)).unwrap();

@@ -17,7 +17,12 @@ use super::{
     queue::{Event, Queue, millis},
 };
 use rdkafka_sys::{rd_kafka_AdminOptions_t, rd_kafka_Node_t, rd_kafka_TopicDescription_t};
-use std::{ffi::c_char, slice, sync::Arc, time::Duration};
+use std::{
+    ffi::c_char,
+    slice,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// Any question.
 const ANY: u32 = 0;
@@ -29,6 +34,16 @@ const MARGIN: Duration = Duration::from_secs(1);
 pub(in crate::kafka) struct Admin {
     /// It writes nothing; its thread hears what the client is told.
     asking: Producer,
+    groups: Mutex<Groups>,
+    notes: Arc<Notes>,
+}
+
+/// The client that asks for offsets of groups, from the first such question on. It has a group, though it never joins it: where a server answers that it does not
+/// coordinate a group any more, the library (2.12.1) looks for the coordinator of its own group, and reads through a null pointer where there is none.
+#[derive(Debug)]
+struct Groups {
+    conf: Conf,
+    client: Option<Producer>,
 }
 
 /// A topic as the servers describe it.
@@ -63,7 +78,20 @@ impl Drop for Options {
 impl Admin {
     /// Makes a client. It connects by itself, whenever it can.
     pub(in crate::kafka) fn open(conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
-        Ok(Self { asking: Producer::open(conf, notes)? })
+        let groups = Mutex::new(Groups { conf: conf.copy(), client: None });
+        Ok(Self { asking: Producer::open(conf, Arc::clone(&notes))?, groups, notes })
+    }
+
+    /// Who asks for offsets of groups; `group` is the one that is asked for.
+    fn asks_groups(&self, group: &str) -> Result<Producer, Trouble> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &groups.client {
+            return Ok(client.clone());
+        }
+        let mut conf = groups.conf.copy();
+        conf.fix(&[("group.id", group), ("enable.auto.commit", "false")])?;
+        let client = Producer::asking(conf, Arc::clone(&self.notes))?;
+        Ok(groups.client.insert(client).clone())
     }
 
     /// Which topics these are, one answer each, in their order.
@@ -125,26 +153,43 @@ impl Admin {
         wait: Duration,
         ask: impl FnOnce(&Client, &OptionsRef<'_>, &Queue),
     ) -> Result<Event, Trouble> {
-        let client = self.asking.client();
-        let mut said: [c_char; 512] = [0; 512];
-        // SAFETY: the client is alive; the options are ours; `said` has as many bytes as are named.
-        let options = unsafe {
-            let options = Options(native::rd_kafka_AdminOptions_new(client.native(), ANY));
-            let wait = millis(wait.max(Duration::from_millis(1)));
-            native::rd_kafka_AdminOptions_set_request_timeout(options.0, wait, said.as_mut_ptr(), said.len());
-            options
-        };
-        let queue = client.new_queue();
-        ask(client, &OptionsRef(options.0, std::marker::PhantomData), &queue);
-        let event =
-            queue.poll(wait + MARGIN).ok_or_else(|| Trouble::new(Code::TIMED_OUT, Code::TIMED_OUT.text()))?;
-        match event.code() {
-            Code::NONE => {
-                client.told().heard();
-                Ok(event)
-            }
-            code => Err(Trouble::new(code, event.text())),
+        answer(self.asking.client(), wait, ask)
+    }
+
+    /// The same for a question about offsets of a group.
+    pub(super) fn asked_of_group(
+        &self,
+        group: &str,
+        wait: Duration,
+        ask: impl FnOnce(&Client, &OptionsRef<'_>, &Queue),
+    ) -> Result<Event, Trouble> {
+        answer(self.asks_groups(group)?.client(), wait, ask)
+    }
+}
+
+fn answer(
+    client: &Client,
+    wait: Duration,
+    ask: impl FnOnce(&Client, &OptionsRef<'_>, &Queue),
+) -> Result<Event, Trouble> {
+    let mut said: [c_char; 512] = [0; 512];
+    // SAFETY: the client is alive; the options are ours; `said` has as many bytes as are named.
+    let options = unsafe {
+        let options = Options(native::rd_kafka_AdminOptions_new(client.native(), ANY));
+        let wait = millis(wait.max(Duration::from_millis(1)));
+        native::rd_kafka_AdminOptions_set_request_timeout(options.0, wait, said.as_mut_ptr(), said.len());
+        options
+    };
+    let queue = client.new_queue();
+    ask(client, &OptionsRef(options.0, std::marker::PhantomData), &queue);
+    let event =
+        queue.poll(wait + MARGIN).ok_or_else(|| Trouble::new(Code::TIMED_OUT, Code::TIMED_OUT.text()))?;
+    match event.code() {
+        Code::NONE => {
+            client.told().heard();
+            Ok(event)
         }
+        code => Err(Trouble::new(code, event.text())),
     }
 }
 

@@ -120,7 +120,7 @@ impl Admin {
     /// All offsets that a group committed, with what stands beside them. None of a group that does not exist.
     pub(in crate::kafka) fn group_offsets(&self, group: &str, wait: Duration) -> Result<Vec<Place>, Trouble> {
         let name = c_text(group)?;
-        let event = self.asked(wait, |client, options, queue| {
+        let event = self.asked_of_group(group, wait, |client, options, queue| {
             // SAFETY: client, options and queue are alive. The name ends in NUL and is copied; no list means all partitions. The question is ours, is
             // copied, and is destroyed after the call.
             unsafe {
@@ -157,7 +157,7 @@ impl Admin {
         wait: Duration,
     ) -> Result<Vec<Answered>, Trouble> {
         let (name, list) = (c_text(group)?, List::of(offsets)?);
-        let event = self.asked(wait, |client, options, queue| {
+        let event = self.asked_of_group(group, wait, |client, options, queue| {
             // SAFETY: client, list, options and queue are alive. The name ends in NUL; it and the list are copied. The question is ours, is copied, and is
             // destroyed after the call.
             unsafe {

@@ -90,6 +90,16 @@ impl Client {
         Self::open(native::CONSUMER, conf, notes)
     }
 
+    /// One with a group (`group.id` must be set) that it never joins, for questions. All that it is told comes by its main queue.
+    pub(super) fn asking(mut conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
+        // SAFETY: the configuration is ours, and no client has it yet.
+        unsafe { native::rd_kafka_conf_set_events(conf.native(), rdkafka_sys::RD_KAFKA_EVENT_ERROR) };
+        let client = Self::open(native::CONSUMER, conf, notes)?;
+        // SAFETY: the client is alive, and has a group.
+        Code(unsafe { native::rd_kafka_poll_set_consumer(client.native()) }).check()?;
+        Ok(client)
+    }
+
     fn open(kind: u32, mut conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
         let told = Arc::new(Told {
             notes,

@@ -64,6 +64,12 @@ impl Conf {
         settings.iter().try_for_each(|(name, value)| self.set(name, value))
     }
 
+    /// Another one with the same settings.
+    pub(super) fn copy(&self) -> Self {
+        // SAFETY: the configuration is ours, and no client has it; what is answered is ours.
+        Self { native: unsafe { native::rd_kafka_conf_dup(self.native) } }
+    }
+
     /// For calls that set callbacks.
     pub(super) fn native(&mut self) -> *mut rd_kafka_conf_t {
         self.native

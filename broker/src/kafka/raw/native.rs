@@ -185,6 +185,7 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_error_string(error: *const rd_kafka_error_t) -> *const c_char;
     pub(super) fn rd_kafka_error_destroy(error: *mut rd_kafka_error_t);
     pub(super) fn rd_kafka_conf_new() -> *mut rd_kafka_conf_t;
+    pub(super) fn rd_kafka_conf_dup(conf: *const rd_kafka_conf_t) -> *mut rd_kafka_conf_t;
     pub(super) fn rd_kafka_conf_destroy(conf: *mut rd_kafka_conf_t);
     pub(super) fn rd_kafka_conf_set(
         conf: *mut rd_kafka_conf_t,

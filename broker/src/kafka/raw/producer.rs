@@ -87,7 +87,15 @@ struct Core {
 impl Producer {
     /// Makes one, and its thread. It connects by itself, whenever it can: that there is no server is no failure.
     pub(in crate::kafka) fn open(conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
-        let client = Client::producer(conf, notes)?;
+        Self::of(Client::producer(conf, notes)?)
+    }
+
+    /// The same thread for a client that only asks, see [`Client::asking`].
+    pub(super) fn asking(conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
+        Self::of(Client::asking(conf, notes)?)
+    }
+
+    fn of(client: Client) -> Result<Self, Trouble> {
         let (ending, open, finished) = (AtomicBool::new(false), Arc::default(), Mutex::default());
         let core = Arc::new(Core { queue: client.main_queue(), client, ending, open, finished });
         let polled = Arc::clone(&core);
@@ -343,7 +351,7 @@ impl Core {
         if in_flight {
             flags |= rdkafka_sys::RD_KAFKA_PURGE_F_INFLIGHT;
         }
-        // SAFETY: the client is alive. It fails only for flags that it does not know.
+        // SAFETY: the client is alive. It fails only for flags that it does not know, and where nothing can be written.
         unsafe { native::rd_kafka_purge(self.client.native(), flags) };
     }
 }
