@@ -18,7 +18,7 @@ tests![
     a_client_of_a_dead_address_does_not_fail_and_says_why,
     what_is_asked_of_a_dead_address_is_bounded,
     tls_to_a_server_without_it_is_told,
-    a_server_that_coordinates_a_group_no_longer_is_an_error_and_no_crash,
+    a_group_whose_coordinator_has_moved_is_asked_for_again_in_time,
     servers_that_come_back_are_no_longer_down,
     a_setting_that_is_wrong_is_named_and_no_secret_is_told,
     a_consumer_without_a_group_is_refused,
@@ -87,14 +87,20 @@ fn tls_to_a_server_without_it_is_told() {
     assert!(producer.metadata(None, SECOND).is_err());
 }
 
-fn a_server_that_coordinates_a_group_no_longer_is_an_error_and_no_crash() {
+fn a_group_whose_coordinator_has_moved_is_asked_for_again_in_time() {
     let cluster = MockCluster::new(1).unwrap();
-    cluster.request_errors(RDKafkaApiKey::OffsetFetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR]);
+    let refused = |times| {
+        let moved = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
+        cluster.request_errors(RDKafkaApiKey::OffsetFetch, &vec![moved; times]);
+    };
     let admin = Admin::open(conf_at(&cluster.bootstrap_servers(), &[]), Arc::default()).unwrap();
     // A library that looks for the coordinator of no group would have ended the process here.
-    let refused = admin.group_offsets("some", LONG).unwrap_err();
-    assert_eq!(refused.code, Code(16), "{refused:?}");
+    refused(3);
     assert_eq!(admin.group_offsets("some", LONG).unwrap(), []);
+    refused(100);
+    let answer = admin.group_offsets("some", SECOND).unwrap_err();
+    assert_eq!(answer.code, Code::NOT_COORDINATOR, "{answer:?}");
+    cluster.clear_request_errors(RDKafkaApiKey::OffsetFetch);
     assert_eq!(admin.group_offsets("other", LONG).unwrap(), []);
 }
 

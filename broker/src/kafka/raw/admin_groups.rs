@@ -6,14 +6,15 @@
 
 use super::{
     admin::{Admin, array, strange},
-    code::{Trouble, text},
+    code::{Code, Trouble, text},
     list::{Answered, List, Names, Place, answers, c_text, places},
     native_admin as native,
 };
 use rdkafka_sys::{
     rd_kafka_ConsumerGroupDescription_t, rd_kafka_MemberDescription_t, rd_kafka_group_result_t,
 };
-use std::{ffi::c_char, ptr, time::Duration};
+use std::{ffi::c_char, ptr, thread, time::Duration};
+use tokio::time::Instant;
 
 /// The state of a group, as the library numbers it: any number is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +118,20 @@ impl Admin {
         }
     }
 
-    /// All offsets that a group committed, with what stands beside them. None of a group that does not exist.
+    /// All offsets that a group committed, with what stands beside them. None of a group that does not exist. While the group has no coordinator that
+    /// answers (servers that were just started), it is asked again, for `wait` at most.
     pub(in crate::kafka) fn group_offsets(&self, group: &str, wait: Duration) -> Result<Vec<Place>, Trouble> {
+        let until = Instant::now() + wait;
+        loop {
+            let rest = until.saturating_duration_since(Instant::now());
+            match self.group_offsets_now(group, rest) {
+                Err(trouble) if is_moving(trouble.code) && rest > AGAIN => thread::sleep(AGAIN),
+                answer => return answer,
+            }
+        }
+    }
+
+    fn group_offsets_now(&self, group: &str, wait: Duration) -> Result<Vec<Place>, Trouble> {
         let name = c_text(group)?;
         let event = self.asked_of_group(group, wait, |client, options, queue| {
             // SAFETY: client, options and queue are alive. The name ends in NUL and is copied; no list means all partitions. The question is ours, is
@@ -186,6 +199,17 @@ impl Admin {
             Ok(answers(native::rd_kafka_group_result_partitions(group), &mut names))
         }
     }
+}
+
+/// The pause before a question is asked again that no coordinator has answered.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Whether a group has no coordinator just now, but will have one.
+fn is_moving(code: Code) -> bool {
+    matches!(
+        code,
+        Code::COORDINATOR_LOAD_IN_PROGRESS | Code::COORDINATOR_NOT_AVAILABLE | Code::NOT_COORDINATOR
+    )
 }
 
 /// The one group that was asked for.

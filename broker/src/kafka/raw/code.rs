@@ -49,6 +49,9 @@ impl Code {
     pub(in crate::kafka) const UNKNOWN_TOPIC_OR_PART: Self = Self(3);
     pub(in crate::kafka) const MSG_SIZE_TOO_LARGE: Self = Self(10);
     pub(in crate::kafka) const OFFSET_METADATA_TOO_LARGE: Self = Self(12);
+    pub(in crate::kafka) const COORDINATOR_LOAD_IN_PROGRESS: Self = Self(14);
+    pub(in crate::kafka) const COORDINATOR_NOT_AVAILABLE: Self = Self(15);
+    pub(in crate::kafka) const NOT_COORDINATOR: Self = Self(16);
     pub(in crate::kafka) const NOT_ENOUGH_REPLICAS: Self = Self(19);
     pub(in crate::kafka) const NOT_ENOUGH_REPLICAS_AFTER_APPEND: Self = Self(20);
     pub(in crate::kafka) const ILLEGAL_GENERATION: Self = Self(22);
