@@ -6,6 +6,7 @@
 
 use super::{
     broker::Shared,
+    delay,
     failure::{BACKEND, closed},
     follow::{Content, Followed, Meaning, meaning},
     following::{Begin, Brought, Place, Size, State, Step},
@@ -175,6 +176,7 @@ impl Reader for LogReader {
                 let now = Instant::now();
                 followed.into_iter().for_each(|followed| state.follow(followed, now));
             });
+            shared.delay.watch(&delay::below(&shared), &topic);
             Ok(())
         })
     }

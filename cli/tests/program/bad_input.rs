@@ -21,7 +21,7 @@ fn names_that_could_escape_are_refused() {
 fn brokers_that_cannot_be_are_refused_with_what_can() {
     let place = Place::new();
     for (url, code, parts) in [
-        ("kafka://user:secret@host:9092", 78, &["kafka", "embedded", "flag --broker"][..]),
+        ("pulsar://user:secret@host:9092", 78, &["pulsar", "embedded", "flag --broker"][..]),
         ("redis:", 78, &["REDIS_URL", "redis://HOST:PORT"]),
         ("redis://", 78, &["host is missing"]),
         ("memry:", 78, &["did you mean `memory:`?"]),

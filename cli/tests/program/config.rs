@@ -60,7 +60,7 @@ fn a_wrong_setting_ends_with_78_names_its_place_and_the_nearest() {
         .said(&["ROPEWAY__NOTHING"]);
     place.run(&["config", "check"]).ok();
     for (url, why) in [
-        ("kafka://u:secret@h:9", "kafka"),
+        ("pulsar://u:secret@h:9", "pulsar"),
         ("memry:", "did you mean `memory:`?"),
         ("embedded:./x?max_dsk=1GiB", "max_disk"),
     ] {

@@ -36,7 +36,7 @@ fn memory_is_told_to_keep_nothing_and_a_url_that_is_none_is_refused() {
     let place = Place::new();
     let people = place.run(&["doctor", "memory:?max_memory=5MiB"]).ok().text();
     assert!(people.contains("volatile") && people.contains("5.0 MiB"), "{people}");
-    let refused = place.run(&["doctor", "kafka://u:secret@h:1"]).code(78).said(&["kafka"]);
+    let refused = place.run(&["doctor", "pulsar://u:secret@h:1"]).code(78).said(&["pulsar"]);
     assert!(!refused.err.contains("secret"), "{}", refused.err);
     place.run(&["doctor", "memory:?max_memry=1"]).code(78).said(&["did you mean `max_memory`?"]);
     place.run(&["doctor", "-v", "nonsense"]).code(78);
