@@ -45,6 +45,8 @@ const KEYS: usize = 3;
 const MOST_LAG: u64 = 20_000;
 /// How often a publisher looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a process tries to start: longer than any fault lasts that it may be started in.
+const START: Duration = Duration::from_secs(90);
 /// How long a process may take to end of its own will.
 const PATIENCE: Duration = Duration::from_secs(25);
 
@@ -74,7 +76,7 @@ async fn connect(url: &str) -> Result<Arc<dyn MessageBroker>, Failure> {
     let since = Instant::now();
     loop {
         match ropeway_broker::connect(url).await {
-            Err(error) if error.is_retryable() && since.elapsed() < PATIENCE => {
+            Err(error) if error.is_retryable() && since.elapsed() < START => {
                 sleep(Duration::from_millis(50)).await;
             }
             connected => return Ok(connected?),
@@ -105,7 +107,7 @@ async fn consume(
         let router = Router::new().on(traffic::EVENT_TYPE, handler(history.clone(), number));
         let processor = Processor::builder(Arc::clone(&watched), subscription);
         match processor.router(router).retry(retry.clone()).start().await {
-            Err(error) if error.is_retryable() && since.elapsed() < PATIENCE => {
+            Err(error) if error.is_retryable() && since.elapsed() < START => {
                 sleep(Duration::from_millis(50)).await;
             }
             started => break started?,
