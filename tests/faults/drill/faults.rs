@@ -151,8 +151,11 @@ impl Site<'_> {
     /// Who has the other way takes over; then all goes on.
     fn one_side(&mut self, mode: Mode, name: &'static str) -> Result<(), String> {
         self.ways[0].set(mode);
-        self.stage.recover(name, TAKEN_OVER)?;
+        self.stage.cut_off = Some(0);
+        let taken = self.stage.recover(name, TAKEN_OVER);
+        self.stage.cut_off = None;
         self.ways[0].set(Mode::Pass);
+        taken?;
         self.healed("the other side is back", SOON)
     }
 

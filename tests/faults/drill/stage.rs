@@ -45,6 +45,7 @@ pub(crate) struct Load {
 pub(crate) struct Process {
     pub(crate) number: u32,
     role: &'static str,
+    side: usize,
     worker: Worker,
     input: Option<ChildStdin>,
     pub(crate) is_stopped: bool,
@@ -76,6 +77,8 @@ pub(crate) struct Stage {
     pub(crate) processes: Vec<Process>,
     next: u32,
     churned: Instant,
+    /// The way that is cut off, where one is: who is there neither works nor is taken away, so that somebody works on another.
+    pub(crate) cut_off: Option<usize>,
     pub(crate) random: StdRng,
     judge: Judge,
     /// By the name of what happened: milliseconds until something that was published after it was acked, and handled in each partition.
@@ -99,6 +102,7 @@ impl Stage {
             processes: Vec::new(),
             next: 1,
             churned: Instant::now(),
+            cut_off: None,
             random,
             judge: Judge::new(rules),
             recoveries: BTreeMap::new(),
@@ -159,7 +163,7 @@ impl Stage {
         let mut child = start().map_err(|error| format!("could not start a process: {error}"))?;
         let input = child.stdin.take();
         let worker = Worker(child, PathBuf::new());
-        self.processes.push(Process { number, role, worker, input, is_stopped: false });
+        self.processes.push(Process { number, role, side, worker, input, is_stopped: false });
         Ok(())
     }
 
@@ -236,8 +240,7 @@ impl Stage {
         }
         // What a server's start took is made up for, but never two at once.
         self.churned = (self.churned + CHURN).max(Instant::now() - CHURN / 2);
-        let members =
-            self.processes.iter().filter(|process| process.is_member() && !process.is_stopped).count();
+        let members = self.working().len();
         if members <= *MEMBERS.start() || members < *MEMBERS.end() && self.random.random_bool(0.5) {
             let side = self.random.random_range(0..self.load.urls.len());
             self.note("joins");
@@ -246,10 +249,17 @@ impl Stage {
         if self.random.random_ratio(1, 3) { self.kill_member() } else { self.leave() }
     }
 
-    /// A member that runs, drawn by lot.
+    /// The members that run, and that are not cut off.
+    fn working(&self) -> Vec<usize> {
+        let works = |process: &Process| {
+            process.is_member() && !process.is_stopped && Some(process.side) != self.cut_off
+        };
+        (0..self.processes.len()).filter(|at| works(&self.processes[*at])).collect()
+    }
+
+    /// A member that works, drawn by lot.
     pub(crate) fn member(&mut self) -> Result<usize, String> {
-        let runs = |process: &Process| process.is_member() && !process.is_stopped;
-        let all: Vec<usize> = (0..self.processes.len()).filter(|at| runs(&self.processes[*at])).collect();
+        let all = self.working();
         if all.is_empty() {
             return Err("there is no member".into());
         }
