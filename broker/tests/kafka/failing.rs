@@ -19,6 +19,7 @@ tests![
     what_is_asked_of_a_dead_address_is_bounded,
     tls_to_a_server_without_it_is_told,
     a_group_whose_coordinator_has_moved_is_asked_for_again_in_time,
+    a_coordinator_that_comes_back_after_a_question_was_given_up_does_no_harm,
     servers_that_come_back_are_no_longer_down,
     a_setting_that_is_wrong_is_named_and_no_secret_is_told,
     a_consumer_without_a_group_is_refused,
@@ -102,6 +103,24 @@ fn a_group_whose_coordinator_has_moved_is_asked_for_again_in_time() {
     assert_eq!(answer.code, Code::NOT_COORDINATOR, "{answer:?}");
     cluster.clear_request_errors(RDKafkaApiKey::OffsetFetch);
     assert_eq!(admin.group_offsets("other", LONG).unwrap(), []);
+}
+
+/// The library ends the process where it gives up such a question by itself.
+fn a_coordinator_that_comes_back_after_a_question_was_given_up_does_no_harm() {
+    let cluster = MockCluster::new(1).unwrap();
+    let admin = Admin::open(conf_at(&cluster.bootstrap_servers(), &[]), Arc::default()).unwrap();
+    assert_eq!(admin.group_offsets("any", LONG).unwrap(), []);
+    for _ in 0..3 {
+        cluster.broker_down(1).unwrap();
+        let begun = Instant::now();
+        let trouble = admin.group_offsets("any", SECOND).unwrap_err();
+        assert!(matches!(trouble.code, Code::TIMED_OUT | Code::TRANSPORT), "{trouble:?}");
+        let trouble = admin.alter_group_offsets("any", &[Place::new(&"t".into(), 0, 1)], SECOND).unwrap_err();
+        assert!(matches!(trouble.code, Code::TIMED_OUT | Code::TRANSPORT), "{trouble:?}");
+        assert!(begun.elapsed() < 4 * SECOND, "{:?}", begun.elapsed());
+        cluster.broker_up(1).unwrap();
+        assert_eq!(admin.group_offsets("any", LONG).unwrap(), []);
+    }
 }
 
 fn servers_that_come_back_are_no_longer_down() {

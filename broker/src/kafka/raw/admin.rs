@@ -28,6 +28,8 @@ use std::{
 const ANY: u32 = 0;
 /// How much longer than it may take an answer is waited for: the library answers by itself, with its reason.
 const MARGIN: Duration = Duration::from_secs(1);
+/// What the library is told that the answer to a question of a group may take: longer than any is waited for.
+const NEVER: Duration = Duration::from_secs(3600);
 
 /// A client that asks. Its calls block; they may be made from many threads.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub(in crate::kafka) struct Admin {
     notes: Arc<Notes>,
 }
 
-/// The client that asks for offsets of groups, from the first such question on. It has a group, though it never joins it: where a server answers that it does not
+/// The client that asks what coordinators of groups answer, from the first such question on. It has a group, though it never joins it: where a server answers that it does not
 /// coordinate a group any more, the library (2.12.1) looks for the coordinator of its own group, and reads through a null pointer where there is none.
 #[derive(Debug)]
 struct Groups {
@@ -82,7 +84,7 @@ impl Admin {
         Ok(Self { asking: Producer::open(conf, Arc::clone(&notes))?, groups, notes })
     }
 
-    /// Who asks for offsets of groups; `group` is the one that is asked for.
+    /// Who asks coordinators of groups; `group` is one that is asked for.
     fn asks_groups(&self, group: &str) -> Result<Producer, Trouble> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = &groups.client {
@@ -153,22 +155,31 @@ impl Admin {
         wait: Duration,
         ask: impl FnOnce(&Client, &OptionsRef<'_>, &Queue),
     ) -> Result<Event, Trouble> {
-        answer(self.asking.client(), wait, ask)
+        answer(self.asking.client(), wait, wait + MARGIN, ask)
     }
 
-    /// The same for a question about offsets of a group.
+    /// The same for a question that the coordinator of a group answers. The library (2.12.1) ends the process where such a question was out of time for it,
+    /// and the coordinator is reached afterwards. So for the library it never is; one that is not answered in time ends the client that asked it.
     pub(super) fn asked_of_group(
         &self,
         group: &str,
         wait: Duration,
         ask: impl FnOnce(&Client, &OptionsRef<'_>, &Queue),
     ) -> Result<Event, Trouble> {
-        answer(self.asks_groups(group)?.client(), wait, ask)
+        let asks = self.asks_groups(group)?;
+        let answered = answer(asks.client(), NEVER, wait, ask);
+        if answered.as_ref().is_err_and(|trouble| trouble.code == Code::TIMED_OUT) {
+            let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+            groups.client.take_if(|client| client.is(&asks));
+        }
+        answered
     }
 }
 
+/// The library answers within `limit`, and is waited for until `wait` is over.
 fn answer(
     client: &Client,
+    limit: Duration,
     wait: Duration,
     ask: impl FnOnce(&Client, &OptionsRef<'_>, &Queue),
 ) -> Result<Event, Trouble> {
@@ -176,14 +187,13 @@ fn answer(
     // SAFETY: the client is alive; the options are ours; `said` has as many bytes as are named.
     let options = unsafe {
         let options = Options(native::rd_kafka_AdminOptions_new(client.native(), ANY));
-        let wait = millis(wait.max(Duration::from_millis(1)));
-        native::rd_kafka_AdminOptions_set_request_timeout(options.0, wait, said.as_mut_ptr(), said.len());
+        let limit = millis(limit.max(Duration::from_millis(1)));
+        native::rd_kafka_AdminOptions_set_request_timeout(options.0, limit, said.as_mut_ptr(), said.len());
         options
     };
     let queue = client.new_queue();
     ask(client, &OptionsRef(options.0, std::marker::PhantomData), &queue);
-    let event =
-        queue.poll(wait + MARGIN).ok_or_else(|| Trouble::new(Code::TIMED_OUT, Code::TIMED_OUT.text()))?;
+    let event = queue.poll(wait).ok_or_else(|| Trouble::new(Code::TIMED_OUT, Code::TIMED_OUT.text()))?;
     match event.code() {
         Code::NONE => {
             client.told().heard();

@@ -94,7 +94,8 @@ impl Admin {
     ) -> Result<Vec<Result<GroupDescription, Trouble>>, Trouble> {
         let c_names = names.iter().map(|name| c_text(name)).collect::<Result<Vec<_>, _>>()?;
         let mut pointers: Vec<*const c_char> = c_names.iter().map(|name| name.as_ptr()).collect();
-        let event = self.asked(wait, |client, options, queue| {
+        let Some(first) = names.first() else { return Ok(Vec::new()) };
+        let event = self.asked_of_group(first, wait, |client, options, queue| {
             // SAFETY: client, options and queue are alive; the names end in NUL, are as many as is said, and are copied.
             unsafe {
                 native::rd_kafka_DescribeConsumerGroups(

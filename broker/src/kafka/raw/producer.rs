@@ -241,6 +241,11 @@ impl Producer {
         Code(code).check()
     }
 
+    /// Whether both are one client.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.handle, &other.handle)
+    }
+
     pub(super) fn client(&self) -> &Client {
         &self.core().client
     }
