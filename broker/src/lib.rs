@@ -37,6 +37,8 @@ mod clock;
 pub mod conformance;
 mod connect;
 mod consume;
+#[cfg(any(feature = "kafka", feature = "redis"))]
+mod counted;
 #[cfg(any(test, feature = "kafka"))]
 mod delay;
 mod embedded;

@@ -9,7 +9,7 @@ use super::{
     keys::Keys,
     members::{self, Members},
     mover::Mover,
-    publish::{Counted, Intake},
+    publish::Intake,
     reader::{Following, LogReader},
     settings::RedisStreamsSettings,
     topics::Topics,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Admin, Answer, Capabilities, Consumer, Durability, Health, Message, MessageBroker, Outcomes, Reader,
-    Result, Statistics, Subscription, Target,
+    Result, Statistics, Subscription, Target, counted::Counted,
 };
 use ropeway_store::redis::{Redis, RedisSettings, Server};
 use std::{

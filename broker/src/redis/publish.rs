@@ -4,10 +4,12 @@
 //! (`../publisher/`).
 
 use super::{failure::closed, settings::RedisStreamsSettings};
-use crate::{Answer, Error, ErrorKind, Group, Message, Outcomes, Result, Statistics, Target, Timestamp};
+use crate::{
+    Answer, Error, ErrorKind, Group, Message, Outcomes, Result, Target, Timestamp, counted::Counted,
+};
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -31,61 +33,6 @@ impl Job {
     /// When the last of its messages is due that are not due yet.
     pub(super) fn last_due(&self, now: Timestamp) -> Option<Timestamp> {
         self.batch.iter().filter_map(|message| message.deliver_at).filter(|due| *due > now).max()
-    }
-}
-
-/// What happened, in numbers.
-#[derive(Debug, Default)]
-pub(super) struct Counted {
-    pub(super) published: AtomicU64,
-    pub(super) not_written: AtomicU64,
-    pub(super) unknown: AtomicU64,
-    pub(super) commits: AtomicU64,
-    pub(super) read: AtomicU64,
-    pub(super) unreadable: AtomicU64,
-    pub(super) gaps: AtomicU64,
-    pub(super) readers: AtomicU64,
-    pub(super) consumers: AtomicU64,
-    pub(super) gone: AtomicU64,
-    pub(super) assigned: AtomicU64,
-    pub(super) acked: AtomicU64,
-    pub(super) delivered: AtomicU64,
-}
-
-impl Counted {
-    pub(super) fn statistics(&self) -> Statistics {
-        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Statistics {
-            published: number(&self.published),
-            not_written: number(&self.not_written),
-            unknown: number(&self.unknown),
-            commits: number(&self.commits),
-            read: number(&self.read),
-            unreadable: number(&self.unreadable),
-            gaps: number(&self.gaps),
-            readers: number(&self.readers),
-            consumers: number(&self.consumers),
-            gone: number(&self.gone),
-            assigned: number(&self.assigned),
-            acked: number(&self.acked),
-            delivered: number(&self.delivered),
-            ..Statistics::default()
-        }
-    }
-
-    /// Counts what a batch came to.
-    pub(super) fn count(&self, outcomes: &Outcomes) {
-        let (mut acked, mut not_written, mut unknown) = (0, 0, 0);
-        for outcome in &outcomes.0 {
-            match outcome {
-                crate::Published::Acked { .. } => acked += 1,
-                crate::Published::NotWritten(_) => not_written += 1,
-                crate::Published::Unknown(_) => unknown += 1,
-            }
-        }
-        self.published.fetch_add(acked, Ordering::Relaxed);
-        self.not_written.fetch_add(not_written, Ordering::Relaxed);
-        self.unknown.fetch_add(unknown, Ordering::Relaxed);
     }
 }
 

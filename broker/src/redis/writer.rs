@@ -16,14 +16,14 @@ use super::{
     facts::Facts,
     failure::{failed, late, named},
     placing::Placing,
-    publish::{Counted, Job},
+    publish::Job,
     request::Request,
     settings::RedisStreamsSettings,
     settling::Settling,
     topics::Topics,
     write::Write,
 };
-use crate::{Error, Result, Timestamp, Topic, clock};
+use crate::{Error, Result, Timestamp, Topic, clock, counted::Counted};
 use futures::future::BoxFuture;
 use ropeway_store::redis::{Redis, Reply, Routed};
 use std::{

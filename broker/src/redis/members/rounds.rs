@@ -7,13 +7,8 @@
 use super::share::{Store, done_before};
 use crate::{
     Error, Group, Message, Outcomes, Owned, Position, Target, Timestamp, Topic,
-    redis::{
-        keys::PartitionKeys,
-        layout,
-        publish::{Counted, Held},
-        request::Request,
-        scripts,
-    },
+    counted::Counted,
+    redis::{keys::PartitionKeys, layout, publish::Held, request::Request, scripts},
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
