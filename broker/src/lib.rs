@@ -50,6 +50,8 @@ mod id;
 mod in_flight;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(any(feature = "kafka", feature = "redis"))]
+mod members;
 mod message;
 mod names;
 mod partitioner;

@@ -3,13 +3,18 @@
 //! Pure. Not here: who does it (`poller.rs`), what is stored (`storing.rs`), what a partition begins with (`taking.rs`), how much is read (`reading.rs`).
 
 use super::{
-    core::{Core, Stirred, Told},
+    core::Core,
+    going::LAST,
     reading::Flow,
     share::Share,
     storing::Batch,
     taking::{self, Looked, Seen},
 };
-use crate::{Error, ErrorKind, Topic, balance::TopicPartition};
+use crate::{
+    Error, ErrorKind, Topic,
+    balance::TopicPartition,
+    members::{Stirred, queue},
+};
 use std::{collections::BTreeSet, task::Waker, time::Duration};
 use tokio::time::Instant;
 
@@ -66,7 +71,7 @@ pub(super) struct Placed {
 impl Core {
     /// What is to be done next.
     pub(super) fn next_job(&mut self, now: Instant) -> Job {
-        if self.over {
+        if self.owner.over {
             return Job::End;
         }
         if let Some(job) = self.answer() {
@@ -75,14 +80,14 @@ impl Core {
         if self.useless || self.expelled.is_some_and(|since| now >= since + self.rules.session) {
             return Job::Reopen;
         }
-        if self.subscribe && self.closing.is_none() {
+        if self.subscribe && self.owner.closing.is_none() {
             self.subscribe = false;
             return Job::Subscribe(self.topics.keys().cloned().collect());
         }
         if let Some(batch) = self.commit(now) {
             return Job::Commit(batch);
         }
-        if self.closing.is_some() && (self.is_done() || self.leave_by.is_some_and(|by| by <= now)) {
+        if self.owner.closing.is_some() && (self.is_done() || self.leave_by().is_some_and(|by| by <= now)) {
             return Job::Leave;
         }
         if let Some(job) = self.place(now).or_else(|| self.look(now)) {
@@ -96,13 +101,19 @@ impl Core {
         }
     }
 
+    /// When a member that closes leaves at the latest.
+    fn leave_by(&self) -> Option<Instant> {
+        self.owner.closing.map(|until| until + LAST)
+    }
+
     fn is_done(&self) -> bool {
-        self.shares.is_empty() && self.committing.is_none()
+        self.owner.shares.is_empty() && self.committing.is_none()
     }
 
     /// Answers a revocation once all of it has gone.
     fn answer(&mut self) -> Option<Job> {
-        let gone = |keys: &BTreeSet<TopicPartition>| keys.iter().all(|key| !self.shares.contains_key(key));
+        let gone =
+            |keys: &BTreeSet<TopicPartition>| keys.iter().all(|key| !self.owner.shares.contains_key(key));
         if !self.revoked.as_ref().is_some_and(gone) {
             return None;
         }
@@ -115,22 +126,23 @@ impl Core {
     fn place(&mut self, now: Instant) -> Option<Job> {
         // While a revocation is open, the client takes this for its answer.
         if self.revoked.is_none() && self.expelled.is_none() {
-            let stale = |key: &&TopicPartition| self.shares.get(*key).is_none_or(|share| !share.placed);
+            let stale =
+                |key: &&TopicPartition| self.owner.shares.get(*key).is_none_or(|share| !share.log.placed);
             let stale: Vec<_> = self.placed.iter().filter(stale).cloned().collect();
             if !stale.is_empty() {
                 stale.iter().for_each(|key| _ = self.placed.remove(key));
                 return Some(Job::Unassign(stale));
             }
         }
-        if self.revoked.is_some() || self.closing.is_some() {
+        if self.revoked.is_some() || self.owner.closing.is_some() {
             return None;
         }
         let mut assign = Vec::new();
-        for (key, share) in &mut self.shares {
+        for (key, share) in &mut self.owner.shares {
             let open = share.claimed && share.ending.is_none() && share.revoking.is_none();
-            if open && share.stuck.is_none() && !self.placed.contains(key) {
-                (share.placed, share.read_at) = (true, now);
-                assign.push(Placed { key: key.clone(), life: share.life, offset: share.next });
+            if open && share.log.stuck.is_none() && !self.placed.contains(key) {
+                (share.log.placed, share.log.read_at) = (true, now);
+                assign.push(Placed { key: key.clone(), life: share.log.life, offset: share.log.next });
             }
         }
         self.placed.extend(assign.iter().map(|place| place.key.clone()));
@@ -147,13 +159,13 @@ impl Core {
     }
 
     pub(super) fn look(&mut self, now: Instant) -> Option<Job> {
-        if self.looking || self.closing.is_some() || self.expelled.is_some() {
+        if self.looking || self.owner.closing.is_some() || self.expelled.is_some() {
             return None;
         }
         let mut check = BTreeSet::new();
         if self.next_check <= now {
             self.next_check = now + CHECK;
-            check.extend(self.shares.keys().map(|key| key.0.clone()));
+            check.extend(self.owner.shares.keys().map(|key| key.0.clone()));
         }
         let mut keys = Vec::new();
         if self.next_look <= now {
@@ -170,21 +182,24 @@ impl Core {
 
     /// Topics of which it is not known whether what was read is of the same.
     fn parked(&self) -> impl Iterator<Item = &Topic> {
-        self.shares.iter().filter(|(_, share)| share.parked.is_some()).map(|(key, _)| &key.0)
+        self.owner.shares.iter().filter(|(_, share)| share.log.parked.is_some()).map(|(key, _)| &key.0)
     }
 
     /// What is ours and not taken yet, and what does not go on.
     fn unknown(&self) -> Vec<TopicPartition> {
         let stuck = |key: &&TopicPartition| {
-            self.shares.get(*key).is_none_or(|share| share.stuck.is_some() && share.ending.is_none())
+            self.owner
+                .shares
+                .get(*key)
+                .is_none_or(|share| share.log.stuck.is_some() && share.ending.is_none())
         };
         self.ours.iter().filter(stuck).cloned().collect()
     }
 
     /// What to look for where a partition does not go on from an offset.
     pub(super) fn stuck(&mut self, key: &TopicPartition, wanted: u64) {
-        if let Some(share) = self.shares.get_mut(key).filter(|share| share.placed) {
-            share.stuck = Some(wanted);
+        if let Some(share) = self.owner.shares.get_mut(key).filter(|share| share.log.placed) {
+            share.log.stuck = Some(wanted);
         }
     }
 
@@ -217,13 +232,13 @@ impl Core {
             if !self.ours.contains(key) {
                 continue;
             }
-            match self.shares.get(key).map(|share| share.stuck) {
+            match self.owner.shares.get(key).map(|share| share.log.stuck) {
                 Some(Some(wanted)) => self.unstick(key, wanted, seen),
                 Some(None) => {}
                 None => self.begin(key, seen, &looked, now),
             }
         }
-        Stirred { waker: self.wake_if_told(), poller: true }
+        Stirred { waker: self.owner.wake_if_told(), keeper: true, feed: false }
     }
 
     /// Loses what is of a topic that is another by now, or is gone.
@@ -231,10 +246,15 @@ impl Core {
         let asked = |topic: &Topic| check.contains(topic) || keys.iter().any(|key| key.0 == *topic);
         let other = |(key, share): &(&TopicPartition, &Share)| {
             let life = looked.topics.get(&key.0).map(|seen| seen.life);
-            asked(&key.0) && life != Some(share.life)
+            asked(&key.0) && life != Some(share.log.life)
         };
-        let lost: Vec<_> =
-            self.shares.iter().filter(other).map(|(key, share)| (key.clone(), share.life)).collect();
+        let lost: Vec<_> = self
+            .owner
+            .shares
+            .iter()
+            .filter(other)
+            .map(|(key, share)| (key.clone(), share.log.life))
+            .collect();
         for (key, life) in lost {
             self.before.entry(key.clone()).or_default().life.get_or_insert(life);
             self.lose(&key);
@@ -243,11 +263,11 @@ impl Core {
 
     /// These topics are the same as before: what came before that look is of them.
     fn unpark(&mut self, check: &BTreeSet<Topic>) {
-        for (key, share) in &mut self.shares {
-            if check.contains(&key.0) && share.parked.is_some_and(|since| since < self.looks) {
-                share.parked = None;
+        for (key, share) in &mut self.owner.shares {
+            if check.contains(&key.0) && share.log.parked.is_some_and(|since| since < self.looks) {
+                share.log.parked = None;
                 if share.live {
-                    super::core::queue(&mut self.ready, key, share);
+                    queue(&mut self.owner.ready, key, share);
                 }
             }
         }
@@ -261,13 +281,13 @@ impl Core {
             self.lose(key);
             return;
         }
-        let Some(share) = self.shares.get_mut(key) else { return };
-        share.stuck = None;
-        share.placed = false;
-        if share.next < low {
+        let Some(share) = self.owner.shares.get_mut(key) else { return };
+        share.log.stuck = None;
+        share.log.placed = false;
+        if share.log.next < low {
             share.trimmed(low);
             if share.live {
-                super::core::queue(&mut self.ready, key, share);
+                queue(&mut self.owner.ready, key, share);
             }
         }
     }
@@ -291,7 +311,6 @@ impl Core {
             return;
         };
         if foreign {
-            self.numbers.foreign += 1;
             tracing::warn!(
                 topic = %key.0, partition = key.1, group = %self.rules.group,
                 "the group's offset has metadata of somebody else: what was done beyond it comes again"
@@ -301,7 +320,7 @@ impl Core {
             tracing::debug!(topic = %key.0, partition = key.1, gap = ?taken.gap, "the log is not what it was");
         }
         self.before.remove(key);
-        self.shares.insert(key.clone(), Share::new(taken, now));
+        self.owner.shares.insert(key.clone(), Share::begin(taken, now));
     }
 
     /// Whether this member may store where the group starts: who owns the first partition does it for all; where nobody does, each for its own.
@@ -334,16 +353,10 @@ impl Core {
         (self.next_commit, self.next_look) = (now, now);
         (self.pause, self.commit_pause) = (FIRST_PAUSE, super::storing::FIRST_PAUSE);
         self.ours.extend(keys);
-        if self.ours.is_empty() && self.closing.is_none() {
-            self.tell_first();
+        if self.ours.is_empty() && self.owner.closing.is_none() {
+            self.owner.tell_nothing();
         }
-        Stirred { waker: self.wake_if_told(), poller: true }
-    }
-
-    fn tell_first(&mut self) {
-        if !std::mem::replace(&mut self.first_told, true) {
-            self.tell(Told::Assigned(Vec::new()));
-        }
+        Stirred { waker: self.owner.wake_if_told(), keeper: true, feed: false }
     }
 
     /// Who owns nothing is told so, where the group says nothing.
@@ -352,7 +365,7 @@ impl Core {
             && self.expelled.is_none()
             && self.joined.is_some_and(|since| now >= since + NOTHING)
         {
-            self.tell_first();
+            self.owner.tell_nothing();
         }
     }
 
@@ -360,26 +373,15 @@ impl Core {
     pub(super) fn revoke(&mut self, keys: BTreeSet<TopicPartition>, lost: bool, now: Instant) -> Stirred {
         // The client library calls it lost, too, where this member asked for other topics; then it may still be drained and stored.
         let lost = lost && keys.iter().any(|key| self.topics.contains_key(&key.0));
-        let until = now + self.rules.drain;
-        let mut list = Vec::new();
         for key in &keys {
             self.ours.remove(key);
-            let Some(share) = self.shares.get_mut(key) else { continue };
-            if lost || !share.claimed {
+            if self.owner.shares.get(key).is_some_and(|share| lost || !share.claimed) {
                 self.lose(key);
-            } else if share.ending.is_none() && share.revoking.is_none() {
-                share.revoking = Some(until);
-                let ahead = share.clear();
-                self.ahead.messages -= ahead.messages;
-                self.ahead.bytes -= ahead.bytes;
-                list.push(share.of.clone());
             }
         }
+        self.owner.revoke(&keys, now);
         self.revoked.get_or_insert_default().extend(keys);
-        if !list.is_empty() {
-            self.tell(Told::Revoking(list));
-        }
-        Stirred { waker: self.wake_if_told(), poller: true }
+        Stirred { waker: self.owner.wake_if_told(), keeper: true, feed: false }
     }
 
     /// The client is of no use any more. `fenced`: another member took the name.
@@ -391,7 +393,7 @@ impl Core {
             self.expel(now);
             self.useless = true;
         }
-        Stirred { waker: self.waker.take(), poller: true }
+        Stirred { waker: self.owner.waker.take(), keeper: true, feed: false }
     }
 
     /// Another client was opened.
@@ -409,19 +411,18 @@ impl Core {
     /// It left the group.
     pub(super) fn left(&mut self) -> Option<Waker> {
         self.end(super::core::closed());
-        self.waker.take()
+        self.owner.waker.take()
     }
 
     fn until(&self, now: Instant) -> Instant {
-        let dirty = self.shares.values().filter_map(|share| share.dirty);
-        let acks = dirty.map(|since| since + self.rules.ack_interval).min();
-        let acks = acks.filter(|_| self.committing.is_none()).map(|due| due.max(self.next_commit));
-        let wanted = self.shares.values().any(|share| !share.claimed || !share.confirms.is_empty());
-        let commits = wanted || !self.starts.is_empty() || !self.flushes.is_empty();
+        let acks =
+            self.owner.acks_due().filter(|_| self.committing.is_none()).map(|due| due.max(self.next_commit));
+        let wanted = self.owner.shares.values().any(|share| !share.claimed || !share.confirms.is_empty());
+        let commits = wanted || !self.starts.is_empty() || self.owner.is_flushing();
         let commits = (commits && self.committing.is_none()).then_some(self.next_commit);
         let look = !self.unknown().is_empty() || self.parked().next().is_some();
-        let look = (look && !self.looking && self.closing.is_none()).then_some(self.next_look);
-        let later = [acks, commits, look, self.due(), self.leave_by.filter(|by| *by > now)];
+        let look = (look && !self.looking && self.owner.closing.is_none()).then_some(self.next_look);
+        let later = [acks, commits, look, self.owner.due(), self.leave_by().filter(|by| *by > now)];
         later.into_iter().flatten().fold(now + TICK, Instant::min)
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     ErrorKind, Group, Result, Timestamp, Topic,
     balance::TopicPartition,
     kafka::{broker::Shared, offsets},
+    members::Shell as _,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,7 @@
-//! Members of groups: Kafka says who owns which partition; what an owner does with it, what it stores and what it tells is decided here.
+//! Members of groups: Kafka says who owns which partition; what is read and stored of it is decided here.
 //!
-//! A member is one [`core::Core`] behind a lock, which decides, and a thread that polls a client of its own and does what was decided. The consumer polls the
-//! core, the control settles and steers through it.
+//! A member is one [`core::Core`] behind a lock, which decides, and a thread that polls a client of its own and does what was decided. What its user holds
+//! polls the core, settles and steers through it: that is the same on other backends (`../../members/`).
 //!
 //! | File | Holds |
 //! |---|---|
@@ -11,7 +11,6 @@
 //! | `verdict.rs` | what the answer to a commit means: pure |
 //! | `poller.rs`, `records.rs` | the thread, and copying what it reads |
 //! | `look.rs`, `starts.rs` | asking servers what a partition begins with, and where a group starts |
-//! | `consumer.rs`, `control.rs` | what the user holds |
 //!
 //! # How it works
 //! * **Joining**: an assignment is answered at once with nothing, so that what is kept goes on being read; what is new is read when it is known from where, and
@@ -25,10 +24,8 @@
 //! * **Lost**: the group says so (session over), the servers do not know the member (expelled), its name was taken (fenced: the end), its client gave up
 //!   (another is opened), or, with the newer protocol, nothing was heard for a session.
 //!
-//! Not here: the client (`../raw`), the administration of groups (`../group_admin.rs`).
+//! Not here: what an owner tells and takes, and what the user holds (`../../members/`), the client (`../raw`), the administration of groups (`../group_admin.rs`).
 
-mod consumer;
-mod control;
 mod core;
 mod duty;
 mod going;
@@ -46,24 +43,23 @@ mod verdict;
 
 use super::{
     broker::Shared,
-    failure::{BACKEND, closed},
+    failure::{BACKEND, closed, late},
     raw::{self, Consumer as Client},
     settings::KafkaGroupProtocol,
 };
-use crate::{Consumer, Error, ErrorKind, Group, Result, Subscription, Topic};
-use consumer::GroupConsumer;
-use core::{Core, Rules, Stirred};
+use crate::{
+    Answer, Consumer, Error, ErrorKind, Group, Message, Outcomes, Result, Start, Subscription, Target, Topic,
+    counted::Counted,
+    members::{self, GroupConsumer, Open, Shell, Stirred},
+};
+use core::{Core, Rules};
 use poller::Poller;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, oneshot},
-    time::{Instant, timeout},
-};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 /// Of how many groups and topics it is remembered which topic of that name it was.
 const REMEMBERED: usize = 16 * 1024;
@@ -94,21 +90,6 @@ impl std::fmt::Debug for Member {
 }
 
 impl Member {
-    fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Calls who has something to do. Not under the lock.
-    fn stir(&self, stirred: Stirred) {
-        if stirred.poller {
-            self.room.notify_one();
-            if let Some(client) = &*self.client.lock().unwrap_or_else(PoisonError::into_inner) {
-                client.wake();
-            }
-        }
-        stirred.waker.into_iter().for_each(std::task::Waker::wake);
-    }
-
     /// Waits for room, or for something to do.
     fn wait(&self, core: MutexGuard<'_, Core>, long: Duration) {
         drop(self.room.wait_timeout(core, long));
@@ -126,22 +107,46 @@ impl Member {
         conf.set("topic.metadata.refresh.interval.ms", "5000").map_err(failed)?;
         Client::open(conf, Arc::clone(&self.shared.notes)).map_err(failed)
     }
+}
 
-    fn count(&self, core: &mut Core) {
-        let numbers = std::mem::take(&mut core.numbers);
-        let counted = &self.shared.counted;
-        for (counter, number) in [
-            (&counted.delivered, numbers.delivered),
-            (&counted.unreadable, numbers.unreadable),
-            (&counted.gaps, numbers.gaps),
-            (&counted.assigned, numbers.assigned),
-            (&counted.gone, numbers.gone),
-            (&counted.left_out, numbers.left_out),
-        ] {
-            if number > 0 {
-                counter.fetch_add(number, Ordering::Relaxed);
+impl Shell for Member {
+    type Core = Core;
+
+    const BACKEND: &'static str = BACKEND;
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stir(&self, stirred: Stirred) {
+        if stirred.keeper || stirred.feed {
+            self.room.notify_one();
+            if let Some(client) = &*self.client.lock().unwrap_or_else(PoisonError::into_inner) {
+                client.wake();
             }
         }
+        stirred.waker.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    fn counted(&self) -> &Counted {
+        &self.shared.counted
+    }
+
+    fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    fn late(&self) -> Error {
+        late(&self.servers).on(BACKEND)
+    }
+
+    async fn ensure(&self, topics: &[Topic]) -> Result<()> {
+        let ensured = starts::ensure(&self.shared, &self.group, topics, Start::Earliest);
+        self.shared.call(ensured).await
+    }
+
+    fn publish(&self, target: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+        self.shared.publish(target, batch)
     }
 
     #[cfg(any(test, feature = "conformance"))]
@@ -161,9 +166,11 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
     let settings = &shared.settings;
     let rules = Rules {
         group: subscription.group.to_string(),
-        bound: subscription.in_flight,
-        ack_interval: subscription.ack_interval,
-        drain: subscription.drain.min(settings.release),
+        common: members::Rules {
+            bound: subscription.in_flight,
+            ack_interval: subscription.ack_interval,
+            drain: subscription.drain.min(settings.release),
+        },
         session: settings.session,
         watched: settings.group_protocol == KafkaGroupProtocol::Consumer,
     };
@@ -197,7 +204,7 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
         return Err(closed());
     }
     joined.await;
-    if let Some(error) = member.core().ended.clone() {
+    if let Some(error) = member.core().owner.ended.clone() {
         return Err(error);
     }
     Ok(Box::new(consumer))
@@ -206,21 +213,14 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
 /// The members that are open, and what is remembered of topics.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    open: Mutex<Vec<Weak<Member>>>,
+    open: Open<Member>,
     /// Which topic of that name a group consumed here: Kafka forgets the positions of a topic that is deleted.
     lives: Mutex<BTreeMap<(Group, Topic), u64>>,
 }
 
 impl Members {
     fn add(&self, member: &Arc<Member>) {
-        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|member| member.strong_count() > 0);
-        all.push(Arc::downgrade(member));
-    }
-
-    fn all(&self) -> Vec<Arc<Member>> {
-        let all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter_map(Weak::upgrade).collect()
+        self.open.add(member);
     }
 
     /// Which topic of that name a group consumed here.
@@ -238,25 +238,13 @@ impl Members {
         lives.insert((group.clone(), topic.clone()), life)
     }
 
-    /// Ends all of them: what they own is given up now, acks given before take effect. Answers when that is done, or `limit` is over.
+    /// See [`Open::close`].
     pub(super) fn close(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
-        let close = |member: Arc<Member>| {
-            let (answer, answered) = oneshot::channel();
-            let stirred = member.core().close(Duration::ZERO, Some(answer), Instant::now());
-            member.stir(stirred);
-            answered
-        };
-        let answers: Vec<_> = self.all().into_iter().map(close).collect();
-        let all = async {
-            for answered in answers {
-                _ = answered.await;
-            }
-        };
-        async move { _ = timeout(limit, all).await }
+        self.open.close(limit)
     }
 
     #[cfg(any(test, feature = "conformance"))]
     pub(super) fn kill(&self) {
-        self.all().iter().for_each(|member| member.kill());
+        self.open.kill();
     }
 }

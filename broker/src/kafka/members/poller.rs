@@ -4,7 +4,6 @@
 
 use super::{
     Member,
-    core::Stirred,
     duty::{Job, Placed},
     look,
     records::{Gather, topic},
@@ -18,6 +17,7 @@ use crate::{
         failure::{BACKEND, failed, is_permanent},
         raw::{Code, Consumer, Place, Told, Trouble},
     },
+    members::{Core as _, Shell as _, Stirred, key_of},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -59,15 +59,15 @@ impl Drop for Ended {
     fn drop(&mut self) {
         // Only a thread that broke off leaves it open: who polls is not to wait for ever.
         let mut core = self.0.core();
-        if !core.is_over() {
+        if !core.owner.over {
             core.end(
                 Error::new(ErrorKind::Unavailable, "the thread that polls Kafka ended; subscribe again")
                     .on(BACKEND),
             );
         }
-        let waker = core.wake_if_told();
+        let waker = core.owner.wake_if_told();
         drop(core);
-        self.0.stir(Stirred { waker, poller: false });
+        self.0.stir(Stirred { waker, ..Stirred::default() });
         self.0.joined.notify_waiters();
     }
 }
@@ -88,7 +88,7 @@ impl Poller {
         }
         consumer.close(LEAVE);
         let waker = member.core().left();
-        member.stir(Stirred { waker, poller: false });
+        member.stir(Stirred { waker, ..Stirred::default() });
         drop(ended);
     }
 
@@ -106,7 +106,7 @@ impl Poller {
                     continue;
                 }
                 drop(core);
-                self.member.stir(Stirred { waker, poller: false });
+                self.member.stir(Stirred { waker, ..Stirred::default() });
                 job
             };
             match job {
@@ -165,7 +165,7 @@ impl Poller {
     fn commit(&mut self, batch: Batch) -> Result<(), Trouble> {
         let mut places = Vec::with_capacity(batch.commits.len() + batch.starts.len());
         for commit in &batch.commits {
-            let key = super::core::key_of(&commit.of);
+            let key = key_of(&commit.of);
             places.push(stored(&key, commit.position.1, &commit.metadata));
         }
         places.extend(batch.starts.iter().map(|(key, offset, metadata)| stored(key, *offset, metadata)));
@@ -198,11 +198,10 @@ impl Poller {
                 }
             }
         };
-        let mut verdicts: Vec<Verdict> =
-            batch.commits.iter().map(|commit| of(&super::core::key_of(&commit.of))).collect();
+        let mut verdicts: Vec<Verdict> = batch.commits.iter().map(|commit| of(&key_of(&commit.of))).collect();
         verdicts.extend(batch.starts.iter().map(|(key, ..)| of(key)));
         let stirred = self.member.core().committed(batch, verdicts, Instant::now());
-        self.member.stir(Stirred { poller: false, ..stirred });
+        self.member.stir(Stirred { keeper: false, ..stirred });
     }
 
     /// Asks the client for what comes.
@@ -225,7 +224,7 @@ impl Poller {
             core.polled = now;
             let waker = core.take(runs, now);
             drop(core);
-            self.member.stir(Stirred { waker, poller: false });
+            self.member.stir(Stirred { waker, ..Stirred::default() });
         }
         news.into_iter().for_each(|news| self.tell(news, now));
         self.look_whether_it_joined(now);
@@ -248,7 +247,7 @@ impl Poller {
             }
             News::Problem { code, text, place } => self.problem(code, &text, place, now),
         };
-        self.member.stir(Stirred { poller: false, ..stirred });
+        self.member.stir(Stirred { keeper: false, ..stirred });
     }
 
     fn problem(&mut self, code: Code, text: &str, place: Option<Place>, now: Instant) -> Stirred {
@@ -265,7 +264,7 @@ impl Poller {
             if core.joined.is_none() && !fenced {
                 // Such as a static name that a group of the newer protocol does not let another take.
                 core.end(failed(&self.member.servers, &fatal).on(BACKEND));
-                return Stirred { waker: core.wake_if_told(), poller: true };
+                return Stirred { waker: core.owner.wake_if_told(), keeper: true, feed: false };
             }
             return core.failed(fenced, now);
         }
@@ -273,7 +272,7 @@ impl Poller {
         if core.joined.is_none() && is_permanent(code) {
             let trouble = Trouble::new(code, text);
             core.end(failed(&self.member.servers, &trouble).on(BACKEND));
-            return Stirred { waker: core.wake_if_told(), poller: true };
+            return Stirred { waker: core.owner.wake_if_told(), keeper: true, feed: false };
         }
         drop(core);
         if code == Code::UNKNOWN_TOPIC_OR_PART {
@@ -295,7 +294,7 @@ impl Poller {
         if core.joined.is_none() && self.consumer.membership().is_some_and(|(generation, _)| generation > 0) {
             core.joined = Some(now);
         }
-        self.joined = core.joined.is_some() || core.is_over();
+        self.joined = core.joined.is_some() || core.owner.over;
         drop(core);
         if self.joined {
             self.member.joined.notify_waiters();

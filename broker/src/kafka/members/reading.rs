@@ -4,12 +4,8 @@
 //! partitions that are full, which throws away what it has fetched of them, until they are down to a lower mark.
 //! Not here: copying records (`records.rs`), what is handed out (`share.rs`).
 
-use super::{
-    core::{Core, queue},
-    duty::Job,
-    share::{Read, Share},
-};
-use crate::{Bound, balance::TopicPartition};
+use super::{core::Core, duty::Job, share::Read};
+use crate::{Bound, balance::TopicPartition, members::queue};
 use std::{task::Waker, time::Duration};
 use tokio::time::Instant;
 
@@ -31,55 +27,34 @@ pub(super) struct Run {
 }
 
 impl Core {
-    /// The most that lies ready of a partition.
-    fn mark(&self) -> Bound {
-        let owned = self.shares.len().max(1);
-        Bound {
-            messages: (AHEAD.messages / owned).max(LEAST.messages),
-            bytes: (AHEAD.bytes / owned).max(LEAST.bytes),
-        }
-    }
-
     /// Takes what was read.
     pub(super) fn take(&mut self, runs: Vec<Run>, now: Instant) -> Option<Waker> {
-        let mark = self.mark();
+        let mark = mark(self.owner.shares.len());
         for Run { key, reads } in runs {
-            let Some(share) = self.shares.get_mut(&key).filter(|share| share.takes()) else { continue };
-            if now >= share.read_at + IDLE {
-                share.parked = Some(self.looks);
+            let Some(share) = self.owner.shares.get_mut(&key).filter(|share| share.takes()) else { continue };
+            if now >= share.log.read_at + IDLE {
+                share.log.parked = Some(self.looks);
             }
-            share.read_at = now;
+            share.log.read_at = now;
             let before = share.ahead;
-            share.put(reads);
-            self.ahead.messages += share.ahead.messages - before.messages;
-            self.ahead.bytes += share.ahead.bytes - before.bytes;
-            if is_above(share, mark) {
-                share.full.get_or_insert(now);
+            share.put_all(reads);
+            self.owner.ahead.messages += share.ahead.messages - before.messages;
+            self.owner.ahead.bytes += share.ahead.bytes - before.bytes;
+            if is_above(share.ahead, mark) {
+                share.log.full.get_or_insert(now);
             }
             if share.flows() && share.has_something() {
-                queue(&mut self.ready, &key, share);
+                queue(&mut self.owner.ready, &key, share);
             }
         }
-        self.wake_if_told()
-    }
-
-    /// Whether a partition that was full is down to the lower mark.
-    pub(super) fn has_drained(&mut self, key: &TopicPartition) -> bool {
-        let mark = self.mark();
-        let low = Bound { messages: mark.messages / 4, bytes: mark.bytes / 4 };
-        let Some(share) = self.shares.get_mut(key) else { return false };
-        if share.full.is_none() || is_above(share, low) {
-            return false;
-        }
-        share.full = None;
-        true
+        self.owner.wake_if_told()
     }
 
     /// What the client is to stop reading, or to read again. Where something is full only for a moment: until when it is not asked.
     pub(super) fn flow(&mut self, now: Instant) -> Flow {
         let (mut hold, mut resume, mut moment) = (Vec::new(), Vec::new(), None::<Instant>);
-        for (key, share) in self.shares.iter().filter(|(_, share)| share.placed) {
-            match share.full {
+        for (key, share) in self.owner.shares.iter().filter(|(_, share)| share.log.placed) {
+            match share.log.full {
                 Some(since) if !self.held.contains(key) => {
                     let until = since + PATIENCE;
                     // Who works on it may be done with it soon, unless nobody does.
@@ -115,6 +90,29 @@ pub(super) enum Flow {
     Job(Job),
 }
 
-const fn is_above(share: &Share, mark: Bound) -> bool {
-    share.ahead.messages > mark.messages || share.ahead.bytes > mark.bytes
+/// The most that lies ready of a partition, of so many.
+fn mark(owned: usize) -> Bound {
+    let owned = owned.max(1);
+    Bound {
+        messages: (AHEAD.messages / owned).max(LEAST.messages),
+        bytes: (AHEAD.bytes / owned).max(LEAST.bytes),
+    }
+}
+
+const fn is_above(ahead: Bound, mark: Bound) -> bool {
+    ahead.messages > mark.messages || ahead.bytes > mark.bytes
+}
+
+/// Whether a partition that was full is down to the lower mark.
+pub(super) fn has_drained(full: &mut Option<Instant>, ahead: Bound, owned: usize) -> bool {
+    if full.is_none() {
+        return false;
+    }
+    let mark = mark(owned);
+    let low = Bound { messages: mark.messages / 4, bytes: mark.bytes / 4 };
+    if is_above(ahead, low) {
+        return false;
+    }
+    *full = None;
+    true
 }

@@ -4,10 +4,14 @@
 //! is to be done (`duty.rs`).
 
 use super::{
-    core::{Core, Flush, Stirred, Told, find, key_of},
+    core::Core,
     share::{Commit, Share},
 };
-use crate::{Assignment, Error, balance::TopicPartition};
+use crate::{
+    Assignment, Error,
+    balance::TopicPartition,
+    members::{Core as _, Stirred, find, key_of},
+};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -50,17 +54,9 @@ impl Core {
             return None;
         }
         let proof = self.wants_proof(now);
-        let wants = |share: &&Share| {
-            let flushed = |flush: &Flush| flush.left.iter().any(|(of, _)| *of == share.of);
-            !share.claimed
-                || !share.confirms.is_empty()
-                || share.is_due(self.rules.ack_interval, now)
-                || share.ending.is_some_and(|ending| !ending.committed)
-                || self.flushes.iter().any(flushed)
-        };
-        let mut commits: Vec<_> = self.shares.values().filter(wants).map(Share::commit).collect();
+        let mut commits: Vec<_> = self.owner.to_store(now).map(Share::commit).collect();
         if commits.is_empty() && proof {
-            commits.extend(self.shares.values().next().map(Share::commit));
+            commits.extend(self.owner.shares.values().next().map(Share::commit));
         }
         if commits.is_empty() && self.starts.is_empty() {
             return None;
@@ -92,7 +88,7 @@ impl Core {
                 Verdict::Again => again = true,
                 Verdict::Expelled => {
                     self.expel(now);
-                    return Stirred { waker: self.tick(now), poller: true };
+                    return Stirred { waker: self.tick(now), keeper: true, feed: false };
                 }
                 Verdict::Missing => {
                     // The client library may say so of all where one topic is gone: it is looked which.
@@ -100,7 +96,7 @@ impl Core {
                 }
                 Verdict::Refused(error) => {
                     again = true;
-                    self.refused(&commit, &error);
+                    self.owner.refused(&commit.of, &error);
                 }
             }
         }
@@ -117,36 +113,19 @@ impl Core {
             self.commit_pause = FIRST_PAUSE;
         }
         if !assigned.is_empty() {
-            self.first_told = true;
-            self.numbers.assigned += assigned.len() as u64;
-            self.tell(Told::Assigned(assigned));
+            self.owner.tell_new(assigned);
         }
-        self.answer_flushes();
-        Stirred { waker: self.tick(now), poller: true }
+        self.owner.answer_flushes();
+        Stirred { waker: self.tick(now), keeper: true, feed: false }
     }
 
     fn stored(&mut self, commit: &Commit, now: Instant) -> Option<(TopicPartition, Assignment)> {
-        let share = find(&mut self.shares, &commit.of).ok()?;
+        let share = find(&mut self.owner.shares, &commit.of).ok()?;
         let new = !share.claimed;
-        share.committed(commit, now);
-        self.numbers.left_out += commit.left_out as u64;
-        for flush in &mut self.flushes {
-            flush.left.retain(|(of, changes)| *of != commit.of || *changes > commit.changes);
-        }
-        let share = find(&mut self.shares, &commit.of).ok()?;
-        new.then(|| (key_of(&commit.of), share.assignment()))
-    }
-
-    /// Tells who waits for it that it is refused; it is tried again.
-    fn refused(&mut self, commit: &Commit, error: &Error) {
-        for flush in &mut self.flushes {
-            if flush.left.iter().any(|(of, _)| *of == commit.of) {
-                flush.left.retain(|(of, _)| *of != commit.of);
-                flush.failed.push((commit.of.clone(), error.clone()));
-            }
-        }
-        if let Ok(share) = find(&mut self.shares, &commit.of) {
-            share.confirms.drain(..).for_each(|answer| _ = answer.send(Err(error.clone())));
-        }
+        share.stored(commit.changes, now);
+        let assignment = new.then(|| (key_of(&commit.of), share.assignment()));
+        self.owner.numbers.left_out += commit.left_out as u64;
+        self.owner.saved(&commit.of, commit.changes);
+        assignment
     }
 }

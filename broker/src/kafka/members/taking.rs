@@ -4,9 +4,11 @@
 
 use super::{
     super::metadata::{Known, Metadata, parse},
-    share::{Gap, Taken},
+    share::Taken,
 };
-use crate::{AckWindow, Epoch, GapReason, Owned, Position, Timestamp, Topic, balance::TopicPartition};
+use crate::{
+    AckWindow, Epoch, GapReason, Owned, Position, Timestamp, Topic, balance::TopicPartition, members::Gap,
+};
 use std::collections::BTreeMap;
 
 /// What was found of a topic and of the group in it.

@@ -3,13 +3,14 @@
 //! Pure. Not here: who does it (`run.rs`), the commit of one partition (`share.rs`), who should own what (`table.rs`).
 
 use super::{
-    core::{Core, Flush, Stirred, Told, closed, find, key_of},
+    core::{Core, closed},
     share::{Commit, Share, Taken},
     table::{Counts, Table},
 };
 use crate::{
     Assignment, Error, ErrorKind, GapReason,
     balance::TopicPartition,
+    members::{Core as _, Stirred, find, key_of},
     redis::{failure::BACKEND, follow::Told as Seen},
 };
 use std::{mem::discriminant, task::Waker, time::Duration};
@@ -62,7 +63,7 @@ pub(super) enum Stored {
 impl Core {
     /// What is to be done next.
     pub(super) fn next_job(&mut self, now: Instant) -> Job {
-        if self.over {
+        if self.owner.over {
             return Job::End;
         }
         if let Some(retry) = self.retry.filter(|retry| *retry > now) {
@@ -70,7 +71,11 @@ impl Core {
         }
         self.retry = None;
         if self.lost {
-            return if self.closing.is_some() { Job::Leave } else { Job::Join { topics: self.topics() } };
+            return if self.owner.closing.is_some() {
+                Job::Leave
+            } else {
+                Job::Join { topics: self.topics() }
+            };
         }
         // Before commits, which would not know of what it acks; but the lease goes on.
         if !self.rounds.is_empty() {
@@ -87,56 +92,44 @@ impl Core {
         if let Some(release) = self.releases() {
             return release;
         }
-        if self.closing.is_some() && self.shares.is_empty() {
+        if self.owner.closing.is_some() && self.owner.shares.is_empty() {
             return Job::Leave;
         }
         if self.look || self.next_renew <= now {
             return Job::Renew { ask: self.ask.then(|| self.topics()) };
         }
-        if self.closing.is_none()
+        if self.owner.closing.is_none()
             && let Some(job) = self.takes()
         {
             return job;
         }
         self.settled = true;
-        if !std::mem::replace(&mut self.first_told, true) {
-            self.tell(Told::Assigned(Vec::new()));
-        }
+        self.owner.tell_nothing();
         Job::Wait(self.until())
     }
 
     pub(super) fn until(&self) -> Instant {
-        let dirty = self.shares.values().filter_map(|share| share.dirty);
-        let acks = dirty.map(|since| since + self.rules.ack_interval).min();
-        [acks, self.due()].into_iter().flatten().fold(self.next_renew, Instant::min)
+        [self.owner.acks_due(), self.due()].into_iter().flatten().fold(self.next_renew, Instant::min)
     }
 
     pub(super) fn commits(&self, now: Instant) -> Vec<Commit> {
-        let wants = |share: &&Share| {
-            let flushed = |flush: &Flush| flush.left.iter().any(|(of, _)| *of == share.of);
-            !share.confirms.is_empty()
-                || share.is_due(self.rules.ack_interval, now)
-                || share.ending.as_ref().is_some_and(|ending| !ending.committed)
-                || self.flushes.iter().any(flushed)
-        };
-        self.shares.values().filter(wants).map(Share::commit).collect()
+        self.owner.to_store(now).map(Share::commit).collect()
     }
 
     /// What has gone and is not given back yet; of those that go to the same, all at once.
     pub(super) fn releases(&self) -> Option<Job> {
-        let gone =
-            |share: &Share| share.ending.as_ref().filter(|ending| ending.committed && ending.told).cloned();
-        let all: Vec<_> =
-            self.shares.iter().filter_map(|(key, share)| Some((key.clone(), gone(share)?))).collect();
-        let to = all.first()?.1.to.clone();
-        let verb = if self.closing.is_some() {
+        let gone = |share: &Share| share.ending.is_some_and(|ending| ending.committed && ending.told);
+        let all: Vec<_> = self.owner.shares.iter().filter(|(_, share)| gone(share)).collect();
+        let to = all.first()?.1.log.to.clone();
+        let verb = if self.owner.closing.is_some() {
             "leaving"
         } else if to.is_some() {
             "to"
         } else {
             "stay"
         };
-        let partitions = all.into_iter().filter(|(_, ending)| ending.to == to).map(|(key, _)| key).collect();
+        let partitions =
+            all.into_iter().filter(|(_, share)| share.log.to == to).map(|(key, _)| key.clone()).collect();
         Some(Job::Release { verb, whom: to.unwrap_or_default(), partitions })
     }
 
@@ -144,7 +137,7 @@ impl Core {
     pub(super) fn takes(&self) -> Option<Job> {
         let me = self.rules.name.as_str();
         let there = |key: &TopicPartition| self.counts.get(&key.0).is_some_and(|count| key.1 < *count);
-        let new = self.table.owned_by(me).filter(|key| !self.shares.contains_key(*key)).cloned();
+        let new = self.table.owned_by(me).filter(|key| !self.owner.shares.contains_key(*key)).cloned();
         let (take, give): (Vec<_>, Vec<_>) = new.partition(|key| self.topics.contains(&key.0) && there(key));
         if !give.is_empty() {
             return Some(Job::Release { verb: "stay", whom: String::new(), partitions: give });
@@ -167,17 +160,9 @@ impl Core {
         match job {
             Job::Commit(commits) => {
                 for commit in commits {
-                    for flush in &mut self.flushes {
-                        if flush.left.iter().any(|(of, _)| *of == commit.of) {
-                            flush.left.retain(|(of, _)| *of != commit.of);
-                            flush.failed.push((commit.of.clone(), error.clone()));
-                        }
-                    }
-                    if let Ok(share) = find(&mut self.shares, &commit.of) {
-                        share.confirms.drain(..).for_each(|answer| _ = answer.send(Err(error.clone())));
-                    }
+                    self.owner.refused(&commit.of, error);
                 }
-                self.answer_flushes();
+                self.owner.answer_flushes();
             }
             // The lease ends what is left.
             Job::Leave => self.end(closed()),
@@ -195,9 +180,9 @@ impl Core {
     pub(super) fn fail(&mut self, error: Error, now: Instant) -> Option<Waker> {
         self.lose_all();
         self.rounds.end(&error);
-        self.ended.get_or_insert_with(|| error.on(BACKEND));
-        self.closing = Some(now);
-        self.wake_if_told()
+        self.owner.ended.get_or_insert_with(|| error.on(BACKEND));
+        self.owner.closing = Some(now);
+        self.owner.wake_if_told()
     }
 
     pub(super) fn worked(&mut self) {
@@ -207,18 +192,16 @@ impl Core {
     pub(super) fn stored(&mut self, commits: &[Commit], stored: &[Stored], now: Instant) -> Option<Waker> {
         self.worked();
         for (commit, stored) in commits.iter().zip(stored) {
-            let Ok(share) = find(&mut self.shares, &commit.of) else { continue };
+            let Ok(share) = find(&mut self.owner.shares, &commit.of) else { continue };
             match stored {
                 Stored::Over => self.lose(&key_of(&commit.of)),
                 Stored::Yes => {
                     share.committed(commit, now);
-                    for flush in &mut self.flushes {
-                        flush.left.retain(|(of, changes)| *of != commit.of || *changes > commit.changes);
-                    }
+                    self.owner.saved(&commit.of, commit.changes);
                 }
             }
         }
-        self.answer_flushes();
+        self.owner.answer_flushes();
         self.tick(now)
     }
 
@@ -226,9 +209,9 @@ impl Core {
         self.worked();
         for key in partitions {
             self.table.set_owner(key, None);
-            let gone = self.shares.get(key).is_some_and(|share| share.ending.is_some());
+            let gone = self.owner.shares.get(key).is_some_and(|share| share.ending.is_some());
             if gone {
-                self.shares.remove(key);
+                self.owner.shares.remove(key);
             }
         }
         self.look = true;
@@ -276,7 +259,7 @@ impl Core {
             self.lost_on_the_way(&key, &taken);
             let resumed = (taken.resumed).then(|| taken.before.unwrap_or(taken.position));
             let anew = self.is_anew(&taken);
-            let mut share = Share::new(taken);
+            let mut share = Share::begin(taken);
             if anew {
                 share.begins_anew();
             }
@@ -284,21 +267,19 @@ impl Core {
                 share.lost_its_end(from, to);
             }
             let assignment = Assignment { of: share.of.clone(), resumed, from: share.from() };
-            share.left_out = true;
-            self.shares.insert(key.clone(), share);
+            share.log.left_out = true;
+            self.owner.shares.insert(key.clone(), share);
             list.push((key, assignment));
         }
         if list.is_empty() {
             return Stirred::default();
         }
-        self.first_told = true;
-        self.numbers.assigned += list.len() as u64;
-        self.tell(Told::Assigned(list));
-        if let Some(until) = self.closing {
+        self.owner.tell_new(list);
+        if let Some(until) = self.owner.closing {
             // It was closed meanwhile.
             return self.close(until.saturating_duration_since(now), None, now);
         }
-        Stirred { waker: self.waker.take(), keeper: false, feed: true }
+        Stirred { waker: self.owner.waker.take(), keeper: false, feed: true }
     }
 
     /// Whether the topic is another than the one this member knew, and what the group had of that is lost as well: nobody else could tell.
@@ -330,33 +311,21 @@ impl Core {
         self.before.retain(|key, _| self.wanted.get(key) == Some(&self.rules.name));
         self.calm = self.calm.take().filter(|calm| *calm == membership);
         (self.table, self.counts, self.membership) = (table, counts, Some(membership));
-        if self.closing.is_none() {
+        if self.owner.closing.is_none() {
             self.revoke(sent);
         }
-        if late { self.waker.take() } else { self.wake_if_told() }
+        if late { self.owner.waker.take() } else { self.owner.wake_if_told() }
     }
 
     pub(super) fn revoke(&mut self, now: Instant) {
         let me = self.rules.name.as_str();
-        let until = now + self.rules.drain;
-        let mut list = Vec::new();
-        for (key, share) in &mut self.shares {
-            if share.revoking.is_some() || share.ending.is_some() {
-                continue;
-            }
-            let ours = self.wanted.get(key).is_some_and(|who| who == me);
+        let goes = |key: &&TopicPartition| {
+            let ours = self.wanted.get(*key).is_some_and(|who| who == me);
             let fell_away = !self.topics.contains(&key.0);
-            if (!ours && self.calm.is_none() && !self.ask) || fell_away {
-                share.revoking = Some(until);
-                let ahead = share.clear();
-                self.ahead.messages -= ahead.messages;
-                self.ahead.bytes -= ahead.bytes;
-                list.push(share.of.clone());
-            }
-        }
-        if !list.is_empty() {
-            self.tell(Told::Revoking(list));
-        }
+            (!ours && self.calm.is_none() && !self.ask) || fell_away
+        };
+        let keys: Vec<_> = self.owner.shares.keys().filter(goes).cloned().collect();
+        self.owner.revoke(&keys, now);
     }
 
     /// Another has our name: this membership is over.
@@ -365,7 +334,7 @@ impl Core {
         let context =
             format!("another member of group {group:?} has taken the name {:?} over", self.rules.name);
         self.end(Error::new(ErrorKind::Fenced, context));
-        self.waker.take()
+        self.owner.waker.take()
     }
 
     /// The lease was over: all is another's, and this member joins again.
@@ -374,7 +343,7 @@ impl Core {
         self.table = Table::default();
         self.wanted.clear();
         (self.lost, self.settled, self.ask) = (true, false, false);
-        self.wake_if_told()
+        self.owner.wake_if_told()
     }
 
     pub(super) fn joined(&mut self) {
@@ -383,17 +352,12 @@ impl Core {
 
     pub(super) fn left(&mut self) -> Option<Waker> {
         self.end(closed());
-        self.waker.take()
+        self.owner.waker.take()
     }
 
     pub(super) fn end(&mut self, error: Error) {
-        self.ended.get_or_insert(error);
-        self.over = true;
-        self.shares.clear();
-        self.flushes.iter_mut().for_each(|flush| flush.left.clear());
-        self.answer_flushes();
+        self.owner.shares.clear();
+        self.owner.end(error);
         self.rounds.end(&closed());
-        let unacked = std::mem::take(&mut self.unacked);
-        self.closers.drain(..).for_each(|closer| _ = closer.send(unacked.clone()));
     }
 }

@@ -4,12 +4,12 @@
 
 use super::{
     Member,
-    core::{Core, Stirred, find, key_of},
+    core::Core,
     rounds::{Forward, Goal, Place, Round, Source},
-    share::fenced,
 };
 use crate::{
     Durability, Error, ErrorKind, GoneReason, Message, Outcomes, Owned, Published, Result, Target, clock,
+    members::{Core as _, Shell as _, Stirred, fenced, find, key_of},
     redis::{
         commands::Told,
         facts::durability,
@@ -182,10 +182,10 @@ impl Member {
             round.refuse(&error, |_, forward| forward.of == *of);
             core.rounds.put_back(round);
         }
-        if find(&mut core.shares, of).is_ok() {
+        if find(&mut core.owner.shares, of).is_ok() {
             core.lose(&key_of(of));
         }
-        Stirred { waker: core.wake_if_told(), ..Stirred::default() }
+        Stirred { waker: core.owner.wake_if_told(), ..Stirred::default() }
     }
 
     fn forwarded(&self, round: Round, told: &Told, copies: Option<Reply>) -> Stirred {
@@ -231,10 +231,10 @@ impl Core {
         let mut before = std::mem::take(&mut round.sources);
         for of in all {
             let done = round.done_of(&of);
-            match find(&mut self.shares, &of) {
+            match find(&mut self.owner.shares, &of) {
                 Ok(share) => round.sources.push(Source {
-                    keys: share.followed.keys.clone(),
-                    life: share.life,
+                    keys: share.log.followed.keys.clone(),
+                    life: share.log.life,
                     store: Some(share.store_with(&done)),
                     changes: share.changes,
                     of,
@@ -256,25 +256,23 @@ impl Core {
         self.worked();
         let mut acked = 0;
         for source in &round.sources {
-            let (Ok(share), Some(store)) = (find(&mut self.shares, &source.of), &source.store) else {
+            let (Ok(share), Some(store)) = (find(&mut self.owner.shares, &source.of), &source.store) else {
                 continue;
             };
             let freed = share.forwarded(&round.done_of(&source.of), store, source.changes, now);
             let (saved, idle) = (share.saved, share.flight.messages == 0);
             acked += freed.messages;
             if share.ending.is_none() {
-                self.in_flight.messages = self.in_flight.messages.saturating_sub(freed.messages);
-                self.in_flight.bytes = self.in_flight.bytes.saturating_sub(freed.bytes);
+                self.owner.in_flight.messages = self.owner.in_flight.messages.saturating_sub(freed.messages);
+                self.owner.in_flight.bytes = self.owner.in_flight.bytes.saturating_sub(freed.bytes);
             }
-            for flush in &mut self.flushes {
-                flush.left.retain(|(of, changes)| *of != source.of || *changes > saved);
-            }
-            if self.closing.is_some() && idle {
-                self.end_share(&key_of(&source.of), GoneReason::Closed, None, now);
+            self.owner.saved(&source.of, saved);
+            if self.owner.closing.is_some() && idle {
+                self.owner.end_share(&key_of(&source.of), GoneReason::Closed, now);
             }
         }
-        self.answer_flushes();
-        self.room_was_made();
+        self.owner.answer_flushes();
+        self.owner.room_was_made();
         (acked, Stirred { waker: self.tick(now), ..Stirred::default() })
     }
 }

@@ -1,7 +1,7 @@
-//! Members of groups: who owns which partition, by a table with leases in Redis, and what an owner does with it.
+//! Members of groups: who owns which partition, by a table with leases in Redis, and what is read and stored of it.
 //!
-//! A member is one [`core::Core`] behind a lock, which decides; a task that acts on the server, one thing after the other; and a task that reads. The
-//! consumer polls the core, the control settles and steers through it.
+//! A member is one [`core::Core`] behind a lock, which decides; a task that acts on the server, one thing after the other; and a task that reads. What its
+//! user holds polls the core, settles and steers through it: that is the same on other backends (`../../members/`).
 //!
 //! | File | Holds |
 //! |---|---|
@@ -12,12 +12,9 @@
 //! | `run.rs` | the two tasks |
 //! | `forward.rs` | sending a round of forwards |
 //! | `starts.rs` | joining, and where a group starts |
-//! | `consumer.rs`, `control.rs` | what the user holds |
 //!
-//! Not here: the scripts (`../scripts`), the administration of groups (`../admin.rs`).
+//! Not here: what an owner tells and takes, and what the user holds (`../../members/`), the scripts (`../scripts`), the administration of groups (`../admin.rs`).
 
-mod consumer;
-mod control;
 mod core;
 mod duty;
 mod forward;
@@ -31,20 +28,34 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::{broker::Shared, failure::closed, keys::GroupKeys, placing::Placing, wake::Wake};
-use crate::{Consumer, Group, Result, Subscription};
-use consumer::GroupConsumer;
-use core::{Core, Rules, Stirred};
+use super::{
+    broker::Shared,
+    failure::{BACKEND, closed, late},
+    keys::GroupKeys,
+    placing::Placing,
+    wake::Wake,
+};
+use crate::{
+    Answer, Consumer, Error, Group, Message, Outcomes, Owned, Position, Result, Start, Subscription, Target,
+    Topic,
+    counted::Counted,
+    members::{self, GroupConsumer, Open, Shell, Stirred},
+};
+use core::{Core, Rules};
+use rounds::Forward;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
-    time::Duration,
+    future::ready,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
-    time::{Instant, timeout},
+    time::Instant,
 };
 use uuid::Uuid;
+
+/// The members that are open.
+pub(super) type Members = Open<Member>;
 
 /// A member of a group.
 #[derive(Debug)]
@@ -64,11 +75,21 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// What a member is known by beside its name: another one under the same name has another.
+    fn token(&self) -> String {
+        format!("{}-{}", if self.is_static { "s" } else { "m" }, Uuid::new_v4().simple())
+    }
+}
+
+impl Shell for Member {
+    type Core = Core;
+
+    const BACKEND: &'static str = BACKEND;
+
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls who has something to do. Not under the lock.
     fn stir(&self, stirred: Stirred) {
         if stirred.keeper {
             self.keeper.notify_one();
@@ -80,32 +101,61 @@ impl Member {
         stirred.waker.into_iter().for_each(std::task::Waker::wake);
     }
 
-    /// What a member is known by beside its name: another one under the same name has another.
-    fn token(&self) -> String {
-        format!("{}-{}", if self.is_static { "s" } else { "m" }, Uuid::new_v4().simple())
+    fn counted(&self) -> &Counted {
+        &self.shared.counted
     }
 
-    fn count(&self, core: &mut Core) {
-        let numbers = std::mem::take(&mut core.numbers);
-        let counted = &self.shared.counted;
-        for (counter, number) in [
-            (&counted.delivered, numbers.delivered),
-            (&counted.unreadable, numbers.unreadable),
-            (&counted.gaps, numbers.gaps),
-            (&counted.assigned, numbers.assigned),
-            (&counted.gone, numbers.gone),
-        ] {
-            if number > 0 {
-                counter.fetch_add(number, Ordering::Relaxed);
-            }
+    fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    fn late(&self) -> Error {
+        late(self.shared.topics().commands.server()).on(BACKEND)
+    }
+
+    async fn ensure(&self, topics: &[Topic]) -> Result<()> {
+        let ensured = starts::ensure(&self.shared, &self.group, topics, Start::Earliest);
+        self.shared.call(ensured).await
+    }
+
+    fn publish(&self, target: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+        self.shared.intake().take_from(Some(&self.group), target, batch)
+    }
+
+    /// Not where the keys may lie in different slots of a cluster.
+    fn forward_at_once(
+        &self,
+        of: &Owned,
+        done: &[Position],
+        out: Vec<(Target, Message)>,
+    ) -> Result<Answer<Outcomes>, Vec<(Target, Message)>> {
+        let shared = &self.shared;
+        if !shared.is_one_place() {
+            return Err(out);
         }
+        let (held, deadline) = match shared.intake().admit(out.iter().map(|(_, message)| message)) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let batch = out.into_iter().map(|(_, message)| message).collect();
+                let outcomes = Outcomes::all_not_written(&error.on(BACKEND), batch);
+                shared.counted.count(&outcomes);
+                return Ok(Box::pin(ready(outcomes)));
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        let counted = Arc::clone(&shared.counted);
+        let (of, done) = (of.clone(), done.to_vec());
+        self.core().rounds.push(Forward { of, done, out, deadline, answer, counted, _held: held });
+        self.stir(Stirred { keeper: true, ..Stirred::default() });
+        // Who sends answers every one; it is dropped only with the runtime.
+        Ok(Box::pin(async move { answered.await.unwrap_or_else(|_| Outcomes(Vec::new())) }))
     }
 
     #[cfg(any(test, feature = "conformance"))]
     fn kill(&self) {
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.iter().for_each(tokio::task::AbortHandle::abort);
-        let waker = self.core().kill(closed().on(super::failure::BACKEND));
+        let waker = self.core().kill(closed().on(BACKEND));
         waker.into_iter().for_each(std::task::Waker::wake);
     }
 }
@@ -121,9 +171,11 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
     let rules = Rules {
         name: subscription.member.as_deref().map_or_else(made, str::to_owned),
         server: Arc::clone(shared.topics().commands.server()),
-        bound: subscription.in_flight,
-        ack_interval: subscription.ack_interval,
-        drain: subscription.drain,
+        common: members::Rules {
+            bound: subscription.in_flight,
+            ack_interval: subscription.ack_interval,
+            drain: subscription.drain,
+        },
         lease: shared.settings().lease,
     };
     let topics = subscription.topics.iter().cloned().collect();
@@ -152,43 +204,4 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
         return Err(closed());
     }
     Ok(Box::new(consumer))
-}
-
-/// The members that are open.
-#[derive(Debug, Default)]
-pub(super) struct Members(Mutex<Vec<Weak<Member>>>);
-
-impl Members {
-    fn add(&self, member: &Arc<Member>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|member| member.strong_count() > 0);
-        all.push(Arc::downgrade(member));
-    }
-
-    fn all(&self) -> Vec<Arc<Member>> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Ends all of them: what they own is given up now, acks given before take effect. Answers when that is done, or `limit` is over.
-    pub(super) fn close(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
-        let close = |member: Arc<Member>| {
-            let (answer, answered) = oneshot::channel();
-            let stirred = member.core().close(Duration::ZERO, Some(answer), Instant::now());
-            member.stir(stirred);
-            answered
-        };
-        let answers: Vec<_> = self.all().into_iter().map(close).collect();
-        let all = async {
-            for answered in answers {
-                _ = answered.await;
-            }
-        };
-        async move { _ = timeout(limit, all).await }
-    }
-
-    #[cfg(any(test, feature = "conformance"))]
-    pub(super) fn kill(&self) {
-        self.all().iter().for_each(|member| member.kill());
-    }
 }

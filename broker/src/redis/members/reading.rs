@@ -2,9 +2,10 @@
 //!
 //! Pure. Not here: the connection (`../feed.rs`), what a read comes to (`../follow.rs`), what is handed out of it (`share.rs`).
 
-use super::core::{Core, key_of, owned, queue};
+use super::core::Core;
 use crate::{
     GapReason, Owned,
+    members::{key_of, owned, queue},
     redis::{
         feed::{Ask, Brought},
         follow::{Entry, Told},
@@ -34,17 +35,17 @@ pub(super) struct Plan {
 impl Core {
     /// What to read next.
     pub(super) fn plan(&mut self, longest: Duration) -> Plan {
-        let room = AHEAD_MESSAGES.saturating_sub(self.ahead.messages);
-        let full = room == 0 || self.ahead.bytes >= AHEAD_BYTES;
+        let room = AHEAD_MESSAGES.saturating_sub(self.owner.ahead.messages);
+        let full = room == 0 || self.owner.ahead.bytes >= AHEAD_BYTES;
         let mut plan = Plan { asks: Vec::new(), of: Vec::new(), count: 1, wait: longest };
-        for share in self.shares.values_mut() {
-            share.left_out = full || !share.is_read() || share.ahead.messages >= FEW;
-            if share.left_out {
+        for share in self.owner.shares.values_mut() {
+            share.log.left_out = full || !share.is_read() || share.ahead.messages >= FEW;
+            if share.log.left_out {
                 continue;
             }
-            plan.asks.push(Ask { keys: share.followed.keys.clone(), after: share.followed.after() });
+            plan.asks.push(Ask { keys: share.log.followed.keys.clone(), after: share.log.followed.after() });
             plan.of.push(share.of.clone());
-            if !share.followed.is_caught_up() {
+            if !share.log.followed.is_caught_up() {
                 plan.wait = Duration::ZERO;
             }
         }
@@ -56,39 +57,39 @@ impl Core {
     pub(super) fn take(&mut self, plan: &Plan, brought: Vec<Brought>) -> (Option<Waker>, bool) {
         let mut lost = Vec::new();
         for (of, mut brought) in plan.of.iter().zip(brought) {
-            let Ok(share) = owned(&mut self.shares, of) else { continue };
+            let Ok(share) = owned(&mut self.owner.shares, of) else { continue };
             if share.revoking.is_some() {
                 continue;
             }
             // Positions of another life mean other messages: that is another epoch.
             let gone = brought.marks.life.is_none() && brought.entries.is_empty();
-            if share.life.is_some()
-                && share.life != brought.marks.life
+            if share.log.life.is_some()
+                && share.log.life != brought.marks.life
                 && (gone || brought.marks.life.is_some())
             {
                 lost.push(key_of(of));
                 continue;
             }
             let read = brought.entries.len();
-            let fits = fitting(self.ahead.bytes, &brought.entries);
+            let fits = fitting(self.owner.ahead.bytes, &brought.entries);
             brought.entries.truncate(fits);
             let asked = if fits < read { fits } else { plan.count };
             let before = share.ahead;
-            let told = share.followed.take(brought.entries, brought.marks, asked);
-            share.put(told);
-            self.ahead.messages += share.ahead.messages - before.messages;
-            self.ahead.bytes += share.ahead.bytes - before.bytes;
+            let told = share.log.followed.take(brought.entries, brought.marks, asked);
+            share.put_all(told);
+            self.owner.ahead.messages += share.ahead.messages - before.messages;
+            self.owner.ahead.bytes += share.ahead.bytes - before.bytes;
             if share.has_something() {
-                queue(&mut self.ready, &key_of(of), share);
+                queue(&mut self.owner.ready, &key_of(of), share);
             }
         }
         lost.iter().for_each(|key| self.lose(key));
-        (self.wake_if_told(), !lost.is_empty())
+        (self.owner.wake_if_told(), !lost.is_empty())
     }
 
     /// Whether it is owned, and of a topic of ours: then its log must be there.
     pub(super) fn is_ours(&mut self, of: &Owned) -> bool {
-        owned(&mut self.shares, of).is_ok_and(|share| share.life.is_some())
+        owned(&mut self.owner.shares, of).is_ok_and(|share| share.log.life.is_some())
     }
 
     /// Compares what was counted with what partitions say of themselves, which was asked after the last read: what somebody else trimmed is told.
@@ -96,25 +97,25 @@ impl Core {
     pub(super) fn verify(&mut self, extents: &[(Owned, Extent)]) -> (Option<Waker>, bool) {
         let mut lost = Vec::new();
         for (of, extent) in extents {
-            let Ok(share) = owned(&mut self.shares, of) else { continue };
+            let Ok(share) = owned(&mut self.owner.shares, of) else { continue };
             // Another life, or what we removed ourselves: the next read tells.
-            let removed = extent.marks.removed.is_some_and(|removed| removed > share.followed.after());
-            if !share.is_read() || extent.marks.life != share.life || removed {
+            let removed = extent.marks.removed.is_some_and(|removed| removed > share.log.followed.after());
+            if !share.is_read() || extent.marks.life != share.log.life || removed {
                 continue;
             }
-            let told = share.followed.verify(extent.counts);
+            let told = share.log.followed.verify(extent.counts);
             if let Some(Told::Gap { from, to, why: GapReason::Truncated }) = told {
                 self.truncated.insert(key_of(of), (from, to));
                 lost.push(key_of(of));
                 continue;
             }
-            share.put(told.into_iter().collect());
+            share.put_all(told.into_iter().collect());
             if share.has_something() {
-                queue(&mut self.ready, &key_of(of), share);
+                queue(&mut self.owner.ready, &key_of(of), share);
             }
         }
         lost.iter().for_each(|key| self.lose(key));
-        (self.wake_if_told(), !lost.is_empty())
+        (self.owner.wake_if_told(), !lost.is_empty())
     }
 }
 

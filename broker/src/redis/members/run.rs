@@ -4,7 +4,6 @@
 
 use super::{
     Member,
-    core::Stirred,
     duty::{Job, Stored},
     reading::Plan,
     share::{Commit, Taken, done_before},
@@ -14,6 +13,7 @@ use super::{
 use crate::{
     Epoch, Error, ErrorKind, Owned, Position, Result, Topic,
     balance::TopicPartition,
+    members::{Core as _, Shell as _, Stirred},
     redis::{
         commands::Told,
         description::Description,
@@ -106,7 +106,7 @@ pub(super) async fn keep(member: Arc<Member>, mut token: String) {
         }
     }
     // Who reads, and who polls, see the end.
-    let stirred = Stirred { waker: member.core().end_waker(), keeper: false, feed: true };
+    let stirred = Stirred { waker: member.core().owner.waker.take(), keeper: false, feed: true };
     member.stir(stirred);
 }
 
@@ -178,7 +178,7 @@ impl Member {
     async fn lease(&self, token: &str, verb: &str, topics: &str) -> Result<Told> {
         let keys = &self.keys;
         let keys = [keys.members(), keys.asked(), keys.owners(), keys.news(), keys.had()];
-        let lease = self.core().rules().lease.as_millis().to_string();
+        let lease = self.core().rules.lease.as_millis().to_string();
         self.run(&scripts::LEASE, &keys, &[&self.name, token, &lease, verb, topics]).await
     }
 
@@ -384,7 +384,7 @@ pub(super) async fn read(member: Arc<Member>) {
         member.wake.turn();
         let mut plan = {
             let mut core = member.core();
-            if core.is_over() {
+            if core.owner.over {
                 return;
             }
             core.plan(WAIT)

@@ -5,7 +5,7 @@
 mod logs;
 
 use super::{
-    core::{Core, Rules, Unacked},
+    core::{Core, Rules},
     duty::{Job, Stored},
     share::{Commit, Taken},
     table::{Counts, name, partition, tests::table},
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Bound, Epoch, ErrorKind, Event, GapReason, Owned, Position, Result, Topic,
     balance::TopicPartition,
+    members::{self, Core as _},
     redis::{
         feed::Brought,
         follow::{Counts as Counted, Entry, Marks},
@@ -60,9 +61,11 @@ impl Play {
         let rules = Rules {
             name: "a".into(),
             server: "h:1".into(),
-            bound: Bound { messages: 8, bytes: 1 << 20 },
-            ack_interval: Duration::from_millis(100),
-            drain: DRAIN,
+            common: members::Rules {
+                bound: Bound { messages: 8, bytes: 1 << 20 },
+                ack_interval: Duration::from_millis(100),
+                drain: DRAIN,
+            },
             lease: LEASE,
         };
         let core = Core::new(rules, [topic()].into(), now);
@@ -210,7 +213,7 @@ impl Play {
 
     fn ack(&mut self, of: &Owned, seqs: &[u64]) -> Result<()> {
         let positions: Vec<_> = seqs.iter().map(|seq| p(*seq)).collect();
-        self.core.ack(of, &positions, self.now).map(|_| ())
+        self.core.owner.ack(of, &positions, self.now).map(|_| ())
     }
 }
 
@@ -353,8 +356,8 @@ fn a_commit_of_a_former_owner_is_over_and_tells_that_it_is_lost() {
     play.ack(&of(0, 1), &[1]).unwrap();
     let (flush, mut flushed) = oneshot::channel();
     let (confirm, mut confirmed) = oneshot::channel();
-    _ = play.core.flush(flush);
-    _ = play.core.confirm(&of(0, 1), confirm);
+    _ = play.core.owner.flush(flush);
+    _ = play.core.owner.confirm(&of(0, 1), confirm);
     let Job::Commit(commits) = play.core.next_job(play.now) else { panic!("no commit") };
     play.own(&key(0), Some("b"));
     play.asked.push(("b", "m-2 t"));
@@ -464,7 +467,7 @@ fn who_closes_gives_up_what_is_idle_and_tells_what_was_not_acked() {
     play.told();
     play.read(0, 1..=2, Some(LIFE));
     play.told();
-    let (answer, mut answered) = oneshot::channel::<Unacked>();
+    let (answer, mut answered) = oneshot::channel();
     let stirred = play.core.close(Duration::from_secs(5), Some(answer), play.now);
     assert!(stirred.waker.is_some(), "it is told at once that the idle one is gone");
     assert_eq!(play.act(), "leaving t/1");
@@ -507,7 +510,7 @@ fn other_topics_in_the_same_membership_revoke_what_falls_away() {
     play.told();
     let other = Topic::new("u").unwrap();
     play.counts.insert(other.clone(), 1);
-    _ = play.core.set_topics([other].into()).unwrap();
+    _ = play.core.set_topics(vec![other]).unwrap();
     play.asked = vec![("a", "m-1 u")];
     assert_eq!(play.act(), "claim, take u/0");
     assert!(play.told().starts_with("revoking 0@1"), "what is kept keeps its epoch");
@@ -522,7 +525,7 @@ fn a_failed_commit_is_told_to_who_flushes_and_tried_again() {
     play.told();
     play.ack(&of(0, 1), &[1]).unwrap();
     let (flush, mut flushed) = oneshot::channel();
-    _ = play.core.flush(flush);
+    _ = play.core.owner.flush(flush);
     let job = play.core.next_job(play.now);
     let error = crate::Error::new(ErrorKind::Unavailable, "no answer");
     _ = play.core.failed(&job, &error, play.now);

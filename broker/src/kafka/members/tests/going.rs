@@ -76,9 +76,9 @@ fn a_lost_partition_is_answered_at_once_and_told_apart_from_a_revoked_one() {
     let of = play.owned(0);
     play.ack(&of, &[0]).unwrap();
     let (answer, mut answered) = oneshot::channel();
-    _ = play.core.flush(answer);
+    _ = play.core.owner.flush(answer);
     let (confirm, mut confirmed) = oneshot::channel();
-    _ = play.core.confirm(&of, confirm);
+    _ = play.core.owner.confirm(&of, confirm);
     play.take_back([0, 1], true);
     assert_eq!(play.told(), "gone 0 Lost, gone 1 Lost");
     assert_eq!(play.act(), "answer");
@@ -157,7 +157,7 @@ fn closing_waits_for_what_is_in_flight_and_answers_with_what_is_left() {
     play.read(0, 9);
     _ = play.told();
     let of = play.owned(0);
-    let (answer, mut answered) = oneshot::channel::<Unacked>();
+    let (answer, mut answered) = oneshot::channel();
     let _: Stirred = play.core.close(Duration::from_secs(5), Some(answer), play.now);
     assert_eq!(play.told(), "gone 1 Closed");
     play.ack(&of, &[0]).unwrap();

@@ -120,7 +120,7 @@ impl History {
 }
 
 fn run(steps: Vec<Step>) {
-    let mut play = Play::with(3, |rules| rules.bound = Bound { messages: 16, bytes: 1 << 20 });
+    let mut play = Play::with(3, |rules| rules.common.bound = Bound { messages: 16, bytes: 1 << 20 });
     let mut history = History::default();
     // What the group believes that the member has.
     let mut given: BTreeSet<u32> = BTreeSet::new();
@@ -135,14 +135,15 @@ fn run(steps: Vec<Step>) {
             }
             Step::Ack(index) if !history.out.is_empty() => {
                 let (of, at) = history.out[index.index(history.out.len())].clone();
-                if play.core.ack(&of, &[at], play.now).is_ok() {
+                if play.core.owner.ack(&of, &[at], play.now).is_ok() {
                     history.out.retain(|(out, position)| (out, position) != (&of, &at));
                     history.acked.entry(of.partition).or_default().insert(at.1);
                 }
             }
             Step::Ack(_) => {}
             Step::GiveUp(partition) | Step::Pause(partition, _) => {
-                let Some(of) = play.core.shares.get(&key(partition)).map(|share| share.of.clone()) else {
+                let Some(of) = play.core.owner.shares.get(&key(partition)).map(|share| share.of.clone())
+                else {
                     continue;
                 };
                 match step {
@@ -232,7 +233,7 @@ fn finish(play: &mut Play, history: &mut History, given: &mut BTreeSet<u32>) {
             if let Some(from) = play.reads.get(&partition).copied().filter(|from| *from < low) {
                 play.core.stuck(&key(partition), from);
             }
-            if let Some(of) = play.core.shares.get(&key(partition)).map(|share| share.of.clone()) {
+            if let Some(of) = play.core.owner.shares.get(&key(partition)).map(|share| share.of.clone()) {
                 _ = play.core.pause(&of, false);
             }
             play.read(partition, 30);
@@ -241,7 +242,7 @@ fn finish(play: &mut Play, history: &mut History, given: &mut BTreeSet<u32>) {
             history.note(event);
         }
         for (of, at) in std::mem::take(&mut history.out) {
-            if play.core.ack(&of, &[at], play.now).is_ok() {
+            if play.core.owner.ack(&of, &[at], play.now).is_ok() {
                 history.acked.entry(of.partition).or_default().insert(at.1);
             }
         }
@@ -250,10 +251,10 @@ fn finish(play: &mut Play, history: &mut History, given: &mut BTreeSet<u32>) {
     for (partition, log) in &play.logs {
         let stored = log.stored.as_ref().map(|stored| stored.offset);
         let done = stored.is_some_and(|offset| offset >= log.high) || log.low >= log.high;
-        assert!(done, "{partition}: {log:?} is not done; {:?}", play.core.shares.get(&key(*partition)));
+        assert!(done, "{partition}: {log:?} is not done; {:?}", play.core.owner.shares.get(&key(*partition)));
     }
-    assert_eq!(play.core.in_flight.messages, 0);
-    assert_eq!(play.core.ahead.messages, 0);
+    assert_eq!(play.core.owner.in_flight.messages, 0);
+    assert_eq!(play.core.owner.ahead.messages, 0);
 }
 
 proptest! {

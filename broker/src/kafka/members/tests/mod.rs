@@ -10,7 +10,7 @@ mod reading;
 mod storing;
 
 use super::{
-    core::{Core, Rules, Stirred, Unacked},
+    core::{Core, Rules},
     duty::Job,
     reading::Run,
     share::Read,
@@ -21,6 +21,7 @@ use crate::{
     Bound, Epoch, Error, ErrorKind, Event, Message, Owned, Position, Result, Start, Timestamp, Topic,
     balance::TopicPartition,
     kafka::metadata::{Known, Metadata, parse},
+    members::{self, Core as _, Stirred},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,9 +82,11 @@ impl Play {
         let now = Instant::now();
         let mut rules = Rules {
             group: "g".into(),
-            bound: Bound { messages: 8, bytes: 1 << 20 },
-            ack_interval: Duration::from_millis(100),
-            drain: DRAIN,
+            common: members::Rules {
+                bound: Bound { messages: 8, bytes: 1 << 20 },
+                ack_interval: Duration::from_millis(100),
+                drain: DRAIN,
+            },
             session: SESSION,
             watched: false,
         };
@@ -240,7 +243,7 @@ impl Play {
         *from = to;
         _ = self.core.take(vec![run], self.now);
         // What came after a pause waits for a look.
-        if !self.hold_looks && self.core.shares.values().any(|share| share.parked.is_some()) {
+        if !self.hold_looks && self.core.owner.shares.values().any(|share| share.log.parked.is_some()) {
             let open = std::mem::replace(&mut self.core.next_look, self.now);
             if let Some(Job::Look { keys, check }) = self.core.look(self.now) {
                 self.looked(&keys, &check);
@@ -269,12 +272,12 @@ impl Play {
     }
 
     fn owned(&self, partition: u32) -> Owned {
-        self.core.shares[&key(partition)].of.clone()
+        self.core.owner.shares[&key(partition)].of.clone()
     }
 
     fn ack(&mut self, of: &Owned, offsets: &[u64]) -> Result<()> {
         let done: Vec<_> = offsets.iter().map(|offset| p(*offset)).collect();
-        self.core.ack(of, &done, self.now).map(|_| ())
+        self.core.owner.ack(of, &done, self.now).map(|_| ())
     }
 
     fn stored(&self, partition: u32) -> (u64, Metadata) {

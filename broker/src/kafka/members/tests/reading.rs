@@ -57,7 +57,7 @@ fn a_log_that_lost_its_end_is_another_epoch_and_told_first() {
 
 #[test]
 fn a_slow_partition_is_held_after_a_moment_and_read_again_when_it_is_drained() {
-    let mut play = Play::with(2, |rules| rules.bound = Bound { messages: 64, bytes: 1 << 20 });
+    let mut play = Play::with(2, |rules| rules.common.bound = Bound { messages: 64, bytes: 1 << 20 });
     play.give(0..2);
     _ = play.act();
     _ = play.told();

@@ -35,7 +35,7 @@ fn a_commit_that_is_refused_by_a_rebalance_is_made_again_and_nothing_is_lost() {
     play.ack(&of, &[0]).unwrap();
     play.answer = || Verdict::Again;
     let (answer, mut answered) = oneshot::channel();
-    _ = play.core.flush(answer);
+    _ = play.core.owner.flush(answer);
     assert_eq!(play.act(), "commit");
     play.ack(&of, &[1]).unwrap();
     assert!(answered.try_recv().is_err());
@@ -58,11 +58,11 @@ fn one_commit_is_under_way_and_acks_that_come_meanwhile_are_stored_by_the_next()
     play.hold_commits = true;
     play.ack(&of, &[0]).unwrap();
     let (answer, mut first) = oneshot::channel();
-    _ = play.core.flush(answer);
+    _ = play.core.owner.flush(answer);
     assert_eq!(play.act(), "commit");
     play.ack(&of, &[1]).unwrap();
     let (answer, mut second) = oneshot::channel();
-    _ = play.core.flush(answer);
+    _ = play.core.owner.flush(answer);
     assert_eq!(play.act(), "");
     let batch = play.open.take().unwrap();
     play.commit(batch);
@@ -85,9 +85,9 @@ fn a_commit_that_is_refused_for_good_is_told_and_made_again_later() {
     play.ack(&of, &[0]).unwrap();
     play.answer = || Verdict::Refused(Error::new(ErrorKind::Unauthorized, "no right"));
     let (answer, mut answered) = oneshot::channel();
-    _ = play.core.flush(answer);
+    _ = play.core.owner.flush(answer);
     let (confirm, mut confirmed) = oneshot::channel();
-    _ = play.core.confirm(&of, confirm);
+    _ = play.core.owner.confirm(&of, confirm);
     assert_eq!(play.act(), "commit");
     assert_eq!(answered.try_recv().unwrap()[0].1.kind(), ErrorKind::Unauthorized);
     assert_eq!(confirmed.try_recv().unwrap().unwrap_err().kind(), ErrorKind::Unauthorized);
@@ -99,7 +99,7 @@ fn a_commit_that_is_refused_for_good_is_told_and_made_again_later() {
 
 #[test]
 fn a_map_that_outgrows_its_place_leaves_out_the_farthest_and_counts_that() {
-    let mut play = Play::with(1, |rules| rules.bound = Bound { messages: 100_000, bytes: 1 << 30 });
+    let mut play = Play::with(1, |rules| rules.common.bound = Bound { messages: 100_000, bytes: 1 << 30 });
     play.give([0]);
     _ = play.act();
     play.publish(0, 12_000);
@@ -112,5 +112,5 @@ fn a_map_that_outgrows_its_place_leaves_out_the_farthest_and_counts_that() {
     assert!(play.act().contains("commit"));
     let done = play.stored(0).1.done_beyond(p(0));
     assert!(done > 500 && done < 6000, "{done}");
-    assert!(play.core.numbers.left_out > 0);
+    assert!(play.core.owner.numbers.left_out > 0);
 }

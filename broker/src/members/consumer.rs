@@ -1,8 +1,8 @@
 //! A member of a group, as its user sees it.
 //!
-//! Not here: what is told, and when (`core.rs`).
+//! Not here: what is told, and when (`owner.rs`).
 
-use super::{Member, control::GroupControl};
+use super::{control::GroupControl, core::Core, shell::Shell};
 use crate::{Consumer, Control, Event, Result};
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -11,20 +11,20 @@ use std::{
 use tokio::time::Instant;
 
 #[derive(Debug)]
-pub(super) struct GroupConsumer {
-    member: Arc<Member>,
-    control: Arc<GroupControl>,
+pub(crate) struct GroupConsumer<M: Shell> {
+    member: Arc<M>,
+    control: Arc<GroupControl<M>>,
 }
 
-impl GroupConsumer {
-    pub(super) fn new(member: Arc<Member>) -> Self {
-        member.shared.counted.consumers.fetch_add(1, Ordering::Relaxed);
+impl<M: Shell> GroupConsumer<M> {
+    pub(crate) fn new(member: Arc<M>) -> Self {
+        member.counted().consumers.fetch_add(1, Ordering::Relaxed);
         let control = Arc::new(GroupControl::new(Arc::clone(&member)));
         Self { member, control }
     }
 }
 
-impl Consumer for GroupConsumer {
+impl<M: Shell> Consumer for GroupConsumer<M> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
         let (event, stirred) = {
             let mut core = self.member.core();
@@ -41,9 +41,9 @@ impl Consumer for GroupConsumer {
     }
 }
 
-impl Drop for GroupConsumer {
+impl<M: Shell> Drop for GroupConsumer<M> {
     fn drop(&mut self) {
-        self.member.shared.counted.consumers.fetch_sub(1, Ordering::Relaxed);
+        self.member.counted().consumers.fetch_sub(1, Ordering::Relaxed);
         let stirred = self.member.core().abandon(Instant::now());
         self.member.stir(stirred);
     }

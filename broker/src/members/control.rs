@@ -1,12 +1,9 @@
 //! Settling and steering of a member, as its user sees it.
 //!
-//! Not here: what it comes to (`core.rs`), when it is stored (`poller.rs`).
+//! Not here: what it comes to (`owner.rs`), when it is stored (the backend).
 
-use super::{Member, starts};
-use crate::{
-    Answer, Control, Error, Message, Outcomes, Owned, Position, Result, Start, Target, Topic,
-    kafka::failure::{BACKEND, late},
-};
+use super::{core::Core, shell::Shell};
+use crate::{Answer, Control, Error, Message, Outcomes, Owned, Position, Result, Target, Topic};
 use std::{
     future::ready,
     sync::{Arc, atomic::Ordering},
@@ -21,43 +18,44 @@ use tokio::{
 const CALL: Duration = Duration::from_secs(30);
 
 /// It does not keep the membership: once that is over, everything answers `Fenced` or `Closed`.
-#[derive(Clone, Debug)]
-pub(super) struct GroupControl {
-    member: Arc<Member>,
+#[derive(Debug)]
+pub(super) struct GroupControl<M> {
+    member: Arc<M>,
 }
 
-impl GroupControl {
-    pub(super) const fn new(member: Arc<Member>) -> Self {
+impl<M: Shell> GroupControl<M> {
+    pub(super) const fn new(member: Arc<M>) -> Self {
         Self { member }
     }
+}
 
-    fn settle(&self, of: &Owned, done: &[Position]) -> Result<()> {
-        let acked = self.member.core().ack(of, done, Instant::now());
-        let (count, stirred) = acked.map_err(|error| error.on(BACKEND))?;
-        self.member.shared.counted.acked.fetch_add(count as u64, Ordering::Relaxed);
-        self.member.stir(stirred);
-        Ok(())
-    }
+fn settle<M: Shell>(member: &M, of: &Owned, done: &[Position]) -> Result<()> {
+    let acked = member.core().owner().ack(of, done, Instant::now());
+    let (count, stirred) = acked.map_err(|error| error.on(M::BACKEND))?;
+    member.counted().acked.fetch_add(count as u64, Ordering::Relaxed);
+    member.stir(stirred);
+    Ok(())
+}
 
-    fn late(&self) -> Error {
-        late(&self.member.servers).on(BACKEND)
+/// Where it is not one step: what was published in the order of the calls is acked then, whoever waits for it.
+async fn published<M: Shell>(
+    member: Arc<M>,
+    of: Owned,
+    done: Vec<Position>,
+    runs: Vec<Answer<Outcomes>>,
+) -> Outcomes {
+    let mut outcomes = Vec::new();
+    for published in futures::future::join_all(runs).await {
+        outcomes.extend(published.0);
     }
-
-    /// Kafka has no step that publishes and acks: what is published is acked then, whoever waits for it.
-    async fn published(self, of: Owned, done: Vec<Position>, runs: Vec<Answer<Outcomes>>) -> Outcomes {
-        let mut outcomes = Vec::new();
-        for published in futures::future::join_all(runs).await {
-            outcomes.extend(published.0);
-        }
-        let outcomes = Outcomes(outcomes);
-        if outcomes.all_acked()
-            && let Err(error) = self.settle(&of, &done)
-        {
-            // `Gone` tells: it comes again to the next owner.
-            tracing::debug!(%error, "what was published for is another's by now");
-        }
-        outcomes
+    let outcomes = Outcomes(outcomes);
+    if outcomes.all_acked()
+        && let Err(error) = settle(&*member, &of, &done)
+    {
+        // `Gone` tells: it comes again to the next owner.
+        tracing::debug!(%error, "what was published for is another's by now");
     }
+    outcomes
 }
 
 /// Messages with the same target that follow each other, as batches.
@@ -72,26 +70,30 @@ fn runs(out: Vec<(Target, Message)>) -> Vec<(Target, Vec<Message>)> {
     runs
 }
 
-impl Control for GroupControl {
+impl<M: Shell> Control for GroupControl<M> {
     fn ack(&self, of: &Owned, done: &[Position]) -> Result<()> {
-        self.settle(of, done)
+        settle(&*self.member, of, done)
     }
 
     fn forward(&self, of: &Owned, done: &[Position], out: Vec<(Target, Message)>) -> Answer<Outcomes> {
         let checked = if out.is_empty() {
-            self.settle(of, done)
+            self.ack(of, done)
         } else {
-            self.member.core().check(of, done).map_err(|error| error.on(BACKEND))
+            self.member.core().owner().check(of, done).map_err(|error| error.on(M::BACKEND))
         };
         if let Err(error) = checked {
             let batch = out.into_iter().map(|(_, message)| message).collect();
             return Box::pin(ready(Outcomes::all_not_written(&error, batch)));
         }
-        let take = |(target, batch)| self.member.shared.publish(&target, batch);
-        let runs = runs(out).into_iter().map(take).collect();
-        let published = self.clone().published(of.clone(), done.to_vec(), runs);
+        let out = match self.member.forward_at_once(of, done, out) {
+            Ok(answer) => return answer,
+            Err(out) => out,
+        };
+        let publish = |(target, batch)| self.member.publish(&target, batch);
+        let runs = runs(out).into_iter().map(publish).collect();
+        let published = published(Arc::clone(&self.member), of.clone(), done.to_vec(), runs);
         // It is acked also where nobody waits for the answer.
-        let published = self.member.runtime.spawn(published);
+        let published = self.member.runtime().spawn(published);
         Box::pin(async move { published.await.unwrap_or_else(|_| Outcomes(Vec::new())) })
     }
 
@@ -107,12 +109,12 @@ impl Control for GroupControl {
 
     fn confirm(&self, of: &Owned) -> Answer<Result<()>> {
         let (answer, answered) = oneshot::channel();
-        let stirred = self.member.core().confirm(of, answer);
+        let stirred = self.member.core().owner().confirm(of, answer);
         self.member.stir(stirred);
-        let late = self.late();
+        let late = self.member.late();
         Box::pin(async move {
             let answered = timeout(CALL, answered).await.ok().and_then(Result::ok);
-            answered.unwrap_or(Err(late)).map_err(|error: Error| error.on(BACKEND))
+            answered.unwrap_or(Err(late)).map_err(|error: Error| error.on(M::BACKEND))
         })
     }
 
@@ -120,10 +122,10 @@ impl Control for GroupControl {
         let (answer, answered) = oneshot::channel();
         let (dirty, stirred) = {
             let mut core = self.member.core();
-            (core.dirty(), core.flush(answer))
+            (core.owner().dirty(), core.owner().flush(answer))
         };
         self.member.stir(stirred);
-        let late = self.late();
+        let late = self.member.late();
         Box::pin(async move {
             match timeout(CALL, answered).await {
                 Ok(failed) => failed.unwrap_or_default(),
@@ -135,10 +137,9 @@ impl Control for GroupControl {
     fn set_topics(&self, topics: Vec<Topic>) -> Answer<Result<()>> {
         let member = Arc::clone(&self.member);
         Box::pin(async move {
-            let ensured = starts::ensure(&member.shared, &member.group, &topics, Start::Earliest);
-            member.shared.call(ensured).await?;
+            member.ensure(&topics).await?;
             let changed = member.core().set_topics(topics);
-            member.stir(changed.map_err(|error| error.on(BACKEND))?);
+            member.stir(changed.map_err(|error| error.on(M::BACKEND))?);
             Ok(())
         })
     }
