@@ -57,6 +57,8 @@ mod names;
 mod partitioner;
 mod publish;
 mod publisher;
+#[cfg(any(feature = "kafka", feature = "redis"))]
+mod queued;
 mod read;
 #[cfg(feature = "redis")]
 mod redis;

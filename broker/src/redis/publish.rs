@@ -5,11 +5,13 @@
 
 use super::{failure::closed, settings::RedisStreamsSettings};
 use crate::{
-    Answer, Error, ErrorKind, Group, Message, Outcomes, Result, Target, Timestamp, counted::Counted,
+    Answer, Error, ErrorKind, Group, Message, Outcomes, Result, Target, Timestamp,
+    counted::Counted,
+    queued::{Held, Queued},
 };
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -40,7 +42,7 @@ impl Job {
 #[derive(Debug)]
 pub(super) struct Intake {
     sender: mpsc::UnboundedSender<Job>,
-    room: Arc<Room>,
+    queued: Arc<Queued>,
     deadline: std::time::Duration,
     closed: AtomicBool,
     counted: Arc<Counted>,
@@ -53,14 +55,9 @@ impl Intake {
         counted: Arc<Counted>,
     ) -> (Self, mpsc::UnboundedReceiver<Job>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let room = Arc::new(Room {
-            messages: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            most_messages: settings.queue_messages,
-            most_bytes: settings.queue_bytes,
-        });
+        let queued = Queued::new(settings.queue_messages, settings.queue_bytes);
         let deadline = settings.publish_deadline;
-        (Self { sender, room, deadline, closed: AtomicBool::new(false), counted }, receiver)
+        (Self { sender, queued, deadline, closed: AtomicBool::new(false), counted }, receiver)
     }
 
     /// Takes a batch over.
@@ -107,10 +104,10 @@ impl Intake {
         }
         let (messages, bytes) =
             batch.fold((0, 0), |(messages, bytes), message| (messages + 1, bytes + message.size()));
-        let held = self.room.hold(messages, bytes).ok_or_else(|| {
+        let held = self.queued.hold(messages, bytes).ok_or_else(|| {
+            let (messages, bytes) = self.queued.most();
             let context = format!(
-                "{} messages and {} bytes may wait for the server; wait for outcomes, or raise `queue_messages` and `queue_bytes`",
-                self.room.most_messages, self.room.most_bytes
+                "{messages} messages and {bytes} bytes may wait for the server; wait for outcomes, or raise `queue_messages` and `queue_bytes`"
             );
             Error::new(ErrorKind::Throttled, context)
         })?;
@@ -124,45 +121,7 @@ impl Intake {
 
     /// Whether all that was taken over is answered.
     pub(super) fn is_empty(&self) -> bool {
-        self.room.messages.load(Ordering::Acquire) == 0
-    }
-}
-
-/// What may wait.
-#[derive(Debug)]
-struct Room {
-    messages: AtomicUsize,
-    bytes: AtomicUsize,
-    most_messages: usize,
-    most_bytes: usize,
-}
-
-impl Room {
-    /// Takes room; a batch that is larger than all of it fits where nothing else waits.
-    fn hold(self: &Arc<Self>, messages: usize, bytes: usize) -> Option<Held> {
-        let before = (
-            self.messages.fetch_add(messages, Ordering::AcqRel),
-            self.bytes.fetch_add(bytes, Ordering::AcqRel),
-        );
-        let held = Held { room: Arc::clone(self), messages, bytes };
-        let fits =
-            before.0 + messages <= self.most_messages && before.1.saturating_add(bytes) <= self.most_bytes;
-        (fits || before.0 == 0).then_some(held)
-    }
-}
-
-/// Room that is taken.
-#[derive(Debug)]
-pub(super) struct Held {
-    room: Arc<Room>,
-    messages: usize,
-    bytes: usize,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.room.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.room.messages.fetch_sub(self.messages, Ordering::AcqRel);
+        self.queued.is_empty()
     }
 }
 

@@ -16,9 +16,8 @@ use super::{
     answer::Answering,
     lines::{Line, Lines},
     outcome::{Batch, told},
-    room::Held,
 };
-use crate::{Error, ErrorKind, Message, Outcomes, Result, Target, Timestamp, Topic, clock};
+use crate::{Error, ErrorKind, Message, Outcomes, Result, Target, Timestamp, Topic, clock, queued::Held};
 use std::{
     collections::VecDeque,
     sync::{

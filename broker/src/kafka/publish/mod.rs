@@ -1,6 +1,6 @@
 //! Publishing: taking batches over in the order of the calls, bounding what waits, and ending.
 //!
-//! `lane.rs` is one topic, `lines.rs` the clients, `answer.rs` and `outcome.rs` what becomes of a batch, `room.rs` the bound. Not here: what a
+//! `lane.rs` is one topic, `lines.rs` the clients, `answer.rs` and `outcome.rs` what becomes of a batch. Not here: the bound of what waits (`../../queued.rs`), what a
 //! record looks like (`../layout.rs`), where it goes (`../facts.rs`), messages for later (`../../delay`), single and background publishing
 //! (`../../publisher`).
 
@@ -8,7 +8,6 @@ mod answer;
 mod lane;
 mod lines;
 mod outcome;
-mod room;
 
 use super::{
     counted::Counted,
@@ -17,10 +16,12 @@ use super::{
     settings::KafkaSettings,
     topics::Topics,
 };
-use crate::{Answer, Error, ErrorKind, Message, Outcomes, Result, Target, Topic};
+use crate::{
+    Answer, Error, ErrorKind, Message, Outcomes, Result, Target, Topic,
+    queued::{Held, Queued},
+};
 use lane::{Lane, Means, Parcel, Taken};
 use lines::Lines;
-use room::{Held, Room};
 use std::{
     collections::HashMap,
     sync::{
@@ -41,7 +42,7 @@ const GIVEN_UP: Duration = Duration::from_millis(500);
 pub(super) struct Publishing {
     means: Arc<Means>,
     lanes: Mutex<HashMap<Topic, Arc<Lane>>>,
-    room: Arc<Room>,
+    queued: Arc<Queued>,
     deadline: Duration,
     closed: AtomicBool,
 }
@@ -63,7 +64,7 @@ impl Publishing {
         Ok(Self {
             means,
             lanes: Mutex::default(),
-            room: Room::new(settings.queue_messages, settings.queue_bytes),
+            queued: Queued::new(settings.queue_messages, settings.queue_bytes),
             deadline: settings.publish_deadline,
             closed: AtomicBool::new(false),
         })
@@ -99,8 +100,8 @@ impl Publishing {
             return Err(closed());
         }
         let bytes = batch.iter().map(Message::size).sum();
-        self.room.hold(batch.len(), bytes).ok_or_else(|| {
-            let (messages, bytes) = self.room.most();
+        self.queued.hold(batch.len(), bytes).ok_or_else(|| {
+            let (messages, bytes) = self.queued.most();
             let context = format!(
                 "{messages} messages and {bytes} bytes may wait for the servers; wait for outcomes, or raise `queue_messages` and `queue_bytes`"
             );
@@ -155,7 +156,7 @@ impl Publishing {
 
     /// Whether all is answered, by then.
     async fn is_empty_by(&self, end: Instant) -> bool {
-        while !self.room.is_empty() {
+        while !self.queued.is_empty() {
             if Instant::now() >= end {
                 return false;
             }

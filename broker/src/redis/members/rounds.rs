@@ -8,7 +8,8 @@ use super::share::{Store, done_before};
 use crate::{
     Error, Group, Message, Outcomes, Owned, Position, Target, Timestamp, Topic,
     counted::Counted,
-    redis::{keys::PartitionKeys, layout, publish::Held, request::Request, scripts},
+    queued::Held,
+    redis::{keys::PartitionKeys, layout, request::Request, scripts},
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};

@@ -1,6 +1,6 @@
-//! What may wait to be acked by the servers, in messages and bytes. Beyond that a publish is refused, never buffered.
+//! What may wait to be acked by servers, in messages and bytes. Beyond that a publish is refused, never buffered.
 //!
-//! Not here: who waits (`lane.rs`).
+//! Not here: who waits (`kafka/publish/lane.rs`, `redis/publish.rs`), what a `Publisher` has in flight (`publisher/`).
 
 use std::sync::{
     Arc,
@@ -9,54 +9,54 @@ use std::sync::{
 
 /// The bound, and how much of it is taken.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Queued {
     messages: AtomicUsize,
     bytes: AtomicUsize,
     most_messages: usize,
     most_bytes: usize,
 }
 
-impl Room {
-    pub(super) fn new(most_messages: usize, most_bytes: usize) -> Arc<Self> {
+impl Queued {
+    pub(crate) fn new(most_messages: usize, most_bytes: usize) -> Arc<Self> {
         let (messages, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Arc::new(Self { messages, bytes, most_messages, most_bytes })
     }
 
     /// Takes room; a batch that is larger than all of it fits where nothing else waits.
-    pub(super) fn hold(self: &Arc<Self>, messages: usize, bytes: usize) -> Option<Held> {
+    pub(crate) fn hold(self: &Arc<Self>, messages: usize, bytes: usize) -> Option<Held> {
         let before = (
             self.messages.fetch_add(messages, Ordering::AcqRel),
             self.bytes.fetch_add(bytes, Ordering::AcqRel),
         );
-        let held = Held { room: Arc::clone(self), messages, bytes };
+        let held = Held { queued: Arc::clone(self), messages, bytes };
         let fits =
             before.0 + messages <= self.most_messages && before.1.saturating_add(bytes) <= self.most_bytes;
         (fits || before.0 == 0).then_some(held)
     }
 
     /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.messages.load(Ordering::Acquire) == 0
     }
 
     /// The bound, for errors.
-    pub(super) const fn most(&self) -> (usize, usize) {
+    pub(crate) const fn most(&self) -> (usize, usize) {
         (self.most_messages, self.most_bytes)
     }
 }
 
 /// Room that is taken, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
-    room: Arc<Room>,
+pub(crate) struct Held {
+    queued: Arc<Queued>,
     messages: usize,
     bytes: usize,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.room.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.room.messages.fetch_sub(self.messages, Ordering::AcqRel);
+        self.queued.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.queued.messages.fetch_sub(self.messages, Ordering::AcqRel);
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_what_is_given_back_makes_room() {
-        for (room, second) in [(Room::new(3, 1000), (2, 20)), (Room::new(1000, 35), (2, 20))] {
+        for (room, second) in [(Queued::new(3, 1000), (2, 20)), (Queued::new(1000, 35), (2, 20))] {
             let first = room.hold(2, 20).unwrap();
             assert!(room.hold(second.0, second.1).is_none());
             assert!(!room.is_empty());
