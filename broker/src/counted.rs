@@ -2,7 +2,7 @@
 //!
 //! Not here: what the numbers mean (`facts.rs`), what a member counts under its lock (`members/owner.rs`).
 
-use crate::{Outcomes, Published, Statistics};
+use crate::{Event, Outcomes, Published, Statistics};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters since the broker was opened.
@@ -43,6 +43,17 @@ impl Counted {
             delivered: number(&self.delivered),
             left_out: number(&self.left_out),
         }
+    }
+
+    /// Counts what a reader is told.
+    pub(crate) fn count_read(&self, event: &Event) {
+        let (counter, number) = match event {
+            Event::Batch(batch) => (&self.read, batch.deliveries.len() as u64),
+            Event::Unreadable { .. } => (&self.unreadable, 1),
+            Event::Gap { .. } => (&self.gaps, 1),
+            _ => return,
+        };
+        counter.fetch_add(number, Ordering::Relaxed);
     }
 
     /// Counts what a batch came to.

@@ -51,6 +51,10 @@ mod in_flight;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(any(feature = "kafka", feature = "redis"))]
+#[cfg_attr(
+    not(all(feature = "kafka", feature = "redis")),
+    allow(dead_code, unused_imports, reason = "some of it is for one of the two")
+)]
 mod members;
 mod message;
 mod names;

@@ -150,15 +150,7 @@ impl Reader for LogReader {
         if made_room {
             self.following.moved();
         }
-        let counted = &self.shared.counted;
-        match &event {
-            Event::Batch(batch) => {
-                _ = counted.read.fetch_add(batch.deliveries.len() as u64, Ordering::Relaxed);
-            }
-            Event::Unreadable { .. } => _ = counted.unreadable.fetch_add(1, Ordering::Relaxed),
-            Event::Gap { .. } => _ = counted.gaps.fetch_add(1, Ordering::Relaxed),
-            _ => {}
-        }
+        self.shared.counted.count_read(&event);
         Poll::Ready(Ok(event))
     }
 

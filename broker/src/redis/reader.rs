@@ -99,14 +99,7 @@ impl Reader for LogReader {
         if drained {
             self.following.changed.notify_one();
         }
-        match &event {
-            Event::Batch(batch) => {
-                _ = self.shared.counted.read.fetch_add(batch.deliveries.len() as u64, Ordering::Relaxed);
-            }
-            Event::Unreadable { .. } => _ = self.shared.counted.unreadable.fetch_add(1, Ordering::Relaxed),
-            Event::Gap { .. } => _ = self.shared.counted.gaps.fetch_add(1, Ordering::Relaxed),
-            _ => {}
-        }
+        self.shared.counted.count_read(&event);
         Poll::Ready(Ok(event))
     }
 
