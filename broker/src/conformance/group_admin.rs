@@ -20,6 +20,7 @@ group! { "group_admin":
     "" groups_are_listed_by_name;
     "" a_group_that_does_not_exist_is_told_by_its_name;
     "" a_seek_moves_a_group_and_forgets_what_it_did_beyond;
+    "" a_static_name_that_closed_is_no_member [Leaves];
     "" a_seek_makes_the_group;
     "" a_seek_of_a_group_with_members_is_refused_and_names_them;
     "" a_seek_names_what_does_not_exist;
@@ -210,6 +211,17 @@ async fn a_seek_makes_the_group(stage: &Stage) {
     member.take(1).await;
     member.idle(QUIET).await;
     same("it goes on where it was put", member.numbers(), vec![2]);
+}
+
+async fn a_static_name_that_closed_is_no_member(stage: &Stage) {
+    let (topic, positions, subscription, mut member) = three_by_anna(stage).await;
+    leave(&mut member).await;
+    let told = stage.describe_group(&subscription.group).await;
+    same("who closed is not told as a member", told.members.len(), 0);
+    let promise = "a group whose members closed can be moved";
+    seek(stage, &subscription.group, &topic, Some(0), Start::At(positions[4])).await.ought(promise);
+    let told = stage.group_partition(&subscription.group, &topic, 0).await;
+    same(promise, told.position, Some(positions[4]));
 }
 
 async fn a_seek_of_a_group_with_members_is_refused_and_names_them(stage: &Stage) {

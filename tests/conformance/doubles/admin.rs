@@ -2,9 +2,10 @@
 //!
 //! Not here: what doubles share (`lost.rs`).
 
-use super::hooks::{AdminHooks, Double, Hooks, Shared, double, nameless};
+use super::hooks::{AdminHooks, ControlHooks, Double, Hooks, Shared, double, nameless};
 use ropeway_broker::{
-    Error, ErrorKind, GroupInfo, GroupPartition, Health, Result, Start, Statistics, TopicInfo, TopicSpec,
+    Consumer, Error, ErrorKind, GroupInfo, GroupPartition, Health, Result, Start, Statistics, TopicInfo,
+    TopicSpec,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -147,6 +148,11 @@ fn groups() -> Vec<Double> {
             "moves a group one too far back",
             || seeking(|to| if let Start::After(p) = to { Start::At(p) } else { to }),
         ),
+        double(
+            "a_static_name_that_closed_is_no_member",
+            "keeps the place of a static name that closed",
+            keeps_names,
+        ),
         double("a_seek_makes_the_group", "makes no group for a seek", makes_no_group),
         double(
             "a_seek_of_a_group_with_members_is_refused_and_names_them",
@@ -274,6 +280,30 @@ fn seek_answers(instead: fn(&Error) -> Option<Result<()>>) -> Hooks {
         })),
         ..AdminHooks::default()
     })
+}
+
+/// The member is there again as soon as it closed, and stays until another takes over.
+fn keeps_names() -> Hooks {
+    let kept = Shared::<Vec<Box<dyn Consumer>>>::default();
+    Hooks {
+        control: ControlHooks {
+            close: Some(Box::new(move |side, deadline| {
+                let closed = side.control.close(deadline);
+                let (kept, broker) = (kept.clone(), Arc::clone(&side.scene.broker));
+                let subscription = side.subscription.clone();
+                Box::pin(async move {
+                    let left = closed.await;
+                    if subscription.member.is_some() {
+                        let again = broker.subscribe(subscription).await;
+                        kept.lock().extend(again);
+                    }
+                    left
+                })
+            })),
+            ..ControlHooks::default()
+        },
+        ..Hooks::default()
+    }
 }
 
 fn makes_no_group() -> Hooks {
