@@ -184,7 +184,7 @@ impl Producer {
         self.core().purge(queue, in_flight);
     }
 
-    /// How many records and reports wait for something.
+    /// How many records wait for something, and what the library has to tell of them and of its servers: 0 is "nothing is open".
     pub(in crate::kafka) fn queued(&self) -> usize {
         // SAFETY: the client is alive.
         let queued = unsafe { native::rd_kafka_outq_len(self.core().client.native()) };
