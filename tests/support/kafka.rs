@@ -1,14 +1,12 @@
 //! Kafka as the conformance suite wants it: on the server that `server.rs` finds. Names of topics and groups are new in each trial.
 //!
-//! Not here: what is checked (`broker/src/conformance`).
+//! Not here: what is checked (`broker/src/conformance`), opening and ending a broker there (`place.rs`).
 
-use crate::{backends::lock, server::Server};
-use bytes::Bytes;
+use crate::{place::Place, server::Server};
 use ropeway_broker::{
-    Answer, Error, ErrorKind, Kafka, MessageBroker, Position, Result, Topic,
+    Error, ErrorKind, Kafka, Result,
     conformance::{Backend, Provides, Setup, Store},
 };
-use std::sync::{Arc, Mutex};
 
 /// Kafka on a real server.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +49,16 @@ impl Backend for OnKafka {
     }
 
     fn store(&self, _: Setup) -> Result<Box<dyn Store>> {
+        self.place(|_| {})
+    }
+}
+
+impl OnKafka {
+    /// A place for a trial whose brokers are prepared so, such as to do something wrong.
+    ///
+    /// # Errors
+    /// `Unavailable`: there is no server.
+    pub fn place(self, prepare: fn(&Kafka)) -> Result<Box<dyn Store>> {
         let url = Server::Kafka.url().map_err(|why| Error::new(ErrorKind::Unavailable, why))?;
         let protocol = match self {
             // The shortest that the test servers take.
@@ -58,45 +66,6 @@ impl Backend for OnKafka {
             Self::Consumer => "group_protocol=consumer",
         };
         let url = format!("{}?{protocol}", url.split('?').next().unwrap_or_default());
-        Ok(Box::new(Place { url, opened: Arc::default() }))
-    }
-}
-
-/// The server.
-#[derive(Debug)]
-struct Place {
-    url: String,
-    opened: Arc<Mutex<Option<Arc<Kafka>>>>,
-}
-
-impl Store for Place {
-    fn open(&self) -> Answer<Result<Arc<dyn MessageBroker>>> {
-        let (url, opened) = (self.url.clone(), Arc::clone(&self.opened));
-        Box::pin(async move {
-            let broker = Kafka::of_url(&url).await?;
-            *lock(&opened) = Some(Arc::clone(&broker));
-            Ok(broker as Arc<dyn MessageBroker>)
-        })
-    }
-
-    fn crash(&self, broker: Arc<dyn MessageBroker>) -> Answer<()> {
-        if let Some(opened) = lock(&self.opened).take() {
-            opened.kill();
-        }
-        drop(broker);
-        Box::pin(std::future::ready(()))
-    }
-
-    fn plant_unreadable(
-        &self,
-        _: &Arc<dyn MessageBroker>,
-        topic: &Topic,
-        partition: u32,
-        raw: &[u8],
-    ) -> Answer<Result<Position>> {
-        match &*lock(&self.opened) {
-            Some(broker) => broker.plant_unreadable(topic, partition, Bytes::copy_from_slice(raw)),
-            None => Box::pin(std::future::ready(Err(Error::new(ErrorKind::Closed, "no broker is open")))),
-        }
+        Ok(Box::new(Place::at(url, prepare)))
     }
 }

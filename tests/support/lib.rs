@@ -7,5 +7,6 @@ pub mod backends;
 pub mod disk;
 pub mod kafka;
 pub mod matrix;
+mod place;
 pub mod redis;
 pub mod server;

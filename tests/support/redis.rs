@@ -1,18 +1,16 @@
 //! Redis Streams as the conformance suites want it: on the server that `server.rs` finds, under a prefix of its own for each trial.
 //!
-//! Not here: what is checked (`broker/src/conformance`).
+//! Not here: what is checked (`broker/src/conformance`), opening and ending a broker there (`place.rs`).
 
 use crate::{
-    backends::lock,
+    place::Place,
     server::{Server, unique},
 };
-use bytes::Bytes;
 use ropeway_broker::{
-    Answer, Error, ErrorKind, MessageBroker, Position, RedisStreams, Result, Topic,
+    Error, ErrorKind, RedisStreams, Result,
     conformance::{Backend, Provides, Setup, Store},
 };
 use ropeway_store::redis::{Redis as Connection, RedisSettings};
-use std::sync::{Arc, Mutex};
 use tokio::runtime::Builder;
 
 /// Redis Streams on real servers.
@@ -83,45 +81,6 @@ impl Backend for Redis {
         if let Some(piece) = setup.piece {
             url.push_str(&format!("&segment={piece}"));
         }
-        Ok(Box::new(Place { url, opened: Arc::default() }))
-    }
-}
-
-/// A prefix on the server.
-#[derive(Debug)]
-struct Place {
-    url: String,
-    opened: Arc<Mutex<Option<Arc<RedisStreams>>>>,
-}
-
-impl Store for Place {
-    fn open(&self) -> Answer<Result<Arc<dyn MessageBroker>>> {
-        let (url, opened) = (self.url.clone(), Arc::clone(&self.opened));
-        Box::pin(async move {
-            let broker = RedisStreams::of_url(&url).await?;
-            *lock(&opened) = Some(Arc::clone(&broker));
-            Ok(broker as Arc<dyn MessageBroker>)
-        })
-    }
-
-    fn crash(&self, broker: Arc<dyn MessageBroker>) -> Answer<()> {
-        if let Some(opened) = lock(&self.opened).take() {
-            opened.kill();
-        }
-        drop(broker);
-        Box::pin(std::future::ready(()))
-    }
-
-    fn plant_unreadable(
-        &self,
-        _: &Arc<dyn MessageBroker>,
-        topic: &Topic,
-        partition: u32,
-        raw: &[u8],
-    ) -> Answer<Result<Position>> {
-        match &*lock(&self.opened) {
-            Some(broker) => broker.plant_unreadable(topic, partition, Bytes::copy_from_slice(raw)),
-            None => Box::pin(std::future::ready(Err(Error::new(ErrorKind::Closed, "no broker is open")))),
-        }
+        Ok(Box::new(Place::<RedisStreams>::at(url, |_| {})))
     }
 }

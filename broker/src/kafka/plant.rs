@@ -1,4 +1,4 @@
-//! A record that is no message, for tests that see what becomes of it.
+//! What goes wrong on purpose, for tests that see what becomes of it: a record that is no message, metadata that is lost.
 //!
 //! Not here: what makes a record one (`layout.rs`).
 
@@ -22,6 +22,12 @@ impl Kafka {
     pub fn plant_unreadable(&self, topic: &Topic, partition: u32, raw: Bytes) -> Answer<Result<Position>> {
         let (shared, topic) = (Arc::clone(&self.shared), topic.clone());
         Box::pin(async move { shared.call(plant(&shared, &topic, partition, &raw)).await })
+    }
+
+    /// From now on members store of what goes from them the offset alone, and not what is done beyond it: a double, which the suite must notice.
+    #[doc(hidden)]
+    pub fn lose_metadata(&self) {
+        self.shared.members.lose_metadata();
     }
 }
 

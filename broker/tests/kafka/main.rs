@@ -8,7 +8,7 @@
 //! | 1. The crate hides too much: produce and consume by this module, and the records are the same | `records::*` |
 //! | 2. The status of a report says whether a record was written, its code does not; offsets of failed reports are garbage | `outcomes::*` |
 //! | 4. One record that is too large fails those beside it | `outcomes::one_oversize_record_fails_its_neighbours` |
-//! | 5. No partition EOF with batch reads: it skips messages | `reading::the_end_of_a_partition_is_not_told_and_nothing_is_skipped` |
+//! | 5. No partition EOF with batch reads: it skips messages | `reading::the_end_of_a_partition_is_not_told_and_nothing_is_skipped`, and its double `reading::with_ends_told_batches_skip_messages` |
 //! | 6. A batch read waits until it is full: block for one, then drain | `reading::one_message_does_not_wait_for_others` |
 //! | 7. A revocation is answered later, while polling goes on; all partitions are paused until then | `groups::a_revocation_is_answered_later` |
 //! | 8. On the new protocol a member that drains too long is expelled, and only its commits tell it | `groups::who_drains_too_long_is_told_by_its_commit` |
@@ -21,7 +21,8 @@
 //! | 16. Destruction can hang for ever: everything is given back, and closing has a deadline | `lifetimes::*` |
 //! | 17. A code that the bindings do not know is no enum | `codes::*` |
 //!
-//! Rules 3 (idempotence) and 9 (default protocol) are settings, and proved where those are.
+//! Rules 3 (idempotence) and 9 (default protocol) are settings, and proved where those are. That readers and members of the backend keep to rules is
+//! tested by their numbers in `broker/tests/kafka_log`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

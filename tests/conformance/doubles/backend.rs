@@ -1,6 +1,6 @@
-//! A double as a backend of the suite: the wrapper around a correct `memory:`.
+//! A double as a backend of the suite: the wrapper around a correct one, `memory:` where nothing else is said.
 //!
-//! Not here: `memory:` as a backend (`tests/support/backends.rs`).
+//! Not here: the correct backends (`tests/support`).
 
 use super::{
     hooks::{Hooks, Scene},
@@ -10,7 +10,7 @@ use ropeway_broker::{
     Answer, MessageBroker, Position, PublisherSettings, Result, Timestamp, Topic,
     conformance::{Backend, Provides, Publishing, Setup, Store},
 };
-use ropeway_tests::backends::{MemoryPlace, Outlived};
+use ropeway_tests::backends::Outlived;
 use std::{
     collections::HashMap,
     fmt,
@@ -19,15 +19,20 @@ use std::{
 };
 use tokio::runtime::Runtime;
 
-/// `memory:` with a difference.
+/// A backend with a difference.
 pub(crate) struct Doubled {
-    memory: Outlived,
+    correct: Arc<dyn Backend>,
     hooks: Arc<Hooks>,
 }
 
 impl Doubled {
+    /// `memory:` with it.
     pub(crate) fn new(hooks: fn() -> Hooks) -> Self {
-        Self { memory: Outlived, hooks: Arc::new(hooks()) }
+        Self::over(Arc::new(Outlived), hooks)
+    }
+
+    pub(crate) fn over(correct: Arc<dyn Backend>, hooks: fn() -> Hooks) -> Self {
+        Self { correct, hooks: Arc::new(hooks()) }
     }
 }
 
@@ -42,16 +47,20 @@ impl Backend for Doubled {
         "double"
     }
 
+    fn absent(&self) -> Option<String> {
+        self.correct.absent()
+    }
+
     fn provides(&self) -> Provides {
-        self.memory.provides()
+        self.correct.provides()
     }
 
     fn runtime(&self) -> std::io::Result<Runtime> {
-        self.memory.runtime()
+        self.correct.runtime()
     }
 
     fn slack(&self) -> Duration {
-        self.memory.slack()
+        self.correct.slack()
     }
 
     fn publisher(
@@ -59,7 +68,7 @@ impl Backend for Doubled {
         broker: Arc<dyn MessageBroker>,
         settings: PublisherSettings,
     ) -> Result<Arc<dyn Publishing>> {
-        let publisher = self.memory.publisher(broker, settings)?;
+        let publisher = self.correct.publisher(broker, settings)?;
         Ok(match &self.hooks.publisher {
             Some(hook) => hook(publisher, &settings),
             None => publisher,
@@ -68,7 +77,7 @@ impl Backend for Doubled {
 
     fn store(&self, setup: Setup) -> Result<Box<dyn Store>> {
         Ok(Box::new(Place {
-            memory: Arc::new(MemoryPlace::new(setup)),
+            correct: Arc::from(self.correct.store(setup)?),
             hooks: Arc::clone(&self.hooks),
             state: Arc::default(),
         }))
@@ -84,30 +93,30 @@ struct State {
 }
 
 struct Place {
-    memory: Arc<MemoryPlace>,
+    correct: Arc<dyn Store>,
     hooks: Arc<Hooks>,
     state: Arc<Mutex<State>>,
 }
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.memory.fmt(f)
+        self.correct.fmt(f)
     }
 }
 
 impl Store for Place {
     fn open(&self) -> Answer<Result<Arc<dyn MessageBroker>>> {
-        let (memory, hooks, state) =
-            (Arc::clone(&self.memory), Arc::clone(&self.hooks), Arc::clone(&self.state));
+        let (store, hooks, state) =
+            (Arc::clone(&self.correct), Arc::clone(&self.hooks), Arc::clone(&self.state));
         Box::pin(async move {
-            let broker = memory.open().await?;
+            let broker = store.open().await?;
             let scene = {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.opens += 1;
                 state.inner = Some(Arc::clone(&broker));
                 let crashed = std::mem::take(&mut state.crashed);
                 let (opens, joins) = (state.opens, Arc::clone(&state.joins));
-                Scene { broker, clock: memory.clock(), opens, crashed, joins }
+                Scene { broker, store, opens, crashed, joins }
             };
             if let (Some(hook), 2..) = (&hooks.reopened, scene.opens) {
                 hook(&scene).await;
@@ -121,7 +130,7 @@ impl Store for Place {
         state.crashed = true;
         drop(broker);
         match state.inner.take() {
-            Some(inner) => self.memory.crash(inner),
+            Some(inner) => self.correct.crash(inner),
             None => super::hooks::now(()),
         }
     }
@@ -135,7 +144,7 @@ impl Store for Place {
     ) -> Answer<Result<Position>> {
         let inner = self.state.lock().unwrap_or_else(PoisonError::into_inner).inner.clone();
         match inner {
-            Some(inner) => self.memory.plant_unreadable(&inner, topic, partition, raw),
+            Some(inner) => self.correct.plant_unreadable(&inner, topic, partition, raw),
             None => super::hooks::now(Err(ropeway_broker::Error::new(
                 ropeway_broker::ErrorKind::Closed,
                 "no broker is open",
@@ -144,6 +153,6 @@ impl Store for Place {
     }
 
     fn now(&self) -> Timestamp {
-        self.memory.clock().now()
+        self.correct.now()
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn doubles() -> Vec<Double> {
     vec![
         double("a_delayed_message_is_never_early_and_comes_once", "is early", || {
             publishing(|scene, message| {
-                let ahead = message.deliver_at.map(|at| at.since(scene.clock.now()).as_millis());
+                let ahead = message.deliver_at.map(|at| at.since(scene.now()).as_millis());
                 if ahead.is_some_and(|ahead| (650..=720).contains(&ahead)) {
                     message.deliver_at = message.deliver_at.map(|at| at - Duration::from_millis(400));
                 }
@@ -35,7 +35,7 @@ pub(crate) fn doubles() -> Vec<Double> {
         ),
         double("what_is_due_already_is_delivered_at_once", "makes what is due wait", || {
             publishing(|scene, message| {
-                let now = scene.clock.now();
+                let now = scene.now();
                 message.deliver_at = message.deliver_at.map(|at| if at <= now { now + WAIT } else { at });
             })
         }),
@@ -80,7 +80,7 @@ fn noting(ahead: &Ahead) -> Hooks {
     let ahead = ahead.clone();
     Hooks {
         publish: Some(Box::new(move |scene, to, batch| {
-            let now = scene.clock.now();
+            let now = scene.now();
             let later = batch.iter().filter_map(|m| Some((m.id, m.deliver_at?.since(now))));
             ahead.lock().extend(later);
             scene.broker.publish(to, batch)
@@ -94,7 +94,7 @@ fn holds_back() -> Hooks {
     let on_publish = held.clone();
     Hooks {
         publish: Some(Box::new(move |scene, to, batch| {
-            let far = scene.clock.now() + Duration::from_secs(3000);
+            let far = scene.now() + Duration::from_secs(3000);
             if batch.iter().any(|message| message.deliver_at > Some(far)) {
                 on_publish.lock().insert(to.topic.clone());
             }

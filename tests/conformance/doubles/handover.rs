@@ -80,10 +80,10 @@ pub(crate) fn doubles() -> Vec<Double> {
             })
         }),
         double("epochs_grow_with_each_owner", "gives two owners the same epoch", || {
-            repeated_epoch(3, |opens| opens == 1)
+            wrong_epoch(3, |opens| opens == 1, |first| first)
         }),
-        double("epochs_grow_across_a_reopen", "gives an old epoch after a reopen", || {
-            repeated_epoch(2, |opens| opens >= 3)
+        double("epochs_grow_across_a_reopen", "begins with epoch one again on another node", || {
+            wrong_epoch(2, |opens| opens >= 3, |_| Epoch(1))
         }),
     ]
 }
@@ -178,9 +178,9 @@ fn takes_early() -> Hooks {
     hooks
 }
 
-/// From that join of a group on and in that opening of the store, an assignment tells the epoch of the first one; but only in
-/// groups that were delivered nothing, of topics of one partition.
-fn repeated_epoch(join: usize, open: fn(usize) -> bool) -> Hooks {
+/// From that join of a group on and in that opening of the store, an assignment tells an epoch that was had before, by the first one; but
+/// only in groups that were delivered nothing, of topics of one partition.
+fn wrong_epoch(join: usize, open: fn(usize) -> bool, epoch: fn(Epoch) -> Epoch) -> Hooks {
     let first = Shared::<HashMap<Group, Epoch>>::default();
     let delivered = Shared::<HashSet<Group>>::default();
     let single = Shared::<HashSet<Topic>>::default();
@@ -199,7 +199,7 @@ fn repeated_epoch(join: usize, open: fn(usize) -> bool) -> Hooks {
                         {
                             let first = *first.lock().entry(group.clone()).or_insert(of.epoch);
                             if late {
-                                of.epoch = first;
+                                of.epoch = epoch(first);
                             }
                         }
                     }

@@ -6,9 +6,10 @@
 #![expect(clippy::type_complexity, reason = "a hook is as long as the call it stands in for")]
 
 use ropeway_broker::{
-    Answer, Clock, Consumer, Control, Event, Group, GroupInfo, Health, Message, MessageBroker, MessageId,
-    Outcomes, Owned, Position, PublisherSettings, Reader, Result, Start, Statistics, Subscription, Target,
-    Topic, TopicInfo, TopicSpec, conformance::Publishing,
+    Answer, Consumer, Control, Event, Group, GroupInfo, Health, Message, MessageBroker, MessageId, Outcomes,
+    Owned, Position, PublisherSettings, Reader, Result, Start, Statistics, Subscription, Target, Timestamp,
+    Topic, TopicInfo, TopicSpec,
+    conformance::{Publishing, Store},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -38,13 +39,20 @@ pub(crate) fn double(caught_by: &'static str, name: &'static str, hooks: fn() ->
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub broker: Arc<dyn MessageBroker>,
-    pub clock: Arc<dyn Clock>,
+    pub store: Arc<dyn Store>,
     /// How often the store was opened, this time included.
     pub opens: usize,
     /// Whether the last broker on it was crashed, not closed.
     pub crashed: bool,
     /// How many consumers joined each group, over all brokers on the store.
     pub joins: Arc<Mutex<HashMap<Group, usize>>>,
+}
+
+impl Scene {
+    /// What time it is for the broker.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.store.now()
+    }
 }
 
 /// One consumer, from the side of the double.

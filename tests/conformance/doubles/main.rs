@@ -2,8 +2,9 @@
 //!
 //! For every check there is a double that it must catch, and that no other check may trip over (but those the double declares as implied,
 //! with the reason). A double that survives fails the run, as does a check without a double. All run on `memory:` under a
-//! paused clock. Here: what runs them. `hooks.rs`: where a double may differ; `wrap.rs`: the wrapper; `backend.rs`: a
-//! double as a backend of the suite; the doubles: a file per group of checks. Not here: the checks (`broker/src/conformance`).
+//! paused clock; what loses messages on Kafka runs over a real server, too. Here: what runs them. `hooks.rs`: where a double may differ;
+//! `wrap.rs`: the wrapper; `backend.rs`: a double as a backend of the suite; the doubles: a file per group of checks; `kafka.rs`: those over Kafka.
+//! Not here: the checks (`broker/src/conformance`).
 
 mod admin;
 mod backend;
@@ -16,6 +17,7 @@ mod gaps;
 mod groups;
 mod handover;
 mod hooks;
+mod kafka;
 mod lost;
 mod order;
 mod publish;
@@ -125,5 +127,6 @@ fn main() {
         let name = format!("a broker that {} is caught by {} and no other", double.name, double.caught_by);
         Trial::test(name, move || caught(&double))
     }));
+    trials.extend(kafka::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -2,10 +2,10 @@
 //!
 //! Not here: what doubles share (`lost.rs`).
 
-use super::hooks::{AdminHooks, ControlHooks, Double, Hooks, Shared, double, each_batch, each_event};
-use ropeway_broker::{Delivery, ErrorKind, Event, Group, Position, Topic};
+use super::hooks::{ControlHooks, Double, Hooks, Shared, Side, double, each_batch, each_event};
+use ropeway_broker::{Control, Delivery, ErrorKind, Event, Group, Owned, Position, Topic};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -22,22 +22,15 @@ pub(crate) fn doubles() -> Vec<Double> {
             "repeats a message when a member left",
             repeats,
         ),
-        double("a_former_owner_can_neither_ack_nor_forward", "takes acks of a former owner", || Hooks {
-            control: ControlHooks {
-                ack: Some(Box::new(|side, of, done| match side.control.ack(of, done) {
-                    Err(error) if error.kind() == ErrorKind::Fenced && side.subscription.member.is_some() => {
-                        Ok(())
-                    }
-                    other => other,
-                })),
-                ..ControlHooks::default()
-            },
-            ..Hooks::default()
-        }),
+        double(
+            "a_former_owner_can_neither_ack_nor_forward",
+            "takes acks of an epoch that is over",
+            takes_stale_acks,
+        ),
         double(
             "the_position_of_a_group_only_grows_and_never_passes_what_is_not_acked",
-            "shows a position past what is not acked",
-            passes,
+            "commits an offset past an open message",
+            commits_past_open,
         ),
     ]
 }
@@ -105,19 +98,62 @@ fn repeats() -> Hooks {
     }
 }
 
-fn passes() -> Hooks {
+/// An ack of a static name's former owner is taken for one of who owns the partition now, and takes effect.
+fn takes_stale_acks() -> Hooks {
+    let owners = Shared::<HashMap<(Group, Topic, u32), (Arc<dyn Control>, Owned)>>::default();
+    let known = owners.clone();
+    let key = |side: &Side, of: &Owned| (side.subscription.group.clone(), of.topic.clone(), of.partition);
     Hooks {
-        admin: AdminHooks {
-            describe_group: Some(Box::new(|described| {
-                let mut info = described?;
-                for of in &mut info.partitions {
-                    if of.lag > of.unfinished && of.lag >= Some(10) {
-                        of.position = of.position.map(Position::next);
+        consume: Some(Box::new(move |side| {
+            let (owners, side) = (owners.clone(), Arc::clone(side));
+            each_event(move |event| {
+                if let Event::Assigned(list) = &event {
+                    let now = |of: &Owned| (key(&side, of), (Arc::clone(&side.control), of.clone()));
+                    owners.lock().extend(list.iter().map(|assignment| now(&assignment.of)));
+                }
+                vec![event]
+            })
+        })),
+        control: ControlHooks {
+            ack: Some(Box::new(move |side, of, done| match side.control.ack(of, done) {
+                Err(error) if error.kind() == ErrorKind::Fenced && side.subscription.member.is_some() => {
+                    match known.lock().get(&key(side, of)) {
+                        Some((control, now)) => control.ack(now, done),
+                        None => Err(error),
                     }
                 }
-                Ok(info)
+                other => other,
             })),
-            ..AdminHooks::default()
+            ..ControlHooks::default()
+        },
+        ..Hooks::default()
+    }
+}
+
+/// Where acks are stored every 10 ms, an ack is one of all that was delivered before it, too.
+fn commits_past_open() -> Hooks {
+    let soon = |side: &Side| side.subscription.ack_interval == Duration::from_millis(10);
+    let delivered = Shared::<BTreeSet<(Group, Position)>>::default();
+    let known = delivered.clone();
+    Hooks {
+        consume: Some(Box::new(move |side| {
+            let (delivered, group) = (delivered.clone(), side.subscription.group.clone());
+            each_batch(move |batch| {
+                let positions = batch.deliveries.iter().map(|delivery| (group.clone(), delivery.position));
+                delivered.lock().extend(positions);
+            })
+        })),
+        control: ControlHooks {
+            ack: Some(Box::new(move |side, of, done| {
+                let (Some(last), true) = (done.iter().max(), soon(side)) else {
+                    return side.control.ack(of, done);
+                };
+                let group = &side.subscription.group;
+                let before = |(of, position): &&(Group, Position)| of == group && position <= last;
+                let all: Vec<Position> = known.lock().iter().filter(before).map(|(_, at)| *at).collect();
+                side.control.ack(of, &all)
+            })),
+            ..ControlHooks::default()
         },
         ..Hooks::default()
     }

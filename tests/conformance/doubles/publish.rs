@@ -3,11 +3,11 @@
 //! Not here: what doubles share (`lost.rs`).
 
 use super::{
-    hooks::{AdminHooks, Double, Hooks, Shared, double, now, text},
+    hooks::{AdminHooks, Double, Hooks, Scene, Shared, double, now, text},
     lost::{Hidden, hiding, publishing},
 };
 use ropeway_broker::{
-    Durability, Error, ErrorKind, Headers, Message, MessageId, Outcomes, Position, Published, Target,
+    Answer, Durability, Error, ErrorKind, Headers, Message, MessageId, Outcomes, Position, Published, Target,
     TopicInfo, partition_for_key,
 };
 use std::{
@@ -36,7 +36,12 @@ pub(crate) fn doubles() -> Vec<Double> {
         double(
             "with_much_in_flight_each_message_is_acked_or_refused_and_never_lost",
             "drops what overflows its buffer",
-            overflow,
+            || of_many(|_, _, _| now(acked_nowhere())),
+        ),
+        double(
+            "with_much_in_flight_each_message_is_acked_or_refused_and_never_lost",
+            "says not written of what is in the log",
+            || of_many(not_written),
         ),
         double("a_repeated_id_is_written_once", "forgets which ids it saw", forgetful),
         double("calls_keep_their_order", "turns a batch of one key around", backwards),
@@ -169,20 +174,34 @@ fn half_way() -> Hooks {
     }
 }
 
-fn overflow() -> Hooks {
+/// One of many messages of 64 KiB is answered otherwise.
+fn of_many(answer: fn(&Scene, &Target, Vec<Message>) -> Answer<Outcomes>) -> Hooks {
     let count = AtomicUsize::new(0);
     Hooks {
         publish: Some(Box::new(move |scene, to, batch| {
             let large = batch.iter().all(|m| m.payload.as_ref().is_some_and(|p| p.len() == 65_536));
             if batch.len() == 1 && large && count.fetch_add(1, Ordering::Relaxed) == 200 {
-                let (partition, position) = (0, Some(Position(1, 1)));
-                let acked = Published::Acked { partition, position, durability: Durability::Volatile };
-                return now(Outcomes(vec![acked]));
+                return answer(scene, to, batch);
             }
             scene.broker.publish(to, batch)
         })),
         ..Hooks::default()
     }
+}
+
+fn acked_nowhere() -> Outcomes {
+    let (partition, position) = (0, Some(Position(1, 1)));
+    Outcomes(vec![Published::Acked { partition, position, durability: Durability::Volatile }])
+}
+
+/// It is in the log when this is said.
+fn not_written(scene: &Scene, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+    let answer = scene.broker.publish(to, batch.clone());
+    Box::pin(async move {
+        drop(answer.await);
+        let error = Error::new(ErrorKind::Throttled, "there is no room for it");
+        Outcomes::all_not_written(&error, batch)
+    })
 }
 
 fn forgetful() -> Hooks {

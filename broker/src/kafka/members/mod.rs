@@ -216,6 +216,9 @@ pub(super) struct Members {
     open: Open<Member>,
     /// Which topic of that name a group consumed here: Kafka forgets the positions of a topic that is deleted.
     lives: Mutex<BTreeMap<(Group, Topic), u64>>,
+    /// A double: see `Kafka::lose_metadata`.
+    #[cfg(any(test, feature = "conformance"))]
+    forgetful: std::sync::atomic::AtomicBool,
 }
 
 impl Members {
@@ -241,6 +244,11 @@ impl Members {
     /// See [`Open::close`].
     pub(super) fn close(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
         self.open.close(limit)
+    }
+
+    #[cfg(any(test, feature = "conformance"))]
+    pub(super) fn lose_metadata(&self) {
+        self.forgetful.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     #[cfg(any(test, feature = "conformance"))]

@@ -169,12 +169,29 @@ impl Poller {
             places.push(stored(&key, commit.position.1, &commit.metadata));
         }
         places.extend(batch.starts.iter().map(|(key, offset, metadata)| stored(key, *offset, metadata)));
+        #[cfg(any(test, feature = "conformance"))]
+        self.lose_metadata(&batch, &mut places);
         let token = batch.token;
         self.open = Some(batch);
         if let Err(trouble) = self.consumer.commit(&places, token) {
             self.committed(Err(trouble), &[], token);
         }
         Ok(())
+    }
+
+    /// A double, where it is asked for: stores nothing beside the offset of what goes.
+    #[cfg(any(test, feature = "conformance"))]
+    fn lose_metadata(&self, batch: &Batch, places: &mut [Place]) {
+        if !self.member.shared.members.forgetful.load(std::sync::atomic::Ordering::Relaxed) {
+            return;
+        }
+        let core = self.member.core();
+        for (commit, place) in batch.commits.iter().zip(places) {
+            let share = core.owner.shares.get(&key_of(&commit.of));
+            if share.is_some_and(|share| share.ending.is_some() || share.revoking.is_some()) {
+                place.metadata = None;
+            }
+        }
     }
 
     /// What a commit came to: the result of each partition where there is one, else that of the whole.

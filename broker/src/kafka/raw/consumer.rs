@@ -107,7 +107,8 @@ impl Consumer {
         Self::made(conf, notes, 1)
     }
 
-    fn made(conf: Conf, notes: Arc<Notes>, most: usize) -> Result<Self, Trouble> {
+    /// One of these settings, with nothing fixed, for who knows what that means; at most so many records are taken at a time.
+    pub(in crate::kafka) fn made(conf: Conf, notes: Arc<Notes>, most: usize) -> Result<Self, Trouble> {
         let client = Client::consumer(conf, notes)?;
         // SAFETY: the client is alive. Errors and logs come with the records from here on.
         Code(unsafe { native::rd_kafka_poll_set_consumer(client.native()) }).check()?;
