@@ -4,10 +4,11 @@
 //! Not here: where they come from (`tools.rs`).
 
 use crate::{
-    Test, address, on,
+    address,
     running::Place,
     server::{Server, unique},
     tools::{self, Tools, output},
+    trials::{Test, on},
 };
 use serde_json::{Value, json};
 use std::process::Command;

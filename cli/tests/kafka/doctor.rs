@@ -1,10 +1,11 @@
 //! What `ropeway doctor` says of real servers: each thing that is set up wrongly, with a fix that mends it; and nothing is changed by looking.
 
 use crate::{
-    Test, address, on,
+    address,
     running::{Place, fields},
     server::{Server, unique},
     tools::Tools,
+    trials::{Test, on},
 };
 use serde_json::Value;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,9 @@
 //! Servers that cannot be used: the program says which server, what is wrong and the way out, shows no password, and loses nothing.
 
 use crate::{
-    Test, address, on,
+    address,
     server::{Server, certificates, unique, user},
+    trials::{Test, on},
 };
 use std::{net::TcpListener, time::Duration};
 use tokio::time::Instant;

@@ -1,6 +1,6 @@
 //! Runs the program step by step on a real server, and tells which of its verbs no step has.
 //!
-//! Not here: the steps (`../redis/verbs.rs`, `../kafka/verbs.rs`).
+//! Not here: the steps (`same.rs`, `../redis/verbs.rs`, `../kafka/verbs.rs`).
 
 use crate::running::{Place, Ran};
 use std::{collections::BTreeSet, time::Duration};

@@ -2,7 +2,7 @@
 //!
 //! redis-py is installed from the Python registry into `target/`, where that can be done; else the test is ignored.
 
-use crate::{Test, running::Place, server::Server};
+use crate::{running::Place, server::Server, trials::Test};
 use serde_json::{Value, json};
 use std::{path::PathBuf, process::Command};
 

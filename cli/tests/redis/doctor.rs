@@ -1,9 +1,9 @@
 //! What `ropeway doctor` says of real servers: each thing that is set up wrongly, with a fix that mends it; and nothing is changed by looking.
 
 use crate::{
-    Test,
     running::{Place, fields},
-    server::{Certificates, Server, on, until},
+    server::{Certificates, Server, until},
+    trials::{Test, on},
 };
 use serde_json::Value;
 

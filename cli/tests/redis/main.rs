@@ -11,44 +11,20 @@ mod refusals;
 #[path = "../program/running.rs"]
 #[expect(dead_code, reason = "the tests without servers use the rest")]
 mod running;
+#[path = "../program/same.rs"]
+mod same;
 mod server;
 #[path = "../program/steps.rs"]
 mod steps;
+#[path = "../program/trials.rs"]
+mod trials;
 mod verbs;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-    process::ExitCode,
-};
-
-/// A test: its name, and what it does; an error is why it cannot be run here.
-type Test = (&'static str, fn() -> Result<(), String>);
+use std::process::ExitCode;
+use trials::run_all;
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    // Two cores, and each test has processes of its own.
-    arguments.test_threads.get_or_insert(2);
-    let modules = [verbs::all(), refusals::all(), doctor::all(), clients::all()];
-    let trials =
-        modules.concat().into_iter().map(|(name, test)| Trial::ignorable_test(name, move || run(test)));
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
-}
-
-fn run(test: fn() -> Result<(), String>) -> Result<Completion, Failed> {
-    if !server::available() {
-        return Ok(Completion::ignored_with("no redis-server: install it (apt-get install redis-server)"));
-    }
-    match catch_unwind(AssertUnwindSafe(test)) {
-        Ok(Ok(())) => Ok(Completion::Completed),
-        Ok(Err(why)) => Ok(Completion::ignored_with(why)),
-        Err(panic) => Err(said(&*panic).into()),
-    }
-}
-
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("it panicked").to_owned()
+    let absent = "no redis-server: install it (apt-get install redis-server)";
+    let tests = [verbs::all(), refusals::all(), doctor::all(), clients::all()].concat();
+    run_all(tests, (!server::available()).then_some(absent))
 }

@@ -1,8 +1,8 @@
 //! Servers and keys that cannot be used: the program says which server, what is wrong and the way out, shows no password, and loses nothing.
 
 use crate::{
-    Test,
-    server::{Certificates, Server, fake, free_port, on, says, until},
+    server::{Certificates, Server, fake, free_port, says, until},
+    trials::{Test, on},
 };
 use std::io::Write;
 

@@ -1,6 +1,6 @@
 //! Servers for these tests: processes on free ports, with their data in a directory that goes with them; and what only looks like one.
 
-use crate::running::Place;
+use crate::{running::Place, trials::on};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -135,13 +135,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A directory in which the program works on the broker of that URL.
-pub(crate) fn on(url: &str) -> Place {
-    let place = Place::new();
-    place.file("ropeway.toml", format!("[broker]\nurl = \"{url}\"\n"));
-    place
 }
 
 /// Waits until that is so.
