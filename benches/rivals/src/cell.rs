@@ -1,10 +1,11 @@
 //! The list of cells: what is measured, beside what, and the target.
 //!
-//! Not here: the work itself (`arms/`, `redis/`), the interleaving (`rounds.rs`).
+//! Not here: the work itself (`arms/`, `redis/`, `kafka/`), the interleaving (`rounds.rs`).
 
 use crate::{
     Result,
     arms::{Against, Engine, Hop, Publish, reopen, steady},
+    kafka,
     redis::{self, Measure, Rival, resting},
     rounds::{Plan, Turn},
 };
@@ -49,9 +50,23 @@ pub(crate) struct Figure {
 }
 
 impl Cell {
-    /// What keeps it from running on this machine.
-    pub(crate) fn missing(&self) -> Option<String> {
-        if self.name.starts_with("redis-") { redis::missing() } else { None }
+    /// What keeps it from running here and now.
+    pub(crate) fn missing(&self, plan: &Plan) -> Option<String> {
+        if self.name.starts_with("redis-") {
+            return redis::missing();
+        }
+        if !self.name.starts_with("kafka-") {
+            return None;
+        }
+        let program = || match self.name {
+            "kafka-instructions" | "kafka-watermill-publish" | "kafka-watermill-subscribe" if plan.quick => {
+                Some("it needs programs of others, which is no smoke test".to_owned())
+            }
+            "kafka-instructions" => kafka::instructions::missing(),
+            "kafka-watermill-publish" | "kafka-watermill-subscribe" => kafka::missing_go(),
+            _ => None,
+        };
+        kafka::missing().or_else(program)
     }
 }
 
@@ -214,6 +229,66 @@ pub(crate) const CELLS: &[Cell] = &[
         name: "redis-idle",
         what: "a consumer of 64 partitions on Redis to which nothing is published: what it costs",
         kind: Kind::Bounds(resting::idle),
+    },
+    ratio(
+        "kafka-publish-64",
+        "64 B messages on Kafka, 128 batches of 256 at once; a loop over rd_kafka_produceva with as many under way",
+        0.90,
+        |plan| kafka::Publish::pair(plan, 64, 600_000),
+    ),
+    ratio("kafka-publish-1024", "the same, 1 KiB", 0.95, |plan| kafka::Publish::pair(plan, 1024, 200_000)),
+    ratio(
+        "kafka-awaited",
+        "64 B messages on Kafka, 1,024 tasks that await each; the same over the FutureProducer of rdkafka",
+        1.6,
+        |plan| kafka::Awaited::pair(plan, 64, 300_000),
+    ),
+    ratio(
+        "kafka-consume-64",
+        "64 B messages on Kafka, a processor whose handler does nothing; a loop over rd_kafka_consume_batch_queue that commits offsets",
+        0.60,
+        |plan| kafka::Consume::pair(plan, 64, 1_000_000, kafka::Rival::Loop),
+    ),
+    ratio("kafka-consume-1024", "the same, 1 KiB", 0.85, |plan| {
+        kafka::Consume::pair(plan, 1024, 400_000, kafka::Rival::Loop)
+    }),
+    ratio(
+        "kafka-consume-stream",
+        "the same, 64 B; the StreamConsumer of rdkafka, each message detached",
+        1.5,
+        |plan| kafka::Consume::pair(plan, 64, 1_000_000, kafka::Rival::Stream),
+    ),
+    limit(
+        "kafka-consume-headers",
+        "the same, 64 B; the loop over rd_kafka_consume_batch_queue that looks at headers, too",
+        |plan| kafka::Consume::pair(plan, 64, 1_000_000, kafka::Rival::LoopWithHeaders),
+    ),
+    ratio(
+        "kafka-watermill-publish",
+        "64 B messages on Kafka, as in kafka-publish-64; Watermill, 64 goroutines that publish",
+        10.0,
+        |plan| kafka::Watermill::pair(plan, kafka::Way::Publish, 600_000, 10),
+    ),
+    ratio(
+        "kafka-watermill-subscribe",
+        "64 B messages on Kafka, as in kafka-consume-64; Watermill, which acks each",
+        2.0,
+        |plan| kafka::Watermill::pair(plan, kafka::Way::Subscribe, 600_000, 4),
+    ),
+    Cell {
+        name: "kafka-instructions",
+        what: "kafka-publish-64 under callgrind: instructions a message, and those of the loop",
+        kind: Kind::Bounds(kafka::instructions::run),
+    },
+    Cell {
+        name: "kafka-backlog",
+        what: "1,000,000 messages of 1 KiB on Kafka and a handler that sleeps 50 ms, in a process of its own: what it takes",
+        kind: Kind::Bounds(kafka::resting::backlog),
+    },
+    Cell {
+        name: "kafka-idle",
+        what: "a consumer of 64 partitions on Kafka to which nothing is published: what it costs",
+        kind: Kind::Bounds(kafka::resting::idle),
     },
 ];
 

@@ -1,11 +1,12 @@
 //! Processes of this program's own: started so that they can be watched or killed from outside.
 //!
-//! Not here: what they do (`arms/steady.rs`, `arms/reopen.rs`, `redis/resting.rs`).
+//! Not here: what they do (`arms/steady.rs`, `arms/reopen.rs`, `tasks.rs`, `kafka/instructions.rs`).
 
 use crate::{
     Result,
     arms::{reopen, steady},
-    redis::resting,
+    kafka::{Side, instructions},
+    tasks::slowly,
 };
 use clap::Subcommand;
 use std::{
@@ -26,7 +27,10 @@ pub(crate) enum Role {
     Fill { dir: PathBuf, messages: u64 },
     /// Handles slowly what lies on a server, until it is killed.
     #[command(hide = true)]
-    Backlog { url: String },
+    Backlog { url: String, topic: String },
+    /// Publishes to Kafka.
+    #[command(hide = true)]
+    KafkaPublish { side: Side, messages: u64 },
 }
 
 impl Role {
@@ -39,7 +43,8 @@ impl Role {
         match self {
             Self::Steady { dir, messages, retention } => steady::inside(dir, *messages, *retention),
             Self::Fill { dir, messages } => reopen::inside(dir, *messages),
-            Self::Backlog { url } => resting::slowly(url),
+            Self::Backlog { url, topic } => slowly(url, topic),
+            Self::KafkaPublish { side, messages } => instructions::publish(*side, *messages),
         }
     }
 }

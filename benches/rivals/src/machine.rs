@@ -35,6 +35,16 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
+/// How often threads of this process gave their processor up because they had to wait for something.
+pub(crate) fn switches() -> u64 {
+    let of = |status: PathBuf| {
+        let text = fs::read_to_string(status.join("status")).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    fs::read_dir("/proc/self/task").map_or(0, |all| all.flatten().map(|thread| of(thread.path())).sum())
+}
+
 /// How many threads ran or waited for the disk on average in the last minute; 0 where the machine does not say.
 pub(crate) fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();

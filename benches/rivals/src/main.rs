@@ -1,8 +1,8 @@
-//! `ropeway-rivals`: what the embedded broker, the engine and the broker on Redis reach, beside others that do the same work on the same bytes, interleaved in
+//! `ropeway-rivals`: what the embedded broker, the engine and the brokers on Redis and Kafka reach, beside others that do the same work on the same bytes, interleaved in
 //! one run.
 //!
 //! Here: what is asked for, in which order it runs, and the exit code. `cell.rs` has the list of cells and their targets, `work.rs` the
-//! messages, `arms/` and `redis/` who does the work, `rounds.rs` the interleaving, `report.rs` what is printed.
+//! messages, `arms/`, `redis/` and `kafka/` who does the work, `rounds.rs` the interleaving, `report.rs` what is printed.
 //! Not here: instructions a message (`cargo xtask instructions`).
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
@@ -10,12 +10,14 @@
 mod arms;
 mod cell;
 mod child;
+mod kafka;
 mod machine;
 mod record;
 mod redis;
 mod report;
 mod rounds;
 mod statistics;
+mod tasks;
 mod work;
 
 use cell::{CELLS, Cell, Kind};
@@ -105,7 +107,7 @@ fn run(options: &Options) -> Result<bool> {
     let place = tempfile::Builder::new().prefix("rivals-").tempdir_in(&options.dir).map_err(failed)?;
     let mut report = Report::begin(place.path(), &plan)?;
     for cell in chosen {
-        if let Some(reason) = cell.missing() {
+        if let Some(reason) = cell.missing(&plan) {
             report.ignore(cell, &reason);
             continue;
         }

@@ -202,7 +202,7 @@ impl Driver {
         match woken {
             Woken::Event(Ok(event)) => self.event(event, now),
             Woken::Event(Err(error)) => self.consumer_ended(error, now),
-            Woken::Ran(ticket, result) => self.ran(ticket, result),
+            Woken::Ran(ticket, result) => self.ran(ticket, result, now),
             Woken::Written(written) => self.written(written, now),
             Woken::Shutdown(shutdown) => self.begin_drain(shutdown, now),
             Woken::Due => {}
@@ -226,7 +226,7 @@ impl Driver {
     /// Takes what is over already, so that acks are given in batches.
     fn collect(&mut self, now: Instant) {
         while let Some((ticket, result)) = self.core.try_finished() {
-            self.ran(ticket, result);
+            self.ran(ticket, result, now);
         }
         while let Some(Some(written)) = self.burials.next().now_or_never() {
             self.written(written, now);

@@ -349,14 +349,14 @@ impl Driver {
         match seen {
             Seen::Done => {
                 let progress = Progress { at: plan.len(), attempt: 1 };
-                self.ran(ticket, Ok(Ran { progress, ended: Ended::Done, at: now }));
+                self.ran(ticket, Ok(Ran { progress, ended: Ended::Done, at: now }), now);
             }
             Seen::Failed(at, failure) => {
                 self.looks.stint.others();
                 // Where it is dead-lettered, they are given first.
                 self.partitions.done(&turn, &mut self.looks.done);
                 let progress = Progress { at, attempt: 1 };
-                self.ran(ticket, Ok(Ran { progress, ended: Ended::Failed(*failure), at: now }));
+                self.ran(ticket, Ok(Ran { progress, ended: Ended::Failed(*failure), at: now }), now);
             }
             Seen::Pending(handler, begun) => {
                 self.looks.stint.others();

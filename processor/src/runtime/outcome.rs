@@ -60,7 +60,7 @@ impl Driver {
     }
 
     /// The handlers of a message have come to an end, or to a stop.
-    pub(super) fn ran(&mut self, ticket: Ticket, result: Result<Ran, String>) {
+    pub(super) fn ran(&mut self, ticket: Ticket, result: Result<Ran, String>, now: Instant) {
         if self.core.lanes().is_late(&ticket) {
             if matches!(result, Ok(Ran { ended: Ended::Stopped, .. })) {
                 self.counters.given_up.inc();
@@ -95,13 +95,12 @@ impl Driver {
             Ended::Stopped => self.give_up(ticket),
             // What a cancelled handler returns is no failure: it was told to end.
             Ended::Failed(_) if work.turn.reins.cancel.is_cancelled() => self.give_up(ticket),
-            Ended::Failed(failure) => self.failed(ticket, progress, failure),
+            Ended::Failed(failure) => self.failed(ticket, progress, failure, now),
         }
     }
 
-    fn failed(&mut self, ticket: Ticket, progress: Progress, failure: Failure) {
-        // Both now, and not when the turn began: what the record says and what is waited begin together.
-        let (now, wall) = (Instant::now(), self.clock.now());
+    fn failed(&mut self, ticket: Ticket, progress: Progress, failure: Failure, now: Instant) {
+        let wall = self.clock.now();
         let Some(work) = self.core.get_mut(&ticket) else { return };
         work.first_failure.get_or_insert(wall);
         let Step::Handle(plan, _) = &work.step else { return };

@@ -2,26 +2,19 @@
 
 use super::{
     TOPIC,
-    server::{Server, patiently, runtime, words},
+    server::{Server, words},
 };
 use crate::{
     Result,
     cell::Pair,
     machine::Stopwatch,
     rounds::{Plan, Turn},
+    tasks::{many, runtime},
     work::Work,
 };
 use ::redis::AsyncConnectionConfig;
 use ropeway_broker::{Publisher, PublisherSettings, Topic};
-use std::{
-    ops::Range,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
-use tokio::task::JoinSet;
+use std::{ops::Range, path::Path, sync::Arc};
 
 const AT_ONCE: usize = 1024;
 
@@ -48,29 +41,12 @@ impl Awaited {
     }
 }
 
-/// So many tasks, each of which does one thing after the other.
-async fn many<F: Future<Output = bool> + Send>(
+/// So many tasks, each of which awaits one message after the other.
+async fn each<F: Future<Output = bool> + Send>(
     messages: Range<u64>,
     one: impl Fn(u64) -> F + Clone + Send + 'static,
 ) -> Result<()> {
-    let next = Arc::new(AtomicU64::new(messages.start));
-    let mut tasks = JoinSet::new();
-    for _ in 0..AT_ONCE {
-        let (next, one, end) = (next.clone(), one.clone(), messages.end);
-        tasks.spawn(async move {
-            loop {
-                let i = next.fetch_add(1, Relaxed);
-                if i >= end {
-                    return true;
-                }
-                if !one(i).await {
-                    return false;
-                }
-            }
-        });
-    }
-    let done = patiently(tasks.join_all()).await?;
-    if done.into_iter().all(|acked| acked) { Ok(()) } else { Err("a message was not acked".into()) }
+    many(AT_ONCE, messages, 1, move |piece| one(piece.start)).await
 }
 
 impl Pair for Awaited {
@@ -84,9 +60,9 @@ impl Pair for Awaited {
                 let (publisher, topic, message) = (publisher.clone(), topic.clone(), work.message(i));
                 async move { publisher.publish(&topic, message).await.is_ok() }
             };
-            many(warm, one.clone()).await?;
+            each(warm, one.clone()).await?;
             let (before, watch) = (server.cpu()?, Stopwatch::start());
-            many(timed, one).await?;
+            each(timed, one).await?;
             server.turn(self.messages, &watch, before)
         })?;
         let log = server.log(0);
@@ -117,9 +93,9 @@ impl Pair for Awaited {
                 command.arg("payload").arg(message.payload.as_deref().unwrap_or_default());
                 async move { command.query_async::<String>(&mut connection).await.is_ok() }
             };
-            many(warm, one.clone()).await?;
+            each(warm, one.clone()).await?;
             let (before, watch) = (server.cpu()?, Stopwatch::start());
-            many(timed, one).await?;
+            each(timed, one).await?;
             server.turn(self.messages, &watch, before)
         })?;
         self.check(&mut server, &stream)?;

@@ -3,14 +3,15 @@
 //! Ours is a processor whose handler does nothing. It ends when everything is handled and its acks are stored.
 
 use super::{
-    PATIENCE, TOPIC, sea,
-    server::{Server, patiently, runtime, words},
+    TOPIC, sea,
+    server::{Server, words},
 };
 use crate::{
     Result,
     cell::Pair,
     machine::Stopwatch,
     rounds::{Plan, Turn},
+    tasks::{Handled, handle, runtime, unacked},
     work::Work,
 };
 use ::redis::{
@@ -18,16 +19,7 @@ use ::redis::{
     streams::{StreamReadOptions, StreamReadReply},
 };
 use ropeway_broker::{Group, Subscription, Topic};
-use ropeway_processor::{BoxError, Processor, Router, Verdict, raw};
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
-use tokio::sync::Notify;
+use std::{path::Path, time::Duration};
 
 /// Entries that the rival reads, and acks, at once.
 const AT_ONCE: usize = 256;
@@ -76,40 +68,17 @@ impl Consume {
     }
 }
 
-/// Counts messages, and tells when so many came.
-#[derive(Debug)]
-struct Handled {
-    count: AtomicU64,
-    until: u64,
-    reached: Notify,
-}
-
 impl Pair for Consume {
     fn ours(&mut self, dir: &Path) -> Result<Turn> {
         let mut server = Server::start(dir)?;
         let turn = runtime()?.block_on(async {
             let broker = server.broker(1).await?;
             Server::fill(&*broker, &self.work, self.messages).await?;
-            let handled =
-                Arc::new(Handled { count: AtomicU64::new(0), until: self.messages, reached: Notify::new() });
-            let noting = handled.clone();
-            let router = Router::new().on(
-                "*",
-                raw(move |_, _| {
-                    if noting.count.fetch_add(1, Relaxed) + 1 == noting.until {
-                        noting.reached.notify_one();
-                    }
-                    async { Ok::<_, BoxError>(Verdict::Done) }
-                }),
-            );
             let (before, watch) = (server.cpu()?, Stopwatch::start());
             let subscription = Subscription::new(Group::new(GROUP)?, [Topic::new(TOPIC)?]);
-            let processor = Processor::builder(broker.clone(), subscription).router(router).start().await?;
-            patiently(handled.reached.notified()).await?;
-            processor.shutdown(PATIENCE).await;
+            handle(broker.clone(), subscription, Handled::new(0, self.messages)).await?;
             let turn = server.turn(self.messages, &watch, before)?;
-            let group = broker.admin().describe_group(&Group::new(GROUP)?).await?;
-            let left: u64 = group.partitions.iter().filter_map(|partition| partition.lag).sum();
+            let left = unacked(&*broker, GROUP).await?;
             if left > 0 {
                 return Err(format!("{left} messages are not acked").into());
             }

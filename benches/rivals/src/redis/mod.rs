@@ -15,8 +15,5 @@ pub(crate) use consume::{Consume, Measure, Rival};
 pub(crate) use publish::Publish;
 pub(crate) use server::missing;
 
-use std::time::Duration;
-
 /// The topic of every cell here.
 const TOPIC: &str = "orders";
-const PATIENCE: Duration = Duration::from_secs(120);

@@ -2,27 +2,18 @@
 
 use super::{
     TOPIC,
-    server::{Server, patiently, runtime, words},
+    server::{Server, words},
 };
 use crate::{
     Result,
     cell::Pair,
     machine::Stopwatch,
     rounds::{Plan, Turn},
+    tasks::{many, runtime},
     work::Work,
 };
 use ropeway_broker::{MessageBroker, Target, Topic};
-use std::{
-    ops::Range,
-    path::Path,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
-use tokio::task::JoinSet;
+use std::{ops::Range, path::Path, process::Command, sync::Arc, time::Duration};
 
 /// Messages of a batch, and commands of a pipeline.
 const BATCH: u64 = 64;
@@ -91,33 +82,12 @@ impl Pair for Publish {
 
 /// So many tasks, each with one batch on its way.
 async fn send(broker: &Arc<dyn MessageBroker>, work: &Arc<Work>, messages: Range<u64>) -> Result<()> {
-    let next = Arc::new(AtomicU64::new(messages.start));
-    let target = Target::from(Topic::new(TOPIC)?);
-    let mut tasks = JoinSet::new();
-    for _ in 0..AT_ONCE {
-        let (broker, work, next, target) = (broker.clone(), work.clone(), next.clone(), target.clone());
-        let end = messages.end;
-        tasks.spawn(async move {
-            loop {
-                let from = next.fetch_add(BATCH, Relaxed);
-                if from >= end {
-                    return true;
-                }
-                let batch = (from..end.min(from + BATCH)).map(|i| work.message(i)).collect();
-                if !broker.publish(&target, batch).await.all_acked() {
-                    return false;
-                }
-            }
-        });
-    }
-    let all = async {
-        let mut acked = true;
-        while let Some(done) = tasks.join_next().await {
-            acked &= done?;
-        }
-        Result::Ok(acked)
-    };
-    if patiently(all).await?? { Ok(()) } else { Err("a message was not acked".into()) }
+    let (broker, work, target) = (broker.clone(), work.clone(), Target::from(Topic::new(TOPIC)?));
+    many(AT_ONCE as usize, messages, BATCH, move |piece| {
+        let published = broker.publish(&target, piece.map(|i| work.message(i)).collect());
+        async move { published.await.all_acked() }
+    })
+    .await
 }
 
 /// What `redis-benchmark` reaches with so many `XADD`s, in commands a second.

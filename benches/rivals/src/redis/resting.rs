@@ -1,21 +1,18 @@
 //! What a consumer takes that has much before it, or nothing at all.
 
-use super::{
-    TOPIC,
-    server::{Server, runtime},
-};
+use super::{TOPIC, server::Server};
 use crate::{
     Result,
     cell::Figure,
     child,
     machine::{Stopwatch, Usage},
     rounds::Plan,
+    tasks::runtime,
     work::Work,
 };
 use ropeway_broker::{ConsumerExt, Group, Subscription, Topic};
-use ropeway_processor::{BoxError, Processor, Router, Verdict, raw};
-use std::{future::pending, path::Path, process::Stdio, time::Duration};
-use tokio::time::{sleep, timeout};
+use std::{path::Path, process::Stdio, time::Duration};
+use tokio::time::timeout;
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// Partitions of the topic that nobody writes to.
@@ -34,7 +31,7 @@ pub(crate) fn backlog(plan: &Plan, place: &Path) -> Result<Vec<Figure>> {
         Result::Ok(())
     })?;
     let url = format!("{}?prefix={}", server.url, server.prefix);
-    let mut process = child::start("backlog", Path::new(&url), &[], Stdio::null())?;
+    let mut process = child::start("backlog", Path::new(&url), &[TOPIC.to_owned()], Stdio::null())?;
     std::thread::sleep(Duration::from_secs(if plan.quick { 1 } else { 20 }));
     let usage = Usage::of(process.id(), &dir);
     let ended = process.try_wait()?;
@@ -47,23 +44,6 @@ pub(crate) fn backlog(plan: &Plan, place: &Path) -> Result<Vec<Figure>> {
         Figure { what: "peak resident", value: usage.peak as f64 / MIB, unit: "MiB", most: Some(150.0) },
         Figure { what: "threads", value: usage.threads as f64, unit: "", most: None },
     ])
-}
-
-/// The process that is watched.
-pub(crate) fn slowly(url: &str) -> Result<()> {
-    runtime()?.block_on(async {
-        let broker = ropeway_broker::connect(url).await?;
-        let router = Router::new().on(
-            "*",
-            raw(|_, _| async {
-                sleep(Duration::from_millis(50)).await;
-                Ok::<_, BoxError>(Verdict::Done)
-            }),
-        );
-        let subscription = Subscription::new(Group::new("slow")?, [Topic::new(TOPIC)?]);
-        let _processor = Processor::builder(broker, subscription).router(router).start().await?;
-        pending().await
-    })
 }
 
 /// What a consumer of many partitions costs to which nothing is published.

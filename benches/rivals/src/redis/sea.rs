@@ -1,7 +1,7 @@
 //! sea-streamer: a consumer group that shares the load, with its own acks after a delay, which is its default.
 
-use super::server::{Server, patiently, words};
-use crate::{Result, machine::Stopwatch, rounds::Turn, work::Work};
+use super::server::{Server, words};
+use crate::{Result, machine::Stopwatch, rounds::Turn, tasks::patiently, work::Work};
 use sea_streamer_redis::{AutoStreamReset, RedisConnectOptions, RedisConsumerOptions, RedisStreamer};
 use sea_streamer_types::{
     Buffer, Consumer, ConsumerGroup, ConsumerMode, ConsumerOptions, Message, StreamKey, Streamer, StreamerUri,

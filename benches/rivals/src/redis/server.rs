@@ -2,7 +2,7 @@
 //!
 //! Not here: servers for tests (`cargo xtask servers`).
 
-use super::{PATIENCE, TOPIC};
+use super::TOPIC;
 use crate::{Result, machine::Stopwatch, rounds::Turn, work::Work};
 use ::redis::{Commands, Connection};
 use ropeway_broker::{Message, MessageBroker, Target, Topic, TopicSpec};
@@ -166,14 +166,4 @@ pub(super) fn words(message: &Message) -> Vec<(&'static str, String)> {
         ("headers", text(message.headers.packed().len())),
         ("payload", text(message.payload.as_ref().map_or(0, |payload| payload.len()))),
     ]
-}
-
-/// A runtime of as many threads as there are processors, as everybody has it.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
-}
-
-/// What is awaited, or an error where it takes too long.
-pub(super) async fn patiently<T>(what: impl Future<Output = T>) -> Result<T> {
-    Ok(tokio::time::timeout(PATIENCE, what).await?)
 }
