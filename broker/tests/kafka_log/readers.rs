@@ -51,7 +51,12 @@ pub(crate) async fn put(
     publish(broker, &target, batch).await
 }
 
-async fn publish(broker: &Arc<dyn MessageBroker>, target: &Target, batch: Vec<Message>) -> Vec<Position> {
+/// Publishes to a place; where each lies.
+pub(crate) async fn publish(
+    broker: &Arc<dyn MessageBroker>,
+    target: &Target,
+    batch: Vec<Message>,
+) -> Vec<Position> {
     let position = |published: Published| match published {
         Published::Acked { position, .. } => position.unwrap(),
         other => panic!("{other:?}"),
