@@ -51,6 +51,10 @@
 //! A limit that is left: where an owner is crowded out of memory *before* it has read its own take (more than 49,152 messages, or 12 MiB, behind the
 //! position), it moves on without knowing all. Then what the map of acks forgot may be moved again. Cancels are refused while a partition is crowded.
 //!
+//! Another one: where another process deletes a topic and makes it again, what is delayed within the second for which the old description is kept goes with
+//! the topic that was deleted, though it was acked; and what is just being moved then may land in the new one. Asking for the topic's id with each
+//! publish would close it, for one more question to the servers each.
+//!
 //! # Cost
 //! For each topic with delayed messages: 8 partitions, and in each process that takes part one member of a group. For each message: one record in the internal
 //! topic, its share of a close and a done record (some 10 bytes each in a batch), two group commits a batch.

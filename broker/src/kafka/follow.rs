@@ -61,6 +61,8 @@ pub(super) enum Doubt {
     OutOfRange,
     /// The client library saw that the log lost its end, which what it says by now may not show any more.
     Truncated,
+    /// A batch is damaged, and the client library does not know where it ends: it reads it again, or goes on anywhere.
+    Damaged,
 }
 
 /// A partition that is read.
@@ -74,7 +76,7 @@ pub(super) struct Followed {
     /// What was there when reading began ends here; `None`: that was told.
     goal: Option<u64>,
     doubt: Option<Doubt>,
-    /// Where a batch begins that cannot be read, which was told; the next record says where it ends.
+    /// Where a batch begins that cannot be read, which was told: its end is looked for.
     damaged: Option<u64>,
     /// The topic is not there, or has no such partition now.
     gone: bool,
@@ -101,6 +103,11 @@ impl Followed {
         self.goal.and_then(|_| self.wanted())
     }
 
+    /// Where the batch begins whose end must be found before reading goes on.
+    pub(super) fn stuck_at(&self) -> Option<u64> {
+        self.damaged.filter(|_| self.doubt == Some(Doubt::Damaged))
+    }
+
     /// Whether it must be asked what the partition says of itself.
     pub(super) const fn in_doubt(&self) -> bool {
         self.doubt.is_some()
@@ -114,6 +121,8 @@ impl Followed {
     /// A record came.
     pub(super) fn take(&mut self, offset: u64, content: Content, told: &mut Vec<Told>) {
         let told_as = match content {
+            // What the library brings behind a damaged batch may be anything.
+            _ if self.stuck_at().is_some() => return,
             Content::Damaged(why) => return self.damage(offset, why, told),
             _ if offset < self.next => return,
             Content::Message(message) => {
@@ -128,22 +137,16 @@ impl Followed {
             self.goal = None;
             told.push(Told::CaughtUp);
         }
-        let at = Position(self.life, offset);
-        if self.damaged.take().is_some() && offset > self.next {
-            let from = Some(Position(self.life, self.next));
-            told.push(Told::Gap { from, to: Some(at), why: GapReason::Damaged });
-        }
         self.next = offset.saturating_add(1);
         told.push(told_as);
         told.extend(self.caught_up());
     }
 
-    /// A batch that begins at that offset cannot be read. It is told once, however often the library reads it again.
+    /// A batch that begins at that offset cannot be read. After it the library (2.12.1) goes on in the middle of what it got: a record that it makes of
+    /// that has a wrong checksum, too, but offsets are whatever stands there. So nothing more is taken before it is known where the batch ends.
     fn damage(&mut self, begin: u64, why: Error, told: &mut Vec<Told>) {
-        if self.damaged.is_some_and(|known| known >= begin) {
-            return;
-        }
         self.damaged = Some(begin);
+        self.doubt(Doubt::Damaged);
         let offset = begin.max(self.next);
         self.next = offset.saturating_add(1);
         told.push(Told::Unreadable { at: Position(self.life, offset), raw: None, why });
@@ -152,7 +155,7 @@ impl Followed {
 
     /// It cannot be read on before it is asked what it says of itself.
     pub(super) fn doubt(&mut self, doubt: Doubt) {
-        if self.doubt != Some(Doubt::Truncated) {
+        if !matches!(self.doubt, Some(Doubt::Truncated | Doubt::Damaged)) {
             self.doubt = Some(doubt);
         }
     }
@@ -173,9 +176,26 @@ impl Followed {
         self.caught_up()
     }
 
+    /// The damaged batch that reading does not get over ends before that offset: it goes on there.
+    pub(super) fn past_damage(&mut self, begin: u64, to: u64, told: &mut Vec<Told>) {
+        if self.stuck_at() != Some(begin) {
+            return;
+        }
+        (self.doubt, self.damaged) = (None, None);
+        if to > self.next {
+            let (from, to) = (Position(self.life, self.next), Position(self.life, to));
+            told.push(Told::Gap { from: Some(from), to: Some(to), why: GapReason::Damaged });
+            self.next = to.1;
+        }
+        told.extend(self.caught_up());
+    }
+
     /// What the partition says of itself now, asked after the last record was taken. `true`: it is a new life of the topic.
     pub(super) fn answer(&mut self, extent: &Extent, told: &mut Vec<Told>) -> bool {
-        let doubt = self.doubt.take();
+        // That is not answered by where the log begins and ends.
+        let stuck = self.stuck_at();
+        let stuck = stuck.filter(|at| extent.life == self.life && (extent.low..extent.end).contains(at));
+        let doubt = self.doubt.take_if(|_| stuck.is_none());
         self.gone = false;
         let (from, again) = (Position(self.life, self.next), extent.life != self.life);
         let (from, next, why) = if again {
@@ -222,14 +242,19 @@ pub(super) fn meaning(code: i32, text: &str) -> Meaning {
         -140 | -139 | 1 if code == -139 || text.contains("truncat") => Meaning::Doubtful(Doubt::Truncated),
         // The same; _UNKNOWN_TOPIC, _UNKNOWN_PARTITION, UNKNOWN_TOPIC_OR_PART, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID.
         -140 | 1 | -188 | -190 | 3 | 100 | 103 => Meaning::Doubtful(Doubt::OutOfRange),
-        // _BAD_MSG, _BAD_COMPRESSION, CORRUPT_MESSAGE.
-        -199 | -198 | 2 => Meaning::Damaged,
+        damage if is_damage(damage) => Meaning::Damaged,
         // _FATAL.
         -150 => Meaning::Renew,
         // _AUTHENTICATION, TOPIC_, GROUP_, CLUSTER_AUTHORIZATION_FAILED, UNSUPPORTED_SASL_MECHANISM, SASL_AUTHENTICATION_FAILED.
         -169 | 29..=31 | 33 | 58 => Meaning::Lasting,
         _ => Meaning::Passing,
     }
+}
+
+/// Whether a problem of a partition is a batch of records that is damaged: its checksum, or how it is compressed.
+pub(super) const fn is_damage(code: i32) -> bool {
+    // _BAD_MSG, _BAD_COMPRESSION, CORRUPT_MESSAGE.
+    matches!(code, -199 | -198 | 2)
 }
 
 #[cfg(test)]
@@ -346,20 +371,56 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_batch_is_one_unreadable_record_and_a_gap_behind_it() {
+    fn a_damaged_batch_is_one_unreadable_record_and_a_gap_to_its_end() {
         let mut followed = from(3, 9);
         let damage = |followed: &mut Followed, begin| {
             let mut told = Vec::new();
             let why = Error::new(crate::ErrorKind::Corrupt, "its checksum is wrong");
-            followed.damage(begin, why, &mut told);
+            followed.take(begin, Content::Damaged(why), &mut told);
             say(&told)
         };
-        assert_eq!(damage(&mut followed, 3), "unreadable 3");
+        let past = |followed: &mut Followed, begin, to| {
+            let mut told = Vec::new();
+            followed.past_damage(begin, to, &mut told);
+            say(&told)
+        };
+        assert_eq!((damage(&mut followed, 3), followed.stuck_at()), ("unreadable 3".into(), Some(3)));
         assert_eq!(damage(&mut followed, 3), "", "told once, however often it is read");
-        assert_eq!(take(&mut followed, &[6, 7]), "damaged 7-4 to 7-6, 6, 7");
-        // Reading began in the middle of it; it is one record long.
-        assert_eq!(damage(&mut followed, 5), "unreadable 8, caught up");
+        assert_eq!(
+            (take(&mut followed, &[6, 7]), followed.wanted()),
+            (String::new(), None),
+            "nothing is believed"
+        );
+        followed.doubt(Doubt::OutOfRange);
+        assert_eq!(answer(&mut followed, LIFE, 0, 9), "");
+        assert_eq!((followed.stuck_at(), followed.wanted()), (Some(3), None), "nor by what the log says");
+        assert_eq!(past(&mut followed, 2, 9), "", "that is another one");
+        assert_eq!(past(&mut followed, 3, 6), "damaged 7-4 to 7-6");
+        assert_eq!(take(&mut followed, &[6]), "6");
+        // Reading began in the middle of it; its end is the next one.
+        assert_eq!(
+            (damage(&mut followed, 5), past(&mut followed, 5, 8)),
+            ("unreadable 7".into(), String::new())
+        );
+        assert_eq!(damage(&mut followed, 8), "unreadable 8, caught up", "a batch of one record");
+        assert_eq!((past(&mut followed, 8, 9), followed.wanted()), (String::new(), Some(9)));
         assert_eq!(take(&mut followed, &[9]), "9");
+    }
+
+    #[test]
+    fn a_damaged_batch_at_the_end_is_passed_over_and_one_that_is_gone_is_not_looked_for() {
+        let stuck = || {
+            let mut followed = from(3, 9);
+            let why = Error::new(crate::ErrorKind::Corrupt, "its checksum is wrong");
+            followed.take(3, Content::Damaged(why), &mut Vec::new());
+            followed
+        };
+        let mut told = Vec::new();
+        stuck().past_damage(3, 9, &mut told);
+        assert_eq!(say(&told), "damaged 7-4 to 7-9, caught up");
+        assert_eq!(answer(&mut stuck(), LIFE + 1, 0, 1), "recreated ? to 8-0");
+        assert_eq!(answer(&mut stuck(), LIFE, 6, 9), "trimmed 7-4 to 7-6");
+        assert_eq!(answer(&mut stuck(), LIFE, 0, 2), "truncated 7-4 to 7-2, caught up");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use super::{
     broker::Shared,
     facts::Described,
+    follow::is_damage,
     raw::{self, Code, Spec, Told},
     start::{Extent, Resolved},
 };
@@ -168,6 +169,73 @@ pub(super) async fn first_at(
     looked.ok().and_then(Result::ok).unwrap_or_default()
 }
 
+/// The first offset behind a damaged batch that begins at `begin`, in a log that ends at `end`. `None`: it could not be found out now.
+///
+/// The library tells where such a batch begins, and nothing of its end. A server hands out the batch in which an offset lies: so offsets are tried, by halves,
+/// by a client of its own, which gives its records to nobody.
+pub(super) async fn behind_damage(
+    shared: &Arc<Shared>,
+    topic: &Topic,
+    partition: u32,
+    begin: u64,
+    end: u64,
+) -> Option<u64> {
+    let (shared, topic) = (Arc::clone(shared), topic.clone());
+    let found = tokio::task::spawn_blocking(move || find_end(&shared, &topic, partition, begin, end)).await;
+    match found {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the end of a damaged batch is looked for again");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn find_end(shared: &Shared, topic: &Topic, partition: u32, begin: u64, end: u64) -> Result<Option<u64>> {
+    let conf = shared.settings.consumer(None, None)?;
+    let client = raw::Consumer::probe(conf, Arc::clone(&shared.notes));
+    let mut client = client.map_err(|trouble| shared.failed(&trouble))?;
+    let (name, number) = (Arc::from(topic.as_str()), i32::try_from(partition).unwrap_or(i32::MAX));
+    let until = Instant::now() + LOOK;
+    // At `low` it is that batch, at `high` it is not.
+    let (mut low, mut high) = (begin, end.max(begin + 1));
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        let place = raw::Place::new(&name, number, i64::try_from(middle).unwrap_or(i64::MAX));
+        client.assign(&[place]).map_err(|trouble| shared.failed(&trouble))?;
+        match first_seen(&mut client, until) {
+            Some(Seen::Damaged(at)) if at <= begin => low = middle,
+            Some(_) => high = middle,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(high))
+}
+
+/// What comes first of an offset.
+enum Seen {
+    /// A batch that is damaged, and where it begins.
+    Damaged(u64),
+    /// A record, or the end.
+    Other,
+}
+
+fn first_seen(client: &mut raw::Consumer, until: Instant) -> Option<Seen> {
+    let mut seen = None;
+    while seen.is_none() {
+        let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        client.next(left, 1, &mut |told| match told {
+            Told::Record(_) | Told::Problem { code: Code::PARTITION_EOF, .. } => seen = Some(Seen::Other),
+            Told::Problem { code, place: Some(place), .. } if is_damage(code.0) => {
+                seen = u64::try_from(place.offset).ok().map(Seen::Damaged);
+            }
+            _ => {}
+        });
+    }
+    seen
+}
+
 fn look(shared: &Shared, of: &[(Topic, u32, u64)]) -> Result<BTreeMap<(Topic, u32), Option<First>>> {
     let conf = shared.settings.consumer(None, None)?;
     let client = raw::Consumer::probe(conf, Arc::clone(&shared.notes));
@@ -200,6 +268,11 @@ fn look(shared: &Shared, of: &[(Topic, u32, u64)]) -> Result<BTreeMap<(Topic, u3
             }
             Told::Problem { code: Code::PARTITION_EOF, place: Some(place), .. } => {
                 told(&place.topic, place.partition, None);
+            }
+            // Something lies there, and nobody knows of when it is.
+            Told::Problem { code, place: Some(place), .. } if is_damage(code.0) => {
+                let Ok(offset) = u64::try_from(place.offset) else { return };
+                told(&place.topic, place.partition, Some(First { offset, timestamp: None }));
             }
             _ => {}
         });

@@ -325,6 +325,8 @@ impl Reading {
                     let begin = u64::try_from(place.offset).ok();
                     if let (Some((place, _)), Some(begin)) =
                         (find(lives, &place.topic, place.partition), begin)
+                        // It says nothing of records before it for which there was no room.
+                        && brought.has_room(0)
                     {
                         let context = format!("a batch of records is damaged: {text}");
                         brought.add(place, begin, Content::Damaged(Error::new(ErrorKind::Corrupt, context)));

@@ -61,6 +61,11 @@ async fn look(shared: &Arc<Shared>, following: &Following, topic: &Topic) -> boo
         following.look.notify_one();
         return false;
     };
+    let stuck: Vec<(Place, u64)> = {
+        let state = following.state();
+        let stuck = |(place, turn): &(Place, u64)| Some((place.clone(), state.stuck_at(place, *turn)?));
+        asked.iter().filter_map(stuck).collect()
+    };
     following.change(|state| {
         let now = Instant::now();
         for (place, turn) in &asked {
@@ -70,7 +75,15 @@ async fn look(shared: &Arc<Shared>, following: &Following, topic: &Topic) -> boo
         }
         state.grown(topic, added.start, begun(topic, added, &answers), now);
     });
-    true
+    let mut all = true;
+    for (place, begin) in stuck {
+        let Some(extent) = answers.get(&place.1) else { continue };
+        match offsets::behind_damage(shared, topic, place.1, begin, extent.end).await {
+            Some(to) => following.change(|state| state.past_damage(&place, begin, to)),
+            None => all = false,
+        }
+    }
+    all
 }
 
 /// What partitions say of themselves, if the topic is of that life before and after.

@@ -50,19 +50,19 @@ pub(crate) struct Gap {
     pub(crate) why: GapReason,
 }
 
-/// What was read: a message, or the bytes of what is none and why.
+/// What was read: a message, or the bytes of what is none, where they can be told apart from others, and why.
 #[derive(Debug)]
 pub(crate) struct Read<M> {
     pub(crate) position: Position,
     pub(crate) mark: M,
-    pub(crate) what: Result<Message, (Bytes, Error)>,
+    pub(crate) what: Result<Message, (Option<Bytes>, Error)>,
 }
 
 impl<M> Read<M> {
     fn size(&self) -> usize {
         match &self.what {
             Ok(message) => message.size(),
-            Err((raw, _)) => raw.len(),
+            Err((raw, _)) => raw.as_ref().map_or(0, Bytes::len),
         }
     }
 }
@@ -217,7 +217,7 @@ impl<L: Log> Share<L> {
                 Ok(message) => deliveries.push(Delivery { position, message }),
                 Err((raw, why)) => {
                     let of = self.of.clone();
-                    return Some(Event::Unreadable { of, position, raw: Some(raw), why });
+                    return Some(Event::Unreadable { of, position, raw, why });
                 }
             }
         }
@@ -229,7 +229,7 @@ impl<L: Log> Share<L> {
         }
         match self.buffer.pop_front()? {
             Ready::Gap(Gap { from, to, why }) => {
-                if let (Some(to), GapReason::Trimmed) = (to, why) {
+                if let (Some(to), GapReason::Trimmed | GapReason::Damaged) = (to, why) {
                     self.window.skip_to(to);
                     self.log.skipped(to);
                 }

@@ -1,11 +1,14 @@
 //! The Kafka backend on a real server, beyond what the suites for all backends check: what happens to logs while they are read, and groups of others. Where
 //! there is no server, each is shown as ignored.
 //!
-//! `server.rs` says where one is; `readers.rs` is reading without a group, `members.rs` with one, `group_admin.rs` administration. Not here: the unsafe module of the backend
+//! `server.rs` says where one is; `readers.rs` is reading without a group, `members.rs` with one, `damage.rs` what is damaged on its disk, `delayed.rs`
+//! messages for later, `group_admin.rs` administration. Not here: the unsafe module of the backend
 //! (its own tests), what all backends promise (`broker/src/conformance`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod damage;
+mod delayed;
 mod group_admin;
 mod members;
 mod readers;
@@ -38,8 +41,16 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn main() -> ExitCode {
-    let modules =
-        [("readers", readers::all()), ("members", members::all()), ("group_admin", group_admin::all())];
+    if delayed::moves() {
+        return ExitCode::SUCCESS;
+    }
+    let modules = [
+        ("readers", readers::all()),
+        ("members", members::all()),
+        ("damage", damage::all()),
+        ("delayed", delayed::all()),
+        ("group_admin", group_admin::all()),
+    ];
     let trial = |module: &str, (name, test): Test| {
         // No ignored flag: with that the reason would not be printed.
         Trial::ignorable_test(format!("{module}::{name}"), move || match catch_unwind(test) {

@@ -274,6 +274,7 @@ impl State {
             slot.sure_at = now;
             let Arrived { place, offset, content } = arrived;
             slot.followed.take(offset, content, &mut run.get_or_insert_with(|| (place, Vec::new())).1);
+            look |= slot.followed.in_doubt();
         }
         self.tell(run);
         self.held.add(parked);
@@ -394,6 +395,21 @@ impl State {
         self.turns = next;
         self.held.take(left);
         self.tell(Some((place.clone(), told)));
+    }
+
+    /// Where the damaged batch begins that a partition does not get over, if it is in that turn.
+    pub(in crate::kafka) fn stuck_at(&self, place: &Place, turn: u64) -> Option<u64> {
+        self.followed.get(place).filter(|slot| slot.turn == turn)?.followed.stuck_at()
+    }
+
+    /// It ends before that offset.
+    pub(in crate::kafka) fn past_damage(&mut self, place: &Place, begin: u64, to: u64) {
+        let next = self.turns + 1;
+        let Some(slot) = self.followed.get_mut(place) else { return };
+        if slot.followed.stuck_at() == Some(begin) {
+            (slot.turn, self.turns) = (next, next);
+            self.change(place, |followed, told| followed.past_damage(begin, to, told));
+        }
     }
 
     /// What was added to a topic that is followed whole is read from its beginning.

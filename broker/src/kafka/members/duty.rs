@@ -11,7 +11,7 @@ use super::{
     taking::{self, Looked, Seen},
 };
 use crate::{
-    Error, ErrorKind, Topic,
+    Error, ErrorKind, GapReason, Topic,
     balance::TopicPartition,
     members::{Stirred, queue},
 };
@@ -203,6 +203,12 @@ impl Core {
         }
     }
 
+    /// Where damaged batches begin whose ends are to be found.
+    pub(super) fn damaged(&self, keys: &[TopicPartition]) -> Vec<(TopicPartition, u64)> {
+        let begin = |key: &TopicPartition| Some((key.clone(), self.owner.shares.get(key)?.log.damaged?));
+        keys.iter().filter_map(begin).collect()
+    }
+
     /// What was found.
     pub(super) fn looked(
         &mut self,
@@ -233,7 +239,7 @@ impl Core {
                 continue;
             }
             match self.owner.shares.get(key).map(|share| share.log.stuck) {
-                Some(Some(wanted)) => self.unstick(key, wanted, seen),
+                Some(Some(_)) => self.unstick(key, seen, now),
                 Some(None) => {}
                 None => self.begin(key, seen, &looked, now),
             }
@@ -274,18 +280,28 @@ impl Core {
     }
 
     /// A partition could not be read on from an offset.
-    fn unstick(&mut self, key: &TopicPartition, wanted: u64, seen: &Seen) {
+    fn unstick(&mut self, key: &TopicPartition, seen: &Seen, now: Instant) {
         let Some((low, high)) = seen.ends.get(&key.1).copied() else { return };
-        if wanted > high {
-            self.before.entry(key.clone()).or_default().truncated = Some((wanted, high));
+        let Some(share) = self.owner.shares.get_mut(key) else { return };
+        // Where the client wanted to read says nothing: behind a damaged batch that is any number, and the problem of the batch itself may be lost with it.
+        if share.log.next > high {
+            self.before.entry(key.clone()).or_default().truncated = Some((share.log.next, high));
             self.lose(key);
             return;
         }
-        let Some(share) = self.owner.shares.get_mut(key) else { return };
+        let missing = match (share.log.damaged, seen.behind.get(&key.1)) {
+            _ if share.log.next < low => Some((low, GapReason::Trimmed)),
+            (Some(_), Some(to)) => Some((*to, GapReason::Damaged)),
+            (Some(_), None) => {
+                self.next_look = now + PAUSE;
+                return;
+            }
+            (None, _) => None,
+        };
         share.log.stuck = None;
         share.log.placed = false;
-        if share.log.next < low {
-            share.trimmed(low);
+        if let Some((to, why)) = missing {
+            share.lacks(to, why);
             if share.live {
                 queue(&mut self.owner.ready, key, share);
             }

@@ -53,7 +53,19 @@ async fn look(member: &Member, keys: &[TopicPartition], check: &BTreeSet<Topic>)
             Err(error) => return Err(error),
         }
     }
+    find_ends(member, keys, &mut looked).await;
     Ok(looked)
+}
+
+/// Where damaged batches end that the client does not get over.
+async fn find_ends(member: &Member, keys: &[TopicPartition], looked: &mut Looked) {
+    let damaged = member.core().damaged(keys);
+    for (key, begin) in damaged {
+        let Some(seen) = looked.topics.get_mut(&key.0) else { continue };
+        let Some((_, end)) = seen.ends.get(&key.1).copied() else { continue };
+        let behind = offsets::behind_damage(&member.shared, &key.0, key.1, begin, end).await;
+        seen.behind.extend(behind.map(|to| (key.1, to)));
+    }
 }
 
 async fn seen(

@@ -15,6 +15,7 @@ use crate::{
     balance::TopicPartition,
     kafka::{
         failure::{BACKEND, failed, is_permanent},
+        follow::is_damage,
         raw::{Code, Consumer, Place, Told, Trouble},
     },
     members::{Core as _, Shell as _, Stirred, key_of},
@@ -227,6 +228,9 @@ impl Poller {
         let mut news = Vec::new();
         consumer.next(wait, MOST, &mut |told| match told {
             Told::Record(record) => gather.record(&record),
+            Told::Problem { code, text, place: Some(place) } if is_damage(code.0) => {
+                gather.damaged(&place, &text)
+            }
             Told::Problem { code, text, place } => news.push(News::Problem { code, text, place }),
             Told::Assigned(partitions) => news.push(News::Assigned(partitions)),
             Told::Revoked { partitions, lost } => news.push(News::Revoked { partitions, lost }),

@@ -4,11 +4,11 @@
 
 use super::{reading::Run, share::Read};
 use crate::{
-    Error, ErrorKind, Position, Topic,
+    Error, ErrorKind, Position, Timestamp, Topic,
     balance::TopicPartition,
     kafka::{
         layout::{Blocks, Lies},
-        raw::RecordRef,
+        raw::{Place, RecordRef},
     },
 };
 use std::collections::BTreeMap;
@@ -75,6 +75,14 @@ impl Gather {
         self.runs[run].reads.push(Read { offset, at, what });
     }
 
+    /// A batch of records that begins there cannot be read. In its turn, so that it is known what lies before and behind it.
+    pub(super) fn damaged(&mut self, place: &Place, text: &str) {
+        let Some((_, run)) = self.place(&place.topic, place.partition) else { return };
+        let Ok(offset) = u64::try_from(place.offset) else { return };
+        let why = Error::new(ErrorKind::Corrupt, format!("a batch of records is damaged: {text}"));
+        self.runs[run].reads.push(Read { offset, at: Timestamp::now().as_millis(), what: Err((None, why)) });
+    }
+
     fn place(&mut self, topic: &str, partition: i32) -> Option<(usize, usize)> {
         if let Some((slot, run)) = self.last {
             let key = &self.slots[slot].key;
@@ -94,13 +102,13 @@ fn message(
     blocks: &mut Blocks,
     lies: Lies<'_>,
     record: &RecordRef<'_>,
-) -> Result<crate::Message, (bytes::Bytes, Error)> {
+) -> Result<crate::Message, (Option<bytes::Bytes>, Error)> {
     let headers = record.headers().map_err(|trouble| {
         Error::new(ErrorKind::Corrupt, format!("its headers cannot be read: {}", trouble.text))
     });
     let read =
         headers.and_then(|headers| blocks.message(lies, record.key, record.value, record.timestamp, headers));
-    read.map_err(|why| (blocks.copy(record.value.unwrap_or_default()), why))
+    read.map_err(|why| (Some(blocks.copy(record.value.unwrap_or_default())), why))
 }
 
 /// The topic of that name, where it is one.

@@ -43,7 +43,8 @@ pub(super) struct Read {
     pub(super) offset: u64,
     /// By the record, in milliseconds.
     pub(super) at: i64,
-    pub(super) what: Result<Message, (Bytes, Error)>,
+    /// Without bytes: a batch of records that begins here and is damaged.
+    pub(super) what: Result<Message, (Option<Bytes>, Error)>,
 }
 
 /// A commit that is to be made.
@@ -83,6 +84,8 @@ pub(in crate::kafka) struct PartitionLog {
     pub(super) parked: Option<u64>,
     /// The client cannot go on from there; it is to be looked why.
     pub(super) stuck: Option<u64>,
+    /// It cannot go on there because a batch that begins there is damaged, which was told.
+    pub(super) damaged: Option<u64>,
 }
 
 impl Log for PartitionLog {
@@ -131,6 +134,7 @@ impl Share {
             read_at: now,
             parked: None,
             stuck: None,
+            damaged: None,
         };
         let mut share = Self::new(taken.of, taken.window, false, log);
         taken.gap.into_iter().for_each(|gap| share.put_gap(gap));
@@ -158,7 +162,15 @@ impl Share {
 
     /// Takes what was read. A jump of offsets is no gap: compaction, and markers of transactions.
     pub(super) fn put_all(&mut self, reads: Vec<Read>) {
-        for Read { offset, at, what } in reads {
+        for Read { mut offset, at, what } in reads {
+            // What the client brings behind a damaged batch may be anything.
+            if self.log.damaged.is_some() {
+                return;
+            }
+            if matches!(what, Err((None, _))) {
+                (self.log.damaged, self.log.stuck, self.log.placed) = (Some(offset), Some(offset), false);
+                offset = offset.max(self.log.next);
+            }
             if offset < self.log.next {
                 continue;
             }
@@ -169,11 +181,14 @@ impl Share {
     }
 
     /// What is missing, from the next offset that is read up to there: reading goes on there.
-    pub(super) fn trimmed(&mut self, to: u64) {
-        let at = |offset| Some(Position(self.log.life, offset));
-        let gap = Gap { from: at(self.log.next), to: at(to), why: GapReason::Trimmed };
-        self.log.next = to;
-        self.put_gap(gap);
+    pub(super) fn lacks(&mut self, to: u64, why: GapReason) {
+        self.log.damaged = None;
+        if to > self.log.next {
+            let at = |offset| Some(Position(self.log.life, offset));
+            let gap = Gap { from: at(self.log.next), to: at(to), why };
+            self.log.next = to;
+            self.put_gap(gap);
+        }
         self.catch_up();
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Seen {
     pub(super) stored: BTreeMap<u32, Stored>,
     /// The first offset there is and the end, of what was asked.
     pub(super) ends: BTreeMap<u32, (u64, u64)>,
+    /// Where damaged batches end that nobody gets over, of what was asked.
+    pub(super) behind: BTreeMap<u32, u64>,
     /// Where the group is to start in each partition; only where it has nothing in the whole topic.
     pub(super) starts: BTreeMap<u32, u64>,
 }
@@ -172,6 +174,7 @@ mod tests {
             life: LIFE,
             stored: stored.into_iter().map(|stored| (0, stored)).collect(),
             ends: [(0, ends)].into(),
+            behind: BTreeMap::new(),
             starts: BTreeMap::new(),
         }
     }

@@ -176,7 +176,7 @@ impl Share {
                     self.put(Read { position, mark: next(), what });
                 }
                 Told::Unreadable { at, raw, why } => {
-                    self.put(Read { position: at, mark: next(), what: Err((raw, why)) });
+                    self.put(Read { position: at, mark: next(), what: Err((Some(raw), why)) });
                 }
                 Told::Gap { from, to, why } => self.put_gap(Gap { from, to, why }),
                 Told::CaughtUp => self.put_caught_up(),

@@ -25,6 +25,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     task::Waker,
     time::Duration,
 };
@@ -71,6 +72,8 @@ struct Play {
     hold_looks: bool,
     look: Option<(Vec<TopicPartition>, BTreeSet<Topic>)>,
     known: BTreeMap<Topic, u64>,
+    /// Where damaged batches end, as far as a look finds it out.
+    behind: BTreeMap<u32, u64>,
 }
 
 impl Play {
@@ -105,6 +108,7 @@ impl Play {
             hold_looks: false,
             look: None,
             known: BTreeMap::new(),
+            behind: BTreeMap::new(),
         }
     }
 
@@ -224,6 +228,7 @@ impl Play {
             seen.ends.insert(*partition, (log.low, log.high));
             seen.starts.insert(*partition, log.low);
         }
+        seen.behind.clone_from(&self.behind);
         let clock = Timestamp::from_millis(self.clock);
         let looked = Looked { topics: [(topic(), seen)].into(), known: self.known.clone(), clock };
         _ = self.core.looked(keys, check, Ok(looked), self.now);
@@ -250,6 +255,14 @@ impl Play {
             }
             self.core.next_look = self.core.next_look.max(open);
         }
+    }
+
+    /// The client finds a damaged batch, and those records behind it.
+    fn damage(&mut self, partition: u32, begin: u64, behind: Range<u64>) {
+        let why = Error::new(ErrorKind::Corrupt, "its checksum is wrong");
+        let mut reads = vec![Read { offset: begin, at: 0, what: Err((None, why)) }];
+        reads.extend(behind.map(|offset| Read { offset, at: 0, what: Ok(Message::builder().build()) }));
+        _ = self.core.take(vec![Run { key: key(partition), reads }], self.now);
     }
 
     fn poll(&mut self) -> Option<Result<Event>> {

@@ -38,6 +38,55 @@ fn what_had_been_seen_when_it_was_removed_is_no_gap() {
 }
 
 #[test]
+fn a_damaged_batch_is_one_unreadable_record_and_a_gap_to_its_end() {
+    let mut play = Play::owning(1);
+    play.publish(0, 9);
+    play.read(0, 2);
+    // The client goes on anywhere behind it.
+    play.damage(0, 2, 7..8);
+    play.core.stuck(&key(0), 3_544_953_225_383_850_290);
+    assert_eq!(play.told(), "batch 0: 0 1, unreadable 0: 2");
+    assert_eq!(play.act(), "unassign, look", "nobody reads it while its end is looked for");
+    assert!(play.told().is_empty() && play.reads.is_empty());
+    play.behind.insert(0, 5);
+    play.pass(Duration::from_secs(1));
+    assert_eq!(play.act(), "look, assign");
+    assert_eq!((play.told().as_str(), play.reads[&0]), ("gap 0: Some(3) to Some(5) damaged", 5));
+    play.read(0, 1);
+    assert_eq!(play.told(), "batch 0: 5");
+    let of = play.owned(0);
+    play.ack(&of, &[0, 1, 2, 5]).unwrap();
+    play.pass(Duration::from_secs(1));
+    _ = play.act();
+    assert_eq!(play.stored(0).0, 6, "what cannot be read holds nothing up");
+    // One record, and the last.
+    play.damage(0, 8, 0..0);
+    play.behind.insert(0, 9);
+    assert!(play.act().contains("unassign, look, assign"));
+    assert_eq!((play.told().as_str(), play.reads[&0]), ("unreadable 0: 8", 9));
+}
+
+#[test]
+fn an_offset_that_the_client_made_of_a_damaged_batch_is_no_end_of_the_log() {
+    let mut play = Play::owning(1);
+    play.publish(0, 9);
+    play.read(0, 2);
+    play.core.stuck(&key(0), 3_689_060_940_247_152_430);
+    assert_eq!(play.act(), "look, unassign, assign");
+    assert_eq!((play.told().as_str(), play.reads[&0]), ("batch 0: 0 1", 2), "it is read again");
+}
+
+#[test]
+fn a_damaged_batch_that_is_removed_before_its_end_was_found_is_a_gap_to_what_is_left() {
+    let mut play = Play::owning(1);
+    play.publish(0, 9);
+    play.damage(0, 0, 0..0);
+    play.logs.get_mut(&0).unwrap().low = 6;
+    assert_eq!(play.act(), "unassign, look, assign");
+    assert_eq!(play.told(), "unreadable 0: 0, gap 0: Some(1) to Some(6) trimmed");
+}
+
+#[test]
 fn a_log_that_lost_its_end_is_another_epoch_and_told_first() {
     let mut play = Play::owning(1);
     play.publish(0, 9);
