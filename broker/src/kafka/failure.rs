@@ -65,6 +65,43 @@ const fn meaning(code: i32) -> (ErrorKind, &'static str) {
     }
 }
 
+/// What the reason of a connection that came to nothing says beyond its code: who speaks TLS and who does not, and certificates of clients.
+fn mixed_up(code: i32, text: &str) -> Option<(ErrorKind, &'static str)> {
+    // _TRANSPORT, _SSL
+    if !matches!(code, -195 | -181) {
+        return None;
+    }
+    let told = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    if told(&["PLAINTEXT broker listener"]) {
+        let way_out = "this port seems not to expect TLS: write kafka://, or name the port that does; else see whether the servers run";
+        return Some((ErrorKind::Unavailable, way_out));
+    }
+    if told(&["Disconnected"]) && told(&["in state APIVERSION_QUERY"]) && !told(&["ssl://"]) {
+        let way_out = "this port seems to expect TLS: write kafka+ssl://, or name the port that does not; else see whether the servers run";
+        return Some((ErrorKind::Unavailable, way_out));
+    }
+    if told(&["Disconnected"]) && told(&["in state UP"]) && !told(&["sasl_"]) {
+        let way_out = "this port seems to expect a user: write USER:PASSWORD@ before the host; else see whether the servers run";
+        return Some((ErrorKind::Unavailable, way_out));
+    }
+    if told(&["alert bad certificate", "certificate required", "client SSL authentication"]) {
+        let way_out =
+            "this port expects a certificate of the client: give it, and its key, by `cert` and `key`";
+        return Some((ErrorKind::Invalid, way_out));
+    }
+    if told(&[
+        "alert unknown ca",
+        "alert certificate unknown",
+        "alert certificate expired",
+        "alert certificate revoked",
+    ]) {
+        let way_out =
+            "the servers do not accept the certificate of `cert`: give one that is signed by whom they trust";
+        return Some((ErrorKind::Invalid, way_out));
+    }
+    None
+}
+
 /// The kind of an error with that code.
 pub(super) const fn kind(code: Code) -> ErrorKind {
     meaning(code.0).0
@@ -77,7 +114,8 @@ pub(super) const fn is_permanent(code: Code) -> bool {
 
 /// The error of the contract; its text names the servers, as the URL does, and the way out.
 pub(super) fn failed(servers: &str, trouble: &Trouble) -> Error {
-    let (kind, way_out) = meaning(trouble.code.0);
+    let code = trouble.code.0;
+    let (kind, way_out) = mixed_up(code, &trouble.text).unwrap_or_else(|| meaning(code));
     let text = trouble.text.trim_end_matches(['.', ' ']);
     let name = trouble.code.name();
     Error::new(kind, format!("kafka {servers}: {text} ({name}); {way_out}"))
@@ -146,6 +184,49 @@ mod tests {
             assert_eq!(error.kind(), expected, "{code}");
             let text = error.to_string();
             assert!(text.contains("a:1,b:2: It went wrong (") && text.contains(way_out), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_comes_to_nothing_says_what_was_mixed_up() {
+        for (code, text, kind, way_out) in [
+            (
+                -195,
+                "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
+                ErrorKind::Unavailable,
+                "write kafka://",
+            ),
+            (
+                -195,
+                "h:1/bootstrap: Disconnected (after 3ms in state APIVERSION_QUERY)",
+                ErrorKind::Unavailable,
+                "write kafka+ssl://",
+            ),
+            (
+                -195,
+                "ssl://h:1/bootstrap: Disconnected (after 3ms in state UP)",
+                ErrorKind::Unavailable,
+                "USER:PASSWORD@",
+            ),
+            (
+                -181,
+                "Receive failed: ssl/tls alert bad certificate: SSL alert number 42",
+                ErrorKind::Invalid,
+                "`cert` and `key`",
+            ),
+            (-181, "tlsv13 alert certificate required", ErrorKind::Invalid, "`cert` and `key`"),
+            (-181, "tlsv1 alert unknown ca", ErrorKind::Invalid, "whom they trust"),
+            (-181, "certificate verify failed", ErrorKind::Invalid, "by `ca`"),
+            (
+                -195,
+                "Connect to ipv4#h failed: Connection refused",
+                ErrorKind::Unavailable,
+                "whether the servers run",
+            ),
+        ] {
+            let error = failed("h:1", &Trouble { code: Code(code), text: text.into() });
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains(way_out), "{error}");
         }
     }
 

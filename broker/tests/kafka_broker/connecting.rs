@@ -17,6 +17,8 @@ tests! {
     an_untrusted_certificate_is_told,
     tls_against_a_plain_port_is_told,
     a_plain_client_against_tls_is_told,
+    a_missing_certificate_of_the_client_is_told,
+    a_missing_user_is_told,
     a_file_that_is_no_certificate_is_told,
 }
 
@@ -80,14 +82,32 @@ async fn an_untrusted_certificate_is_told() {
 async fn tls_against_a_plain_port_is_told() {
     let host = host(&url());
     let error = refused(&format!("kafka+ssl://{host}")).await;
-    names(&error, &[&host, "kafka://"]);
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    names(&error, &[&host, "SSL handshake failed", "seems not to expect TLS: write kafka://"]);
+}
+
+async fn a_missing_certificate_of_the_client_is_told() {
+    let (.., files) = secured();
+    let host = host(&said("ROPEWAY_TEST_KAFKA_MTLS_URL"));
+    let error = refused(&format!("kafka+ssl://{host}?ca={files}/ca.crt")).await;
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    names(&error, &[&host, "alert", "certificate", "by `cert` and `key`"]);
+    let url = format!("kafka+ssl://{host}?ca={files}/ca.crt&cert={files}/client.crt&key={files}/client.key");
+    connect(&url).await.unwrap().close(Duration::from_secs(5)).await;
+}
+
+async fn a_missing_user_is_told() {
+    let (host, _, _, files) = secured();
+    let error = refused(&format!("kafka+ssl://{host}?ca={files}/ca.crt")).await;
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    names(&error, &[&host]);
 }
 
 async fn a_plain_client_against_tls_is_told() {
     let (host, ..) = secured();
     let error = refused(&format!("kafka://{host}")).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    names(&error, &[&host, "kafka+ssl://"]);
+    names(&error, &[&host, "Disconnected", "seems to expect TLS: write kafka+ssl://"]);
 }
 
 async fn a_file_that_is_no_certificate_is_told() {

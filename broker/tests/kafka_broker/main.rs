@@ -1,12 +1,13 @@
 //! The Kafka backend on real servers, beyond what the suites for all backends check. Where there is no server, each is shown as ignored.
 //!
 //! `server.rs` has the servers, and topics on them. `publishing.rs` is what becomes of messages; `connecting.rs` is bad input: servers that are not there,
-//! passwords and certificates that are wrong. Not here: the unsafe module below the backend.
+//! passwords and certificates that are wrong; `replicas.rs` is a topic that lacks some. Not here: the unsafe module below the backend.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod connecting;
 mod publishing;
+mod replicas;
 mod server;
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
             },
         })
     };
-    let modules = [("publishing", publishing::all()), ("connecting", connecting::all())];
+    let modules =
+        [("publishing", publishing::all()), ("connecting", connecting::all()), ("replicas", replicas::all())];
     let trials = modules
         .into_iter()
         .flat_map(|(module, tests)| tests.into_iter().map(move |test| trial(module, test)))

@@ -9,7 +9,7 @@ use super::{
     code::{Code, Trouble, text},
     conf::{Conf, ERROR_BYTES},
     native::{self, PartitionList},
-    notes::Notes,
+    notes::{self, Notes},
     queue::{Bell, Queue},
     rebalance::{self, Changes},
 };
@@ -305,5 +305,6 @@ unsafe extern "C" fn on_rebalance(
 impl Told {
     fn own_log(&self, level: i32, facility: &str, line: &str) {
         self.own.log(level, facility, line);
+        notes::reason(facility, line).into_iter().for_each(|reason| self.note(reason));
     }
 }

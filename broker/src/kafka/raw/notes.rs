@@ -64,7 +64,11 @@ impl Notes {
     }
 
     /// Keeps a reason.
-    pub(super) fn note(&self, trouble: Trouble) {
+    pub(super) fn note(&self, mut trouble: Trouble) {
+        // What a server says of a certificate comes while data is received, as a failure of that.
+        if trouble.code == Code::TRANSPORT && is_about_certificates(&trouble.text) {
+            trouble.code = Code::SSL;
+        }
         match trouble.code {
             Code::ALL_BROKERS_DOWN => self.down.store(true, Relaxed),
             Code::FATAL => self.fatal.store(true, Relaxed),
@@ -118,5 +122,68 @@ impl Notes {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         // Nothing in here can panic half-way.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether it is an alert of TLS by which a server refuses the certificate of a client, or asks for one.
+fn is_about_certificates(text: &str) -> bool {
+    let after = text.split_once("alert ").map(|(_, alert)| alert);
+    after.is_some_and(|alert| alert.contains("certificate") || alert.contains("unknown ca"))
+}
+
+/// A line of the log that is a reason, and comes by no other way: that a server closed a connection as soon as it was asked something. So does one that
+/// expects TLS, or a user.
+pub(super) fn reason(facility: &str, line: &str) -> Option<Trouble> {
+    let soon = line.contains("in state APIVERSION_QUERY") || line.contains("in state UP") && is_young(line);
+    let is_reason = facility == "FAIL" && line.contains("Disconnected") && soon;
+    is_reason.then(|| Trouble::new(Code::TRANSPORT, line))
+}
+
+/// Whether a state lasted less than two seconds: `(after 3ms in state UP)`.
+fn is_young(line: &str) -> bool {
+    let after = line.rsplit_once("(after ").and_then(|(_, rest)| rest.split_once("ms in state"));
+    after.and_then(|(millis, _)| millis.parse::<u32>().ok()).is_some_and(|millis| millis < 2000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble(code: Code, text: &str) -> Trouble {
+        Trouble::new(code, text)
+    }
+
+    #[test]
+    fn the_reason_before_all_were_down_is_kept() {
+        let notes = Notes::default();
+        notes.note(trouble(Code::ALL_BROKERS_DOWN, "1/1 brokers are down"));
+        assert!(notes.brokers_down());
+        assert_eq!(notes.latest().unwrap().code, Code::ALL_BROKERS_DOWN);
+        let line = "h:1/bootstrap: Disconnected (after 3ms in state APIVERSION_QUERY)";
+        notes.note(reason("FAIL", line).unwrap());
+        notes.note(trouble(Code::ALL_BROKERS_DOWN, "1/1 brokers are down"));
+        assert_eq!(notes.latest().unwrap().text, line);
+        assert!(reason("FAIL", "h:1/1: Disconnected (after 3ms in state UP)").is_some());
+        assert!(reason("FAIL", "h:1/1: Disconnected (after 300000ms in state UP)").is_none());
+        assert!(reason("CONFWARN", line).is_none());
+        assert!(notes.refused().is_none(), "that mends by itself where the server just went away");
+        notes.heard();
+        assert!(!notes.brokers_down());
+    }
+
+    #[test]
+    fn what_a_server_says_of_a_certificate_will_not_mend() {
+        for text in [
+            "Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42",
+            "Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required",
+            "SSL handshake failed: tlsv1 alert unknown ca",
+        ] {
+            let notes = Notes::default();
+            notes.note(trouble(Code::TRANSPORT, text));
+            assert_eq!(notes.refused().unwrap().code, Code::SSL, "{text}");
+        }
+        let notes = Notes::default();
+        notes.note(trouble(Code::TRANSPORT, "Connect to ipv4#127.0.0.1:1 failed: Connection refused"));
+        assert!(notes.refused().is_none());
     }
 }

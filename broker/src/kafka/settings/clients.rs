@@ -150,6 +150,8 @@ impl KafkaSettings {
     /// What the client for administration is told.
     pub(in crate::kafka) fn admin(&self) -> Values {
         let mut values = self.common();
+        // Why a server closes a connection, such as one that expects TLS, is only told so. Connections that lay idle are left out.
+        values.set("log.connection.close", true);
         let others: Vec<_> = OF_CONSUMERS.iter().chain(OF_PRODUCERS).copied().collect();
         self.add(&mut values, &others);
         values
