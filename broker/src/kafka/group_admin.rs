@@ -5,7 +5,7 @@
 
 use super::{
     broker::Shared,
-    failure::failed_by_crate,
+    failure::late,
     group_lag::{self, Committed, asked_for},
     metadata::{self, Metadata},
     offsets,
@@ -15,7 +15,6 @@ use super::{
 use crate::{
     Epoch, Error, ErrorKind, Group, GroupInfo, GroupPartition, MemberInfo, Result, Start, Timestamp, Topic,
 };
-use rdkafka::{admin::AdminOptions, error::RDKafkaErrorCode};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -266,25 +265,17 @@ pub(super) async fn seek(
 /// `NotFound`, `Conflict`; those of the connection.
 pub(super) async fn delete(shared: &Arc<Shared>, group: &Group) -> Result<()> {
     unused(shared, group).await?;
-    let options = AdminOptions::new().request_timeout(Some(ANSWER));
-    let answer = shared.admin.delete_groups(&[group.as_str()], &options).await;
-    let answer = answer.map_err(|error| failed_by_crate(shared.servers(), &error))?;
-    for one in answer {
-        match one {
-            Ok(_) => {}
-            Err((_, RDKafkaErrorCode::GroupIdNotFound)) => return Err(no_group(group)),
-            Err((_, RDKafkaErrorCode::NonEmptyGroup)) => {
-                unused(shared, group).await?;
-                return Err(in_use(group, "one that is just joining or leaving"));
-            }
-            Err((_, code)) => {
-                return Err(super::failure::refused(
-                    shared.servers(),
-                    &format!("group {group:?}"),
-                    Code(code as i32),
-                ));
-            }
+    let name = group.to_string();
+    let asked = Arc::clone(&shared.raw);
+    let answer = tokio::task::spawn_blocking(move || asked.delete_group(&name, ANSWER)).await;
+    match answer.map_err(|_| late(shared.servers()))? {
+        Ok(()) => {}
+        Err(trouble) if trouble.code == Code::GROUP_ID_NOT_FOUND => return Err(no_group(group)),
+        Err(trouble) if trouble.code == Code::NON_EMPTY_GROUP => {
+            unused(shared, group).await?;
+            return Err(in_use(group, "one that is just joining or leaving"));
         }
+        Err(trouble) => return Err(shared.failed(&trouble)),
     }
     Ok(())
 }

@@ -29,6 +29,7 @@
 /// The tests, beside the module that they test, as it expects to be.
 #[path = "."]
 mod kafka {
+    mod administration;
     mod codes;
     mod commits;
     mod failing;
@@ -56,7 +57,7 @@ mod kafka {
     use tests;
 
     /// All tests, by module.
-    pub(crate) fn all() -> [(&'static str, Vec<Test>); 8] {
+    pub(crate) fn all() -> [(&'static str, Vec<Test>); 9] {
         [
             ("codes", codes::all()),
             ("records", records::all()),
@@ -66,6 +67,7 @@ mod kafka {
             ("groups", groups::all()),
             ("failing", failing::all()),
             ("lifetimes", lifetimes::all()),
+            ("administration", administration::all()),
         ]
     }
 }

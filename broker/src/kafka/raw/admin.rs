@@ -10,7 +10,7 @@ use super::{
     code::{Code, Trouble, text},
     conf::Conf,
     list::c_text,
-    metadata::Node,
+    metadata::{self, Node},
     native_admin as native,
     notes::Notes,
     producer::Producer,
@@ -26,6 +26,8 @@ use std::{
 
 /// Any question.
 const ANY: u32 = 0;
+/// How long it is asked which server is the controller, after one did not answer.
+const CONTROLLER: Duration = Duration::from_secs(1);
 /// How much longer than it may take an answer is waited for: the library answers by itself, with its reason.
 const MARGIN: Duration = Duration::from_secs(1);
 /// What the library is told that the answer to a question of a group may take: longer than any is waited for.
@@ -113,7 +115,13 @@ impl Admin {
                 native::rd_kafka_DescribeTopics(client.native(), topics, options.0, queue.native());
                 native::rd_kafka_TopicCollection_destroy(topics);
             }
-        })?;
+        });
+        if let (Err(Trouble { code: Code::TIMED_OUT, .. }), Some(first)) = (&event, names.first()) {
+            // The library asks the server that was the controller when it was last told, and waits for that one where it stands still. Who it is now comes
+            // with metadata, which any server gives.
+            _ = metadata::ask(self.asking.client(), first.to_str().ok(), CONTROLLER);
+        }
+        let event = event?;
         // SAFETY: the event is alive while this reads it, and all that is answered belongs to it.
         unsafe {
             let result = native::rd_kafka_event_DescribeTopics_result(event.native());

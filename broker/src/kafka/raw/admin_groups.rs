@@ -62,6 +62,10 @@ pub(in crate::kafka) struct MemberDescription {
 impl Admin {
     /// The groups that all servers that answer know of.
     pub(in crate::kafka) fn list_groups(&self, wait: Duration) -> Result<Vec<GroupListing>, Trouble> {
+        settled(wait, |rest| self.list_groups_now(rest), |_| false)
+    }
+
+    fn list_groups_now(&self, wait: Duration) -> Result<Vec<GroupListing>, Trouble> {
         let event = self.asked(wait, |client, options, queue| {
             // SAFETY: client, options and queue are alive.
             unsafe { native::rd_kafka_ListConsumerGroups(client.native(), options.0, queue.native()) };
@@ -87,11 +91,12 @@ impl Admin {
     }
 
     /// What these groups are like, one answer each.
-    pub(in crate::kafka) fn describe_groups(
-        &self,
-        names: &[String],
-        wait: Duration,
-    ) -> Result<Vec<Result<GroupDescription, Trouble>>, Trouble> {
+    pub(in crate::kafka) fn describe_groups(&self, names: &[String], wait: Duration) -> Described {
+        let moves = |told: &Vec<Result<_, Trouble>>| told.iter().any(|told| is_passing(told.as_ref().err()));
+        settled(wait, |rest| self.describe_groups_now(names, rest), moves)
+    }
+
+    fn describe_groups_now(&self, names: &[String], wait: Duration) -> Described {
         let c_names = names.iter().map(|name| c_text(name)).collect::<Result<Vec<_>, _>>()?;
         let mut pointers: Vec<*const c_char> = c_names.iter().map(|name| name.as_ptr()).collect();
         let Some(first) = names.first() else { return Ok(Vec::new()) };
@@ -119,17 +124,9 @@ impl Admin {
         }
     }
 
-    /// All offsets that a group committed, with what stands beside them. None of a group that does not exist. While the group has no coordinator that
-    /// answers (servers that were just started), it is asked again, for `wait` at most.
+    /// All offsets that a group committed, with what stands beside them. None of a group that does not exist.
     pub(in crate::kafka) fn group_offsets(&self, group: &str, wait: Duration) -> Result<Vec<Place>, Trouble> {
-        let until = Instant::now() + wait;
-        loop {
-            let rest = until.saturating_duration_since(Instant::now());
-            match self.group_offsets_now(group, rest) {
-                Err(trouble) if is_moving(trouble.code) && rest > AGAIN => thread::sleep(AGAIN),
-                answer => return answer,
-            }
-        }
+        settled(wait, |rest| self.group_offsets_now(group, rest), |_| false)
     }
 
     fn group_offsets_now(&self, group: &str, wait: Duration) -> Result<Vec<Place>, Trouble> {
@@ -170,6 +167,16 @@ impl Admin {
         offsets: &[Place],
         wait: Duration,
     ) -> Result<Vec<Answered>, Trouble> {
+        let moves = |answers: &Vec<Answered>| answers.iter().any(|(_, told)| is_passing(told.as_ref().err()));
+        settled(wait, |rest| self.alter_group_offsets_now(group, offsets, rest), moves)
+    }
+
+    fn alter_group_offsets_now(
+        &self,
+        group: &str,
+        offsets: &[Place],
+        wait: Duration,
+    ) -> Result<Vec<Answered>, Trouble> {
         let (name, list) = (c_text(group)?, List::of(offsets)?);
         let event = self.asked_of_group(group, wait, |client, options, queue| {
             // SAFETY: client, list, options and queue are alive. The name ends in NUL; it and the list are copied. The question is ours, is copied, and is
@@ -200,17 +207,72 @@ impl Admin {
             Ok(answers(native::rd_kafka_group_result_partitions(group), &mut names))
         }
     }
+
+    /// Forgets a group that has no members.
+    pub(in crate::kafka) fn delete_group(&self, group: &str, wait: Duration) -> Result<(), Trouble> {
+        settled(wait, |rest| self.delete_group_now(group, rest), |()| false)
+    }
+
+    fn delete_group_now(&self, group: &str, wait: Duration) -> Result<(), Trouble> {
+        let name = c_text(group)?;
+        let event = self.asked_of_group(group, wait, |client, options, queue| {
+            // SAFETY: client, options and queue are alive. The name ends in NUL and is copied. The question is ours, is copied, and is destroyed after the
+            // call.
+            unsafe {
+                let mut question = native::rd_kafka_DeleteGroup_new(name.as_ptr());
+                native::rd_kafka_DeleteGroups(
+                    client.native(),
+                    &raw mut question,
+                    1,
+                    options.0,
+                    queue.native(),
+                );
+                native::rd_kafka_DeleteGroup_destroy(question);
+            }
+        })?;
+        // SAFETY: the event is alive while this reads it, and all that is answered belongs to it.
+        unsafe {
+            let result = native::rd_kafka_event_DeleteGroups_result(event.native());
+            if result.is_null() {
+                return Err(strange());
+            }
+            let mut count = 0;
+            let groups = native::rd_kafka_DeleteGroups_result_groups(result, &raw mut count);
+            one(array(groups, count)).map(drop)
+        }
+    }
 }
+
+/// What groups are like, one answer each.
+type Described = Result<Vec<Result<GroupDescription, Trouble>>, Trouble>;
 
 /// The pause before a question is asked again that no coordinator has answered.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// Asks, with the time that is left; while a group has no coordinator that answers (servers that were just started, or one that moves), again, for `wait` at
+/// most. All that is asked here may be asked twice.
+fn settled<T>(
+    wait: Duration,
+    mut ask: impl FnMut(Duration) -> Result<T, Trouble>,
+    moves: impl Fn(&T) -> bool,
+) -> Result<T, Trouble> {
+    let until = Instant::now() + wait;
+    loop {
+        let rest = until.saturating_duration_since(Instant::now());
+        let answer = ask(rest);
+        let again = answer.as_ref().map_or_else(|trouble| is_passing(Some(trouble)), &moves);
+        if !again || until.saturating_duration_since(Instant::now()) <= AGAIN {
+            return answer;
+        }
+        thread::sleep(AGAIN);
+    }
+}
+
 /// Whether a group has no coordinator just now, but will have one.
-fn is_moving(code: Code) -> bool {
-    matches!(
-        code,
-        Code::COORDINATOR_LOAD_IN_PROGRESS | Code::COORDINATOR_NOT_AVAILABLE | Code::NOT_COORDINATOR
-    )
+fn is_passing(trouble: Option<&Trouble>) -> bool {
+    const MOVES: [Code; 3] =
+        [Code::COORDINATOR_LOAD_IN_PROGRESS, Code::COORDINATOR_NOT_AVAILABLE, Code::NOT_COORDINATOR];
+    trouble.is_some_and(|trouble| MOVES.contains(&trouble.code))
 }
 
 /// The one group that was asked for.
@@ -265,5 +327,49 @@ unsafe fn described_member(member: *const rd_kafka_MemberDescription_t) -> Membe
             instance: (!instance.is_null()).then(|| text(instance)).filter(|name| !name.is_empty()),
             assignment: assigned,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_asked_again_while_a_coordinator_moves_and_no_longer_than_it_may() {
+        for code in [14, 15, 16] {
+            let mut asked = 0;
+            let answer = settled(
+                Duration::from_secs(10),
+                |_| {
+                    asked += 1;
+                    if asked < 3 { Err(Trouble::new(Code(code), "")) } else { Ok(asked) }
+                },
+                |_| false,
+            );
+            assert_eq!(answer.unwrap(), 3, "{code}");
+        }
+        let began = Instant::now();
+        let mut asked = 0;
+        let answer = settled(
+            Duration::from_millis(350),
+            |rest| {
+                assert!(rest <= Duration::from_millis(350));
+                asked += 1;
+                Ok(vec![Err::<(), _>(Trouble::new(Code(16), ""))])
+            },
+            |told: &Vec<Result<(), Trouble>>| told.iter().any(|told| is_passing(told.as_ref().err())),
+        );
+        assert!(answer.unwrap()[0].is_err() && (2..=5).contains(&asked), "{asked}");
+        assert!(began.elapsed() < Duration::from_secs(5));
+        let mut asked = 0;
+        let refused: Result<(), _> = settled(
+            Duration::from_secs(10),
+            |_| {
+                asked += 1;
+                Err(Trouble::new(Code::NON_EMPTY_GROUP, ""))
+            },
+            |()| false,
+        );
+        assert_eq!((refused.unwrap_err().code, asked), (Code::NON_EMPTY_GROUP, 1));
     }
 }

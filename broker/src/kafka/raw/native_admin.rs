@@ -7,11 +7,10 @@
 use super::native::{Partition, PartitionList};
 use rdkafka_sys::{
     rd_kafka_AdminOptions_t, rd_kafka_AlterConsumerGroupOffsets_result_t,
-    rd_kafka_AlterConsumerGroupOffsets_t, rd_kafka_ConfigResource_t, rd_kafka_ConsumerGroupDescription_t,
-    rd_kafka_ConsumerGroupListing_t, rd_kafka_DeleteConsumerGroupOffsets_result_t,
-    rd_kafka_DeleteConsumerGroupOffsets_t, rd_kafka_DescribeCluster_result_t,
-    rd_kafka_DescribeConsumerGroups_result_t, rd_kafka_DescribeTopics_result_t,
-    rd_kafka_IncrementalAlterConfigs_result_t, rd_kafka_ListConsumerGroupOffsets_result_t,
+    rd_kafka_AlterConsumerGroupOffsets_t, rd_kafka_ConsumerGroupDescription_t,
+    rd_kafka_ConsumerGroupListing_t, rd_kafka_DeleteGroup_t, rd_kafka_DeleteGroups_result_t,
+    rd_kafka_DescribeCluster_result_t, rd_kafka_DescribeConsumerGroups_result_t,
+    rd_kafka_DescribeTopics_result_t, rd_kafka_ListConsumerGroupOffsets_result_t,
     rd_kafka_ListConsumerGroupOffsets_t, rd_kafka_ListConsumerGroups_result_t, rd_kafka_ListOffsets_result_t,
     rd_kafka_ListOffsetsResultInfo_t, rd_kafka_MemberAssignment_t, rd_kafka_MemberDescription_t,
     rd_kafka_Node_t, rd_kafka_TopicCollection_t, rd_kafka_TopicDescription_t, rd_kafka_TopicPartitionInfo_t,
@@ -37,7 +36,6 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_Node_id(node: *const rd_kafka_Node_t) -> c_int;
     pub(super) fn rd_kafka_Node_host(node: *const rd_kafka_Node_t) -> *const c_char;
     pub(super) fn rd_kafka_Node_port(node: *const rd_kafka_Node_t) -> u16;
-    pub(super) fn rd_kafka_Node_rack(node: *const rd_kafka_Node_t) -> *const c_char;
     pub(super) fn rd_kafka_TopicCollection_of_topic_names(
         topics: *mut *const c_char,
         topics_cnt: usize,
@@ -117,7 +115,6 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_ListOffsetsResultInfo_timestamp(
         result_info: *const rd_kafka_ListOffsetsResultInfo_t,
     ) -> i64;
-    pub(super) fn rd_kafka_topic_partition_get_leader_epoch(rktpar: *const Partition) -> i32;
     pub(super) fn rd_kafka_ListConsumerGroups(
         rk: *mut rd_kafka_t,
         options: *const rd_kafka_AdminOptions_t,
@@ -137,12 +134,8 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_ConsumerGroupListing_group_id(
         grplist: *const rd_kafka_ConsumerGroupListing_t,
     ) -> *const c_char;
-    pub(super) fn rd_kafka_ConsumerGroupListing_is_simple_consumer_group(
-        grplist: *const rd_kafka_ConsumerGroupListing_t,
-    ) -> c_int;
     pub(super) fn rd_kafka_ConsumerGroupListing_state(grplist: *const rd_kafka_ConsumerGroupListing_t)
     -> u32;
-    pub(super) fn rd_kafka_consumer_group_state_name(state: u32) -> *const c_char;
     pub(super) fn rd_kafka_DescribeConsumerGroups(
         rk: *mut rd_kafka_t,
         groups: *mut *const c_char,
@@ -166,9 +159,6 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_ConsumerGroupDescription_state(
         grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
     ) -> u32;
-    pub(super) fn rd_kafka_ConsumerGroupDescription_partition_assignor(
-        grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
-    ) -> *const c_char;
     pub(super) fn rd_kafka_ConsumerGroupDescription_member_count(
         grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
     ) -> usize;
@@ -176,16 +166,10 @@ unsafe extern "C" {
         grpdesc: *const rd_kafka_ConsumerGroupDescription_t,
         idx: usize,
     ) -> *const rd_kafka_MemberDescription_t;
-    pub(super) fn rd_kafka_MemberDescription_client_id(
-        member: *const rd_kafka_MemberDescription_t,
-    ) -> *const c_char;
     pub(super) fn rd_kafka_MemberDescription_group_instance_id(
         member: *const rd_kafka_MemberDescription_t,
     ) -> *const c_char;
     pub(super) fn rd_kafka_MemberDescription_consumer_id(
-        member: *const rd_kafka_MemberDescription_t,
-    ) -> *const c_char;
-    pub(super) fn rd_kafka_MemberDescription_host(
         member: *const rd_kafka_MemberDescription_t,
     ) -> *const c_char;
     pub(super) fn rd_kafka_MemberDescription_assignment(
@@ -236,62 +220,26 @@ unsafe extern "C" {
         result: *const rd_kafka_AlterConsumerGroupOffsets_result_t,
         cntp: *mut usize,
     ) -> *mut *const rd_kafka_group_result_t;
-    pub(super) fn rd_kafka_DeleteConsumerGroupOffsets_new(
-        group: *const c_char,
-        partitions: *const PartitionList,
-    ) -> *mut rd_kafka_DeleteConsumerGroupOffsets_t;
-    pub(super) fn rd_kafka_DeleteConsumerGroupOffsets_destroy(
-        del_grpoffsets: *mut rd_kafka_DeleteConsumerGroupOffsets_t,
-    );
-    pub(super) fn rd_kafka_DeleteConsumerGroupOffsets(
+    pub(super) fn rd_kafka_DeleteGroup_new(group: *const c_char) -> *mut rd_kafka_DeleteGroup_t;
+    pub(super) fn rd_kafka_DeleteGroup_destroy(del_group: *mut rd_kafka_DeleteGroup_t);
+    pub(super) fn rd_kafka_DeleteGroups(
         rk: *mut rd_kafka_t,
-        del_grpoffsets: *mut *mut rd_kafka_DeleteConsumerGroupOffsets_t,
-        del_grpoffsets_cnt: usize,
+        del_groups: *mut *mut rd_kafka_DeleteGroup_t,
+        del_group_cnt: usize,
         options: *const rd_kafka_AdminOptions_t,
         rkqu: *mut rd_kafka_queue_t,
     );
-    pub(super) fn rd_kafka_event_DeleteConsumerGroupOffsets_result(
+    pub(super) fn rd_kafka_event_DeleteGroups_result(
         rkev: *mut rd_kafka_event_t,
-    ) -> *const rd_kafka_DeleteConsumerGroupOffsets_result_t;
-    pub(super) fn rd_kafka_DeleteConsumerGroupOffsets_result_groups(
-        result: *const rd_kafka_DeleteConsumerGroupOffsets_result_t,
+    ) -> *const rd_kafka_DeleteGroups_result_t;
+    pub(super) fn rd_kafka_DeleteGroups_result_groups(
+        result: *const rd_kafka_DeleteGroups_result_t,
         cntp: *mut usize,
     ) -> *mut *const rd_kafka_group_result_t;
     pub(super) fn rd_kafka_group_result_error(
         groupres: *const rd_kafka_group_result_t,
     ) -> *const rd_kafka_error_t;
-    pub(super) fn rd_kafka_group_result_name(groupres: *const rd_kafka_group_result_t) -> *const c_char;
     pub(super) fn rd_kafka_group_result_partitions(
         groupres: *const rd_kafka_group_result_t,
     ) -> *const PartitionList;
-    pub(super) fn rd_kafka_ConfigResource_new(
-        restype: u32,
-        resname: *const c_char,
-    ) -> *mut rd_kafka_ConfigResource_t;
-    pub(super) fn rd_kafka_ConfigResource_destroy(config: *mut rd_kafka_ConfigResource_t);
-    pub(super) fn rd_kafka_ConfigResource_add_incremental_config(
-        config: *mut rd_kafka_ConfigResource_t,
-        name: *const c_char,
-        op_type: u32,
-        value: *const c_char,
-    ) -> *mut rd_kafka_error_t;
-    pub(super) fn rd_kafka_ConfigResource_name(config: *const rd_kafka_ConfigResource_t) -> *const c_char;
-    pub(super) fn rd_kafka_ConfigResource_error(config: *const rd_kafka_ConfigResource_t) -> i32;
-    pub(super) fn rd_kafka_ConfigResource_error_string(
-        config: *const rd_kafka_ConfigResource_t,
-    ) -> *const c_char;
-    pub(super) fn rd_kafka_IncrementalAlterConfigs(
-        rk: *mut rd_kafka_t,
-        configs: *mut *mut rd_kafka_ConfigResource_t,
-        config_cnt: usize,
-        options: *const rd_kafka_AdminOptions_t,
-        rkqu: *mut rd_kafka_queue_t,
-    );
-    pub(super) fn rd_kafka_event_IncrementalAlterConfigs_result(
-        rkev: *mut rd_kafka_event_t,
-    ) -> *const rd_kafka_IncrementalAlterConfigs_result_t;
-    pub(super) fn rd_kafka_IncrementalAlterConfigs_result_resources(
-        result: *const rd_kafka_IncrementalAlterConfigs_result_t,
-        cntp: *mut usize,
-    ) -> *mut *const rd_kafka_ConfigResource_t;
 }
