@@ -73,7 +73,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<(), Failure
     let broker = session.broker().await?;
     let place = Place::of(session.settings.broker.url.reveal())?;
     if args.reset {
-        place.reset(&*broker).await?;
+        place.reset(&*broker, &session.stop, |line| session.notes.say(line)).await?;
         session.notes.say("started anew: the demo's topics, group and ledger are deleted");
     }
     place.prepare(&*broker).await?;

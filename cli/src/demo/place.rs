@@ -4,11 +4,13 @@ use super::{audit, books::Books, ledger::Ledger};
 use crate::{
     cmd::scan::{Found, scan},
     failure::Failure,
+    stop::Stop,
 };
 use ropeway_broker::{
     BrokerUrl, Error, ErrorKind, Group, Message, MessageBroker, Result, Start, Topic, TopicSpec,
 };
 use std::{collections::BTreeSet, io, ops::ControlFlow, path::PathBuf, time::Duration};
+use tokio::time::{Instant, sleep};
 
 /// Where the demo's things are.
 #[derive(Clone, Debug)]
@@ -22,6 +24,9 @@ pub(crate) struct Place {
 
 const PARTITIONS: u32 = 8;
 const LEDGER: &str = "demo.ledger";
+/// How long a reset waits for members of an earlier run: beyond the default session of a member of Kafka (30 s).
+const LEAVING: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(500);
 /// How long each answer of the broker may take while a topic is read.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -41,13 +46,37 @@ impl Place {
         Ok(Self { dead_letters: topic.dead_letters_of(&group), topic, group, ledger })
     }
 
-    /// Deletes what earlier runs left, and nothing else.
+    /// Deletes what earlier runs left, and nothing else. Kafka keeps members that have names until their session is over, also of a run that ended
+    /// in order: they are waited for, and `tell` is told so.
     ///
     /// # Errors
-    /// Those of the broker and of the file system.
-    pub(crate) async fn reset(&self, broker: &dyn MessageBroker) -> Result<(), Failure> {
+    /// Those of the broker and of the file system; where it is to stop meanwhile.
+    pub(crate) async fn reset(
+        &self,
+        broker: &dyn MessageBroker,
+        stop: &Stop,
+        tell: impl Fn(&str),
+    ) -> Result<(), Failure> {
         let admin = broker.admin();
-        gone(admin.delete_group(&self.group).await)?;
+        let until = Instant::now() + LEAVING;
+        let mut told = false;
+        while let Err(error) = gone(admin.delete_group(&self.group).await) {
+            let stays = broker.capabilities().backend == "kafka" && error.kind() == ErrorKind::Conflict;
+            if !stays || Instant::now() >= until {
+                return Err(error.into());
+            }
+            if !std::mem::replace(&mut told, true) {
+                let most = humantime::format_duration(LEAVING);
+                tell(&format!(
+                    "waiting, at most {most}, until Kafka lets members of an earlier run go: {error}"
+                ));
+            }
+            tokio::select! {
+                biased;
+                () = stop.asked() => return Err(Failure::new("nothing was deleted").exits(stop.exit())),
+                () = sleep(PAUSE) => {}
+            }
+        }
         gone(admin.delete_topic(&self.topic).await)?;
         gone(admin.delete_topic(&self.dead_letters).await)?;
         match self.ledger.as_deref().map(std::fs::remove_file) {
