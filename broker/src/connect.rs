@@ -230,6 +230,15 @@ impl BrokerUrl {
         self.refuse_unknown(self.names().find(unknown), known)
     }
 
+    /// The same with one more parameter, unless it has one of that name.
+    #[must_use]
+    pub fn with_default(mut self, name: &str, value: &str) -> Self {
+        if self.get(name).is_none() {
+            self.parameters.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
     /// The names of the parameters, in their order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.parameters.iter().map(|(name, _)| name.as_str())

@@ -1,10 +1,10 @@
 //! From the address of a broker to the broker, or to what is wrong with the address. `redis:` without a host takes its server from the variables that
-//! users of Redis have set already.
+//! users of Redis have set already; what a URL of Kafka does not give is taken from the settings.
 //!
 //! Not here: what a failure to open looks like (`session.rs`), where the address comes from (`settings/`), the list of variables
 //! (`ropeway_store::redis`, and docs/redis.md).
 
-use crate::settings::Address;
+use crate::settings::{Address, kafka::Parameters};
 use ropeway_broker::{MessageBroker, Result};
 use std::sync::Arc;
 
@@ -12,7 +12,13 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// Those of [`ropeway_broker::connect`]; `Invalid` for variables that are wrong or missing.
-pub(crate) async fn open(address: &Address) -> Result<Arc<dyn MessageBroker>> {
+pub(crate) async fn open(address: &Address, kafka: &Parameters) -> Result<Arc<dyn MessageBroker>> {
+    #[cfg(not(feature = "kafka"))]
+    let _ = kafka;
+    #[cfg(feature = "kafka")]
+    if let Some(settings) = on_kafka(address, kafka) {
+        return Ok(ropeway_broker::Kafka::connect(settings?).await?);
+    }
     #[cfg(feature = "redis")]
     if let Some(of) = by_variables(address) {
         let (server, settings) = of?;
@@ -25,12 +31,30 @@ pub(crate) async fn open(address: &Address) -> Result<Arc<dyn MessageBroker>> {
 ///
 /// # Errors
 /// As [`open`].
-pub(crate) fn check(address: &Address) -> Result<()> {
+pub(crate) fn check(address: &Address, kafka: &Parameters) -> Result<()> {
+    #[cfg(not(feature = "kafka"))]
+    let _ = kafka;
+    #[cfg(feature = "kafka")]
+    if let Some(settings) = on_kafka(address, kafka) {
+        return settings.map(drop);
+    }
     #[cfg(feature = "redis")]
     if let Some(of) = by_variables(address) {
         return of.map(drop);
     }
     ropeway_broker::check_url(address.reveal())
+}
+
+/// What a URL of Kafka and the settings below it mean; `None` for every other address.
+#[cfg(feature = "kafka")]
+pub(crate) fn on_kafka(
+    address: &Address,
+    kafka: &Parameters,
+) -> Option<Result<ropeway_broker::KafkaSettings>> {
+    use ropeway_broker::{BrokerUrl, KafkaSettings};
+    let (scheme, _) = address.reveal().split_once(':')?;
+    let is_kafka = ["kafka", "kafka+ssl"].iter().any(|of| scheme.eq_ignore_ascii_case(of));
+    is_kafka.then(|| KafkaSettings::of_url(&kafka.below(BrokerUrl::parse(address.reveal())?)))
 }
 
 /// A server of Redis, and what is set of the broker on it.

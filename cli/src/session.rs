@@ -71,14 +71,19 @@ impl Session {
         let address = &self.settings.broker.url;
         let wait = self.settings.time.request;
         // Boxed, since all that waits for it would be as long.
-        let opening = Box::pin(opening::open(address));
+        let opening = Box::pin(opening::open(address, &self.settings.kafka));
         let opened = tokio::time::timeout(wait, opening).await;
         let mut broker = opened.map_err(|_| out_of_time("open the broker", wait))?.map_err(|error| {
             let exit = Exit::of_connecting(error.kind());
             let origin = self.loaded.origin("broker.url");
             let hint = match BrokerUrl::parse(address.reveal()) {
                 Ok(url) if error.kind() == ErrorKind::Corrupt => failure::damaged(&url.path),
-                _ => format!("the broker is {address} ({origin}); --broker URL names another"),
+                _ => match self.settings.kafka.named_in(&error.to_string()) {
+                    Some(set) if error.kind() == ErrorKind::Invalid => {
+                        format!("{set}; the broker is {address} ({origin})")
+                    }
+                    _ => format!("the broker is {address} ({origin}); --broker URL names another"),
+                },
             };
             Failure::from(error).exits(exit).hint(hint)
         })?;

@@ -5,7 +5,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     output::{Notes, Out, Row},
-    settings::{Format, KEYS, Loaded},
+    settings::{Format, KEYS, Loaded, kafka},
 };
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ pub(crate) enum Verb {
     #[command(after_help = "\
 Low to high: default, /etc/ropeway/ropeway.toml, ./ropeway.toml, -c files, ROPEWAY__SECTION__KEY
 (or the content of the file that ROPEWAY__SECTION__KEY_FILE names), flags.
+[kafka] has the parameters of a kafka: URL, for one that does not give them: [kafka] session = \"45s\"
 JSON: [{key, value, origin, about}]; origin is default, FILE:LINE, env:NAME or flag NAME
 Raw: a file of settings. What is secret is shown as *** everywhere.")]
     Show,
@@ -46,7 +47,7 @@ pub(crate) fn run(verb: &Verb, globals: &Globals, loaded: Loaded, notes: &Notes)
 
 #[derive(Debug, Serialize)]
 struct Shown {
-    key: &'static str,
+    key: String,
     value: String,
     origin: String,
     about: &'static str,
@@ -56,19 +57,26 @@ impl Row for Shown {
     const COLUMNS: &'static [&'static str] = &["KEY", "VALUE", "ORIGIN"];
 
     fn cells(&self) -> Vec<String> {
-        vec![self.key.to_owned(), self.value.clone(), self.origin.clone()]
+        vec![self.key.clone(), self.value.clone(), self.origin.clone()]
     }
 }
 
 fn show(loaded: &Loaded, format: Format, out: &mut Out) -> Result<(), Failure> {
+    let of_kafka = loaded.settings.kafka.shown().map(|(name, value, origin)| Shown {
+        key: format!("{}.{name}", kafka::TABLE),
+        value: value.to_owned(),
+        origin: origin.to_string(),
+        about: kafka::ABOUT,
+    });
     let rows: Vec<Shown> = KEYS
         .iter()
         .map(|key| Shown {
-            key: key.name,
+            key: key.name.to_owned(),
             value: loaded.settings.shown(key.name).unwrap_or_default(),
             origin: loaded.origin(key.name).to_string(),
             about: key.about,
         })
+        .chain(of_kafka)
         .collect();
     if format == Format::Raw {
         return toml(&rows, out);
@@ -103,8 +111,10 @@ struct Checked<'a> {
 fn check(loaded: &Loaded, format: Format, out: &mut Out, notes: &Notes) -> Result<Exit, Failure> {
     let files: Vec<String> = loaded.files.iter().map(|path| path.display().to_string()).collect();
     let mut problems = loaded.problems.clone();
-    if let Err(error) = crate::opening::check(&loaded.settings.broker.url) {
-        problems.push(format!("{}: the URL of the broker: {error}", loaded.origin("broker.url")));
+    if let Err(error) = crate::opening::check(&loaded.settings.broker.url, &loaded.settings.kafka) {
+        let set = loaded.settings.kafka.named_in(&error.to_string());
+        let set = set.map(|set| format!(" ({set})")).unwrap_or_default();
+        problems.push(format!("{}: the URL of the broker: {error}{set}", loaded.origin("broker.url")));
     }
     let ok = problems.is_empty();
     let read = if files.is_empty() { "none".to_owned() } else { files.join(", ") };

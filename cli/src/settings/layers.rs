@@ -2,7 +2,7 @@
 //!
 //! Not here: which settings there are and the order of the layers (`mod.rs`).
 
-use super::{KEYS, Settings};
+use super::{KEYS, Settings, kafka};
 use crate::failure::Failure;
 use ropeway_broker::nearest;
 use std::{
@@ -19,6 +19,8 @@ use toml::de::{DeTable, DeValue};
 pub(crate) const PREFIX: &str = "ROPEWAY__";
 /// The largest file of settings, or of one value, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
+/// How many names a key of the table of Kafka is joined of at the most, such as `rdkafka.socket.timeout.ms`.
+const MAX_NAMES: usize = 12;
 
 /// Whence a value came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +107,12 @@ impl Loaded {
     }
 
     fn set(&mut self, key: &str, value: &str, origin: Origin) {
+        if let Some((kafka::TABLE, name)) = key.split_once('.') {
+            if let Err(why) = self.settings.kafka.set(name, value, origin.clone()) {
+                self.problems.push(format!("{origin}: `{key}`: {why}"));
+            }
+            return;
+        }
         let Some(known) = KEYS.iter().find(|known| known.name == key) else {
             let names: Vec<&str> = KEYS.iter().map(|known| known.name).collect();
             let near = nearest(key, &names).map(|near| format!("; did you mean `{near}`?"));
@@ -150,22 +158,38 @@ impl Loaded {
                 continue;
             };
             if keys.is_empty()
+                && section.get_ref() != kafka::TABLE
                 && !KEYS.iter().any(|key| key.name.split('.').next() == Some(section.get_ref()))
             {
                 self.set(section.get_ref(), "", at);
             }
             for (key, value) in keys {
-                let name = format!("{}.{}", section.get_ref(), key.get_ref());
-                let at = Origin::File(path.to_owned(), line(key.span().start));
-                match value.get_ref() {
-                    DeValue::String(text) => self.set(&name, text, at),
-                    DeValue::Integer(number) => self.set(&name, number.as_str(), at),
-                    DeValue::Float(number) => self.set(&name, number.as_str(), at),
-                    DeValue::Boolean(flag) => self.set(&name, &flag.to_string(), at),
-                    DeValue::Datetime(time) => self.set(&name, &time.to_string(), at),
-                    DeValue::Array(_) | DeValue::Table(_) => self.set(&name, "(a list or table)", at),
+                let at = |at: usize| Origin::File(path.to_owned(), line(at));
+                self.key(
+                    format!("{}.{}", section.get_ref(), key.get_ref()),
+                    key.span().start,
+                    value.get_ref(),
+                    &at,
+                );
+            }
+        }
+    }
+
+    /// Sets what stands at a key. Names of the table of Kafka have dots in them, which is a table in a table.
+    fn key(&mut self, name: String, place: usize, value: &DeValue<'_>, at: &dyn Fn(usize) -> Origin) {
+        let is_kafka = name.starts_with("kafka.") && name.split('.').count() < MAX_NAMES;
+        match value {
+            DeValue::String(text) => self.set(&name, text, at(place)),
+            DeValue::Integer(number) => self.set(&name, number.as_str(), at(place)),
+            DeValue::Float(number) => self.set(&name, number.as_str(), at(place)),
+            DeValue::Boolean(flag) => self.set(&name, &flag.to_string(), at(place)),
+            DeValue::Datetime(time) => self.set(&name, &time.to_string(), at(place)),
+            DeValue::Table(keys) if is_kafka => {
+                for (key, value) in keys {
+                    self.key(format!("{name}.{}", key.get_ref()), key.span().start, value.get_ref(), at);
                 }
             }
+            DeValue::Array(_) | DeValue::Table(_) => self.set(&name, "(a list or table)", at(place)),
         }
     }
 
@@ -176,6 +200,11 @@ impl Loaded {
             return;
         };
         let key = name.trim_start_matches(PREFIX).to_ascii_lowercase().replacen("__", ".", 1);
+        // No variable has a dot in its name.
+        let key = match key.split_once("kafka.rdkafka__") {
+            Some(("", name)) => format!("kafka.rdkafka.{}", name.replace('_', ".")),
+            _ => key,
+        };
         match key.strip_suffix("_file") {
             Some(key) => match read(Path::new(&value)) {
                 Ok(text) => self.set(key, text.trim_end_matches(['\r', '\n']), origin),
@@ -314,5 +343,70 @@ mod tests {
             assert!(text.contains(part), "{part}\nis not in\n{text}");
         }
         assert_eq!(loaded.check().unwrap_err().exit(), Exit::Config);
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn the_table_of_kafka_has_the_names_of_its_url() {
+        let dir = tempfile::tempdir().unwrap();
+        let low = file(
+            &dir,
+            "low.toml",
+            "[kafka]\nsession = \"40s\"\nreplication = 3\nrdkafka.socket.timeout.ms = 700\nrdkafka.\"fetch.min.bytes\" = 9\n",
+        );
+        let high = file(&dir, "high.toml", "[kafka]\nsession = \"50s\"\n");
+        let env = [
+            ("ROPEWAY__KAFKA__LINGER", "5ms"),
+            ("ROPEWAY__KAFKA__RDKAFKA__SOCKET_TIMEOUT_MS", "800"),
+            ("ROPEWAY__KAFKA__KEY_PASSWORD", "hush"),
+        ];
+        let sources = Sources {
+            named: vec![low.clone(), high.clone()],
+            env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            ..Sources::default()
+        };
+        let loaded = sources.load().check().unwrap();
+        let shown: Vec<_> = loaded
+            .settings
+            .kafka
+            .shown()
+            .map(|(n, v, at)| (n.to_owned(), v.to_owned(), at.clone()))
+            .collect();
+        let env = |name: &str| Origin::Env(format!("ROPEWAY__KAFKA__{name}"));
+        let expected = [
+            ("key_password", "***", env("KEY_PASSWORD")),
+            ("linger", "5ms", env("LINGER")),
+            ("rdkafka.fetch.min.bytes", "9", Origin::File(low.clone(), 5)),
+            ("rdkafka.socket.timeout.ms", "800", env("RDKAFKA__SOCKET_TIMEOUT_MS")),
+            ("replication", "3", Origin::File(low, 3)),
+            ("session", "50s", Origin::File(high, 2)),
+        ];
+        assert_eq!(shown, expected.map(|(name, value, at)| (name.to_owned(), value.to_owned(), at)));
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn what_is_wrong_in_the_table_of_kafka_is_told_with_file_line_and_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = format!("rdkafka.{} = 1\n", ["a"; 60].join("."));
+        let text = format!(
+            "[kafka]\nsesion = \"3s\"\nsession = 3\nplugin.library.paths = \"/x.so\"\nrdkafka.ssl.keystore.location = \"/x\"\n\
+             bootstrap.servers = \"h\"\nkey_password = \"hush\"\nreplication = [1]\n{deep}"
+        );
+        let loaded = Sources { named: vec![file(&dir, "k.toml", &text)], ..Sources::default() }.load();
+        let text = loaded.problems.join("\n");
+        for part in [
+            "k.toml:2: `kafka.sesion`: kafka+ssl has no parameter `sesion` (did you mean `session`?); its parameters are: ca,",
+            "k.toml:3: `kafka.session`: kafka+ssl: `session=3` is not acceptable; it takes a time such as",
+            "k.toml:4: `kafka.plugin.library.paths`: `rdkafka.plugin.library.paths` is refused: it runs code",
+            "k.toml:5: `kafka.rdkafka.ssl.keystore.location`: `rdkafka.ssl.keystore.location` is refused: it reads a file; use `cert` and `key`",
+            "k.toml:6: `kafka.bootstrap.servers`: `rdkafka.bootstrap.servers` is refused: the hosts stand in the URL",
+            "k.toml:7: `kafka.key_password`: a password does not belong into a file",
+            "k.toml:8: `kafka.replication`: ",
+            "k.toml:9: `kafka.rdkafka.a.a.a",
+        ] {
+            assert!(text.contains(part), "{part}\nis not in\n{text}");
+        }
+        assert!(!text.contains("hush"));
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Low to high: defaults, `/etc/ropeway/ropeway.toml`, `./ropeway.toml`, `-c` files, `ROPEWAY__SECTION__KEY` (or the content of the file
 //! that `ROPEWAY__SECTION__KEY_FILE` names), flags. An unknown name is an error that names the nearest.
-//! Not here: reading the layers and whence each value came (`layers.rs`), text to value (`value.rs`), hidden values (`address.rs`).
+//! Not here: reading the layers and whence each value came (`layers.rs`), text to value (`value.rs`), hidden values (`address.rs`), the table
+//! `[kafka]`, whose names are those of the parameters of its URLs (`kafka.rs`).
 
 mod address;
+pub(crate) mod kafka;
 mod layers;
 mod value;
 
@@ -31,6 +33,8 @@ macro_rules! settings {
         #[derive(Clone, Debug)]
         pub(crate) struct Settings {
             $($(#[doc = $section_about])+ pub(crate) $section: $Section,)+
+            /// What a URL of Kafka does not give itself.
+            pub(crate) kafka: kafka::Parameters,
         }
 
         $($(#[doc = $section_about])+
@@ -41,7 +45,7 @@ macro_rules! settings {
 
         impl Default for Settings {
             fn default() -> Self {
-                Self { $($section: $Section { $($key: $default,)+ },)+ }
+                Self { $($section: $Section { $($key: $default,)+ },)+ kafka: kafka::Parameters::default() }
             }
         }
 

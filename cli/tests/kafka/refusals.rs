@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<Test> {
             "settings_that_are_not_for_us_are_refused_by_name",
             settings_that_are_not_for_us_are_refused_by_name,
         ),
+        ("the_table_of_settings_is_heeded_below_the_url", the_table_of_settings_is_heeded_below_the_url),
     ]
 }
 
@@ -58,14 +59,19 @@ fn a_server_that_cannot_be_used_is_told_with_the_way_out() -> Result<(), String>
             78,
             &["/nowhere/ca.pem"],
         ),
-        ("no certificate", mtls + &ca("ca.crt"), 69, &["see whether the servers run"]),
+        ("no certificate", mtls + &ca("ca.crt"), 78, &["by `cert` and `key`"]),
         (
             "TLS against a plain port",
             plain.replace("kafka://", "kafka+ssl://") + &ca("ca.crt"),
             69,
-            &["kafka://"],
+            &["seems not to expect TLS: write kafka://"],
         ),
-        ("plain against a TLS port", tls.replace("kafka+ssl://", "kafka://"), 69, &["kafka+ssl://"]),
+        (
+            "plain against a TLS port",
+            tls.replace("kafka+ssl://", "kafka://"),
+            69,
+            &["seems to expect TLS: write kafka+ssl://"],
+        ),
     ];
     for (name, url, code, parts) in cases {
         let host = url.rsplit_once('@').map_or_else(|| address(url), |(_, hosts)| address(hosts));
@@ -146,6 +152,42 @@ fn settings_that_are_not_for_us_are_refused_by_name() -> Result<(), String> {
         let place = on(&format!("{url}?{parameter}"));
         place.run(&["topic", "list"]).code(78).said(&["error: ", part]);
         place.run(&["doctor"]).code(78).said(&["error: ", part]);
+    }
+    Ok(())
+}
+
+fn the_table_of_settings_is_heeded_below_the_url() -> Result<(), String> {
+    let url = Server::Kafka.url()?;
+    let place = on(&url);
+    let write = |table: &str| {
+        let broker = format!("[broker]\nurl = \"{url}?session=40s\"\n");
+        place.file("ropeway.toml", format!("{broker}[kafka]\n{table}\n"));
+    };
+    write("client_id = \"mine\"\nrdkafka.socket.timeout.ms = 9000\nsession = \"10m\"");
+    place.run(&["topic", "list"]).ok();
+    let shown = place.run(&["config", "show"]).ok().text();
+    for part in ["kafka.client_id", "mine", "ropeway.toml:4", "kafka.rdkafka.socket.timeout.ms"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // Each may be meant, and both together not.
+    write("max_poll_interval = \"20s\"");
+    for verb in [&["topic", "list"][..], &["config", "check"], &["doctor"]] {
+        place
+            .run(verb)
+            .code(78)
+            .said(&["`max_poll_interval` is 20s; it takes a time from `session` on, which is 40s"]);
+    }
+    place.run(&["topic", "list"]).code(78).said(&["`max_poll_interval` is set in ropeway.toml:4"]);
+    for (line, parts) in [
+        ("rdkafka.plugin.library.paths = \"/x.so\"", &["it runs code"][..]),
+        ("rdkafka.ssl.keystore.location = \"/x\"", &["it reads a file", "use `cert` and `key`"]),
+        ("rdkafka.sasl.oauthbearer.method = \"oidc\"", &["it reaches out", "use a user and a password"]),
+        ("sesion = \"3s\"", &["did you mean `session`"]),
+        ("key_password = \"hush\"", &["ROPEWAY__KAFKA__KEY_PASSWORD_FILE"]),
+    ] {
+        write(line);
+        let ran = place.run(&["topic", "list"]).code(78).said(&["ropeway.toml:4: `kafka."]).said(parts);
+        assert!(!ran.err.contains("hush"), "{}", ran.err);
     }
     Ok(())
 }

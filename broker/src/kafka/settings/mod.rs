@@ -193,6 +193,29 @@ impl KafkaSettings {
     /// # Errors
     /// `Invalid` that names the parameter and what it takes, and never shows a password.
     pub fn of_url(url: &BrokerUrl) -> Result<Self> {
+        let settings = Self::taken(url)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Whether a URL may have that parameter with that value, as far as it can be said of one alone: for those that stand elsewhere, such as in a file of
+    /// settings, and get into the URL by [`BrokerUrl::with_default`].
+    ///
+    /// # Errors
+    /// `Invalid` that names the parameter and what may be given in its place.
+    pub fn check_parameter(name: &str, value: &str) -> Result<()> {
+        if name.contains('.') && !name.starts_with(CLIENT_PREFIX) {
+            allowed::check(name)?;
+            return Err(invalid(format!(
+                "settings of the client library are written `{CLIENT_PREFIX}NAME`: `{CLIENT_PREFIX}{name}`"
+            )));
+        }
+        // What it may have to stand beside: TLS, a user.
+        let url = BrokerUrl::parse("kafka+ssl://user:password@localhost")?.with_default(name, value);
+        Self::taken(&url)?.check_each()
+    }
+
+    fn taken(url: &BrokerUrl) -> Result<Self> {
         url.allow_beside(&PARAMETERS, CLIENT_PREFIX)?;
         let authority = authority::of_url(url)?;
         let mut settings = Self::new(authority.servers);
@@ -203,7 +226,6 @@ impl KafkaSettings {
             let Some(bare) = name.strip_prefix(CLIENT_PREFIX) else { continue };
             settings.client.push((bare.to_owned(), url.get(name).unwrap_or_default().to_owned()));
         }
-        settings.check()?;
         Ok(settings)
     }
 
@@ -279,23 +301,15 @@ impl KafkaSettings {
     /// # Errors
     /// `Invalid` that names the setting and the way out, and never shows a password.
     pub fn check(&self) -> Result<()> {
-        let within = |name: &str, time: Duration, least: Duration, most: Duration| {
-            if (least..=most).contains(&time) {
-                return Ok(());
-            }
-            Err(invalid(format!("`{name}` is {time:?}; it takes a time from {least:?} to {most:?}")))
-        };
         if self.servers.is_empty() {
             return Err(invalid("name a server, such as kafka://localhost:9092"));
         }
-        let hour = Duration::from_secs(3600);
-        within("publish_deadline", self.publish_deadline, SHORTEST_DEADLINE, hour)?;
-        within("linger", self.linger, Duration::ZERO, Duration::from_secs(1))?;
-        within("session", self.session, Duration::from_secs(1), hour)?;
-        within("max_poll_interval", self.max_poll_interval, self.session, 24 * hour)?;
-        within("release", self.release, Duration::from_millis(1), hour)?;
-        if self.queue_messages == 0 || self.queue_bytes == 0 {
-            return Err(invalid("`queue_messages` and `queue_bytes` are at least 1"));
+        self.check_each()?;
+        if self.max_poll_interval < self.session {
+            return Err(invalid(format!(
+                "`max_poll_interval` is {:?}; it takes a time from `session` on, which is {:?}",
+                self.max_poll_interval, self.session
+            )));
         }
         if let (Some(replication), Some(least)) = (self.replication, self.min_insync_replicas)
             && least > replication
@@ -308,6 +322,26 @@ impl KafkaSettings {
             && cert.is_some() != key.is_some()
         {
             return Err(invalid("`cert` and `key` go together: give both or none"));
+        }
+        Ok(())
+    }
+
+    /// Whether each for itself can be meant.
+    fn check_each(&self) -> Result<()> {
+        let within = |name: &str, time: Duration, least: Duration, most: Duration| {
+            if (least..=most).contains(&time) {
+                return Ok(());
+            }
+            Err(invalid(format!("`{name}` is {time:?}; it takes a time from {least:?} to {most:?}")))
+        };
+        let hour = Duration::from_secs(3600);
+        within("publish_deadline", self.publish_deadline, SHORTEST_DEADLINE, hour)?;
+        within("linger", self.linger, Duration::ZERO, Duration::from_secs(1))?;
+        within("session", self.session, Duration::from_secs(1), hour)?;
+        within("max_poll_interval", self.max_poll_interval, Duration::from_secs(1), 24 * hour)?;
+        within("release", self.release, Duration::from_millis(1), hour)?;
+        if self.queue_messages == 0 || self.queue_bytes == 0 {
+            return Err(invalid("`queue_messages` and `queue_bytes` are at least 1"));
         }
         self.client.iter().try_for_each(|(name, _)| allowed::check(name))?;
         // Values that the client library does not take.

@@ -185,3 +185,38 @@ fn the_library_stops_trying_before_our_deadline() {
         assert_eq!(settings.producer(1000).get("message.timeout.ms"), Some(&*library.to_string()));
     }
 }
+
+#[test]
+fn a_parameter_is_checked_without_what_belongs_beside_it() {
+    for (name, value) in [
+        ("session", "10m"),
+        ("max_poll_interval", "2s"),
+        ("min_insync_replicas", "3"),
+        ("cert", "/c"),
+        ("mechanism", "scram-sha-256"),
+        ("rdkafka.socket.timeout.ms", "777"),
+    ] {
+        KafkaSettings::check_parameter(name, value).unwrap();
+    }
+    for (name, value, why) in [
+        ("sesion", "1s", "did you mean `session`"),
+        ("session", "1ms", "from 1s to 3600s"),
+        ("replication", "many", "a number from 1 to 1000"),
+        ("plugin.library.paths", "/x", "it runs code"),
+        ("socket.timeout.ms", "1", "`rdkafka.socket.timeout.ms`"),
+        ("rdkafka.ssl.keystore.location", "/x", "use `cert` and `key`"),
+        ("rdkafka.socket.timeout.ms", "soon", "`socket.timeout.ms`"),
+    ] {
+        let error = KafkaSettings::check_parameter(name, value).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains(why), "{name}={value}: {error}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_url_comes_before_a_default() {
+    let url = BrokerUrl::parse("kafka://h?session=40s").unwrap();
+    let url = url.with_default("session", "50s").with_default("linger", "5ms");
+    let settings = KafkaSettings::of_url(&url).unwrap();
+    assert_eq!((settings.session, settings.linger), (Duration::from_secs(40), Duration::from_millis(5)));
+}

@@ -51,14 +51,14 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<(), Failure
         let hint = format!("the broker is {address}; `ropeway doctor URL` looks at another");
         Failure::from(error).exits(Exit::Config).hint(hint)
     };
-    opening::check(&address).map_err(wrong)?;
+    opening::check(&address, &session.settings.kafka).map_err(wrong)?;
     let url = BrokerUrl::parse(address.reveal()).map_err(wrong)?;
     let (report, unreachable) = match url.scheme.as_str() {
         "memory" => (local::memory(&address, &url).await?, None),
         #[cfg(feature = "embedded")]
         "embedded" => (local::directory(&address, &url).await?, None),
         #[cfg(feature = "kafka")]
-        "kafka" | "kafka+ssl" => Box::pin(kafka::look(&address, &url, session)).await?,
+        "kafka" | "kafka+ssl" => Box::pin(kafka::look(&address, session)).await?,
         #[cfg(feature = "redis")]
         _ => Box::pin(redis::look(&address, session)).await?,
         #[cfg(not(feature = "redis"))]

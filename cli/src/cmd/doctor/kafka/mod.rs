@@ -11,23 +11,23 @@ use super::report::{Finding, Level, Report};
 use crate::{
     exit::Exit,
     failure::Failure,
+    opening,
     session::{Session, out_of_time, within},
     settings::Address,
 };
 use judge::Facts;
-use ropeway_broker::{BrokerUrl, Error, ErrorKind, Kafka, KafkaSettings, MessageBroker as _};
+use ropeway_broker::{Error, ErrorKind, Kafka, MessageBroker as _};
 use std::net::IpAddr;
 
 /// Looks at the brokers of a URL, and at the topics on them. Beside the report: how to end where nobody answers.
 ///
 /// # Errors
 /// `Invalid` settings (78), those of taking time (5).
-pub(super) async fn look(
-    address: &Address,
-    url: &BrokerUrl,
-    session: &Session,
-) -> Result<(Report, Option<Exit>), Failure> {
-    let settings = KafkaSettings::of_url(url)?;
+pub(super) async fn look(address: &Address, session: &Session) -> Result<(Report, Option<Exit>), Failure> {
+    let Some(settings) = opening::on_kafka(address, &session.settings.kafka) else {
+        return Err(Failure::config("doctor looks at a cluster of Kafka by a URL of Kafka"));
+    };
+    let settings = settings?;
     let wait = session.request();
     let connected = tokio::time::timeout(wait, Kafka::connect(settings.clone())).await;
     let kafka = match connected.map_err(|_| out_of_time("connect", wait))? {

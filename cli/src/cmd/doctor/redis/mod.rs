@@ -92,7 +92,7 @@ pub(super) async fn look(address: &Address, session: &Session) -> Result<(Report
     }
     // The least of several servers is what holds.
     survive.sort_unstable();
-    let opened = Box::pin(opening::open(address));
+    let opened = Box::pin(opening::open(address, &session.settings.kafka));
     let opened = within(wait, "open the broker", opened).await;
     let capabilities = match opened {
         Ok(broker) => {
