@@ -1,4 +1,6 @@
 //! Many tasks that each await one message, beside the same tasks over the multiplexed connection of redis-rs.
+//!
+//! Not here: publishing batches (`publish.rs`), the server (`server.rs`).
 
 use super::{
     TOPIC,

@@ -1,6 +1,7 @@
 //! Consuming with acks, beside a consumer group of Redis read by redis-rs, and beside sea-streamer.
 //!
-//! Ours is a processor whose handler does nothing. It ends when everything is handled and its acks are stored.
+//! Ours is a processor whose handler does nothing. It ends when everything is handled and its acks are stored. Not here: how sea-streamer is used
+//! (`sea.rs`), consumers that have much before them or nothing (`resting.rs`).
 
 use super::{
     TOPIC, sea,

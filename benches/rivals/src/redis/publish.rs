@@ -1,4 +1,6 @@
 //! Publishing batches, beside `redis-benchmark` with as many commands on their way.
+//!
+//! One topic of one partition, as `redis-benchmark` has one stream. Not here: messages that are awaited one by one (`awaited.rs`), the server (`server.rs`).
 
 use super::{
     TOPIC,

@@ -1,4 +1,6 @@
 //! What a consumer takes that has much before it, or nothing at all.
+//!
+//! Figures with bounds and without a rival. Not here: what consuming costs (`consume.rs`).
 
 use super::{TOPIC, server::Server};
 use crate::{

@@ -1,4 +1,6 @@
 //! sea-streamer: a consumer group that shares the load, with its own acks after a delay, which is its default.
+//!
+//! Not here: our side of that cell (`consume.rs`).
 
 use super::server::{Server, words};
 use crate::{Result, machine::Stopwatch, rounds::Turn, tasks::patiently, work::Work};
