@@ -242,21 +242,22 @@ async fn knows(shared: &Shared, topic: &Topic, node: i32) -> bool {
     first.is_some_and(|resource| !resource.entries.is_empty())
 }
 
-/// Waits until each partition has a leader.
+/// Waits until each partition has a leader that answers for it. A node is said to lead one a moment before it takes anything for it; what is published in
+/// that moment may not be acked (`raw/producer.rs`).
 async fn led(shared: &Arc<Shared>, topic: &Topic, partitions: u32) -> Result<()> {
     let until = Instant::now() + LED;
+    let all: Vec<u32> = (0..partitions).collect();
     loop {
-        let found = shared.topics.describe(topic).await;
-        let ready = |count: u32, led: usize| count >= partitions && led >= partitions as usize;
-        match found {
-            Ok(described)
-                if ready(
-                    described.count(),
-                    described.partitions.iter().filter(|partition| partition.led).count(),
-                ) =>
-            {
-                return Ok(());
+        let led = async {
+            let described = shared.topics.describe(topic).await?;
+            let led = described.partitions.iter().filter(|partition| partition.led).count();
+            if described.count() < partitions || led < partitions as usize {
+                return Ok(false);
             }
+            offsets::extents(shared, topic, described.life, &all).await.map(|_| true)
+        };
+        match led.await {
+            Ok(true) => return Ok(()),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ if Instant::now() > until => {
                 let context = format!(

@@ -323,14 +323,11 @@ impl Core {
         let mut heard = false;
         while let Some(message) = event.next_message() {
             // SAFETY: the message is a delivery report, and alive.
-            let written = match unsafe { native::rd_kafka_message_status(message) } {
-                native::PERSISTED => Written::Yes,
-                native::NOT_PERSISTED => Written::No,
-                _ => Written::Perhaps,
-            };
+            let status = unsafe { native::rd_kafka_message_status(message) };
+            let written = written(status, message.offset);
             heard |= written == Written::Yes;
             // The offset of what was not written is garbage.
-            let offset = if written == Written::Yes { message.offset.max(-1) } else { -1 };
+            let offset = if written == Written::Yes { message.offset } else { -1 };
             let report = Report { written, code: Code(message.err), partition: message.partition, offset };
             // SAFETY: the record was sent with the address of its slot, and there is one report for each that was taken over.
             if let Some(finished) = unsafe { reports::report(message.private, report) } {
@@ -358,6 +355,19 @@ impl Core {
         }
         // SAFETY: the client is alive. It fails only for flags that it does not know, and where nothing can be written.
         unsafe { native::rd_kafka_purge(self.client.native(), flags) };
+    }
+}
+
+/// Whether a record is in the log, by the status of its report and the offset there.
+///
+/// Without an offset the library only concludes that a record is there, since what it sent behind it was taken (or since a server said that the sequence is
+/// an old one). But a server takes any first sequence of a producer that it does not know in that partition: where the first request was refused in
+/// passing, such as by a leader that was just made, and the next one was taken, the first is not there.
+const fn written(status: u32, offset: i64) -> Written {
+    match status {
+        native::PERSISTED if offset >= 0 => Written::Yes,
+        native::NOT_PERSISTED => Written::No,
+        _ => Written::Perhaps,
     }
 }
 
@@ -431,5 +441,21 @@ impl Arguments {
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Producer").field("queued", &self.queued()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_record_with_a_place_in_the_log_is_known_to_be_there() {
+        assert_eq!(written(native::PERSISTED, 0), Written::Yes);
+        // Concluded from what came behind it, which a partition that is new to the producer takes without it.
+        for offset in [-1, -1001] {
+            assert_eq!(written(native::PERSISTED, offset), Written::Perhaps);
+        }
+        assert_eq!(written(native::NOT_PERSISTED, 7), Written::No);
+        assert_eq!(written(1, 7), Written::Perhaps);
     }
 }

@@ -30,12 +30,12 @@ pub(in crate::kafka) enum Written {
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kafka) struct Report {
-    /// By the status that the library gives, and by nothing else: codes are ambiguous.
+    /// By the status and the offset that the library gives, and by nothing else: codes are ambiguous.
     pub(in crate::kafka) written: Written,
     /// Why it is not.
     pub(in crate::kafka) code: Code,
     pub(in crate::kafka) partition: i32,
-    /// Where, if that is known. Else -1, also of some that were written.
+    /// Where, if it is written. Else -1.
     pub(in crate::kafka) offset: i64,
 }
 
