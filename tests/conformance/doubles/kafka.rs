@@ -29,9 +29,9 @@ const NAMES: [&str; 4] = [
 pub(crate) fn trials() -> Vec<Trial> {
     let named = |name: &&str| doubles().into_iter().find(|double| double.name == *name);
     let mut trials: Vec<Trial> =
-        NAMES.iter().filter_map(named).map(|double| trial(&double, double.hooks, OnKafka::Classic)).collect();
+        NAMES.iter().filter_map(named).map(|double| trial(&double, OnKafka::Classic)).collect();
     assert_eq!(trials.len(), NAMES.len(), "a double has another name");
-    trials.push(trial(&LOSES_METADATA, LOSES_METADATA.hooks, Forgetful));
+    trials.push(trial(&LOSES_METADATA, Forgetful));
     trials
 }
 
@@ -43,11 +43,9 @@ const LOSES_METADATA: Double = Double {
     hooks: Hooks::default,
 };
 
-fn trial(double: &Double, hooks: fn() -> Hooks, on: impl Backend + Copy) -> Trial {
-    let (caught_by, name) = (
-        double.caught_by,
-        format!("a broker on Kafka that {} is caught by {}", double.name, double.caught_by),
-    );
+fn trial(double: &Double, on: impl Backend + Copy) -> Trial {
+    let (caught_by, hooks) = (double.caught_by, double.hooks);
+    let name = format!("a broker on Kafka that {} is caught by {caught_by}", double.name);
     Trial::ignorable_test(name, move || caught(caught_by, Doubled::over(Arc::new(on), hooks)))
 }
 
