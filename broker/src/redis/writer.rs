@@ -5,11 +5,12 @@
 //! connection is ended at the server first, so that it can do nothing any more; then all that was open is sent again, in its order, by the script
 //! that looks for the id first (`scripts/add_once.lua`), until its deadline. What the server refuses in passing, since it is a replica by now or reads
 //! its data, waits until all that was sent behind it is answered: it may have become a primary meanwhile, and what it did of a log then must not
-//! come before. So nothing overtakes what came before it. Not here: the queue before it (`publish.rs`), where messages go (`placing.rs`), what a
+//! come before; where those answers were lost, the log is searched (`searching.rs`). So nothing overtakes what came before it. Not here: the queue before it (`publish.rs`), where messages go (`placing.rs`), what a
 //! write consists of (`write.rs`), what answers mean (`settling.rs`).
 
 use super::{
     broker::Tasks,
+    bulk::{self, Bulk},
     commands::{self, Ended},
     delay::mark,
     description::Description,
@@ -18,6 +19,7 @@ use super::{
     placing::Placing,
     publish::Job,
     request::Request,
+    searching::{self, Withheld},
     settings::RedisStreamsSettings,
     settling::Settling,
     topics::Topics,
@@ -69,6 +71,7 @@ pub(super) struct Writer {
     asking: Option<Asking>,
     placing: Placing,
     settling: Settling,
+    bulk: Bulk,
 }
 
 /// A batch whose topic is being asked for.
@@ -120,6 +123,7 @@ impl Writer {
             kept: Write::default(),
             retiring: false,
             asking: None,
+            bulk: Bulk::default(),
         }
     }
 
@@ -204,12 +208,19 @@ impl Writer {
             return write.answer(|outcomes| self.counted.count(outcomes));
         }
         let Some(connection) = &mut self.connection else { return self.deliver(write, None).await };
-        let request = write.request(self.settings.copies(), self.settings.wait);
-        let (expected, by) = (write.expected, by(&write));
+        let mut request = write.request(self.settings.copies(), self.settings.wait);
+        let by = by(&write);
+        if !self.redis.is_cluster() && self.bulk.carries(write.bytes, Instant::now()) {
+            let mut wide = bulk::widen();
+            wide.append(&request);
+            request = wide;
+            self.open.push_back(Write { expected: 1, ..Write::default() });
+        }
         self.open.push_back(write);
         self.counted.commits.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = send(connection, &self.server, request, expected, by).await {
-            self.recover(error, WINDOW).await;
+        let replies = request.commands();
+        if let Err(error) = send(connection, &self.server, request, replies, by).await {
+            self.recover(error, usize::MAX).await;
         }
     }
 
@@ -234,7 +245,7 @@ impl Writer {
             }
         }
         match result {
-            Err(error) => self.recover(error, if self.redis.is_cluster() { 1 } else { WINDOW }).await,
+            Err(error) => self.recover(error, if self.redis.is_cluster() { 1 } else { usize::MAX }).await,
             Ok(()) if !self.retiring || !self.open.is_empty() => {}
             Ok(()) if self.kept.entries.is_empty() => {
                 std::mem::take(&mut self.kept).answer(|outcomes| self.counted.count(outcomes));
@@ -308,6 +319,21 @@ impl Writer {
             let connected = timeout_at(by, self.connect()).await;
             self.connection = Some(connected.unwrap_or_else(|_| Err(late(&self.server)))?);
         }
+        let (withheld, failure) = self.search(write, by).await;
+        // Without a cluster it is one server, which cannot be asked; of a cluster others may be there.
+        let goes_on = failure.is_none() || self.redis.is_cluster();
+        let sent =
+            if goes_on && !write.entries.is_empty() { self.send_again(write, by).await } else { Ok(()) };
+        let result = sent.and(failure.map_or(Ok(()), Err));
+        if result.is_err() {
+            self.give_up();
+        }
+        write.put_back(withheld);
+        result
+    }
+
+    /// Sends all of them over the connection, and settles what is answered.
+    async fn send_again(&mut self, write: &mut Write, by: Instant) -> Result<()> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let request = write.request(self.settings.copies(), self.settings.wait);
         let expected = write.expected;
@@ -317,18 +343,33 @@ impl Writer {
             let limit = limit(Some(write), self.settings.wait);
             result = connection.receive_many(limit, &mut write.answers).await.map_err(failed);
         }
-        if !self.settle(write) || result.is_err() {
+        if !self.settle(write) {
             self.give_up();
         }
         write.hold_back(&self.server);
         result
     }
 
+    /// Looks for what may be in its log before it is sent again, and gives back what was overtaken there.
+    async fn search(&mut self, write: &mut Write, by: Instant) -> Withheld {
+        let searches = searching::needed(write);
+        let Some(connection) = self.connection.as_mut().filter(|_| !searches.is_empty()) else {
+            return (Vec::new(), None);
+        };
+        let (request, asked) = (searching::request(&searches, write), searches.len());
+        let asking = connection.ask(request.into_bytes(), asked, limit(Some(write), self.settings.wait));
+        let answers: Vec<Result<Reply>> = match timeout_at(by, asking).await {
+            Ok(answers) => answers.into_iter().map(|answer| answer.map_err(failed)).collect(),
+            Err(_) => (0..asked).map(|_| Err(late(&self.server))).collect(),
+        };
+        searching::settle(searches, answers, write, &self.server)
+    }
+
     /// Connects again, and ends what is left of the connection before at the server.
     async fn connect(&mut self) -> Result<Routed> {
         let connection = commands::open_after(&self.redis, self.ended.as_ref()).await.map_err(failed)?;
         self.facts.set(connection.server());
-        self.ended = None;
+        (self.ended, self.bulk) = (None, Bulk::default());
         Ok(connection)
     }
 }

@@ -211,6 +211,24 @@ fn what_may_go_goes_from_a_server_without_memory() {
     assert_eq!(server.hash(&part, "removed").as_deref(), Some("5000-3"));
 }
 
+fn messages_are_found_by_their_ids_before_they_are_sent_again() {
+    let mut server = Server::get();
+    let log = format!("{}:log", server.prefix);
+    for (at, id) in [("1-0", "first"), ("2-0", "second"), ("3-0", "third")] {
+        let _: String = server.ask(&format!("XADD {log} {at} id {id} payload x"));
+    }
+    let all = ["0-0", "100", "third", "never", "first"];
+    assert_eq!(server.run("find", &[&log], &all), ["found", "3-0", "3-0", "", "1-0"]);
+    // Nothing before is looked at, and nobody is found there.
+    assert_eq!(server.run("find", &[&log], &["1-0", "100", "first", "second"]), ["found", "3-0", "", "2-0"]);
+    assert_eq!(server.run("find", &[&log], &["3-0", "100", "third", "never"]), ["found", "3-0", "", ""]);
+    let numbers: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    for number in &numbers {
+        let _: String = server.ask(&format!("XADD {log} * id {number} payload x"));
+    }
+    assert_eq!(server.run("find", &[&log], &["0-0", "100", "third", "199"]), ["far"]);
+}
+
 fn a_message_that_is_sent_again_is_added_once() {
     let mut server = Server::get();
     let [_, log, ..] = names(&server);
@@ -299,6 +317,7 @@ super::tests! {
     a_trim_spares_what_a_consumer_group_of_others_has_pending_until_it_is_dead,
     what_may_go_goes_from_a_server_without_memory,
     a_message_that_is_sent_again_is_added_once,
+    messages_are_found_by_their_ids_before_they_are_sent_again,
     what_is_held_is_moved_when_it_is_due_and_not_before_and_once,
     all_that_is_held_under_an_id_is_cancelled,
 }

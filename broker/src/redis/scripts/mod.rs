@@ -54,6 +54,7 @@ scripts! {
     PARTITION_MEASURE "partition_measure" behind "entries";
     PARTITION_TRIM "partition_trim" behind "entries";
     ADD_ONCE "add_once";
+    FIND "find";
     TAKE_OVER "take_over" behind "allow_oom";
     COMMIT "commit" behind "allow_oom" "progress";
     FORWARD "forward" behind "progress" "held";
