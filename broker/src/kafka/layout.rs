@@ -143,6 +143,20 @@ impl Blocks {
         self.block.split().freeze()
     }
 
+    /// Copies that lie behind each other, but for large ones.
+    fn copy_all<const N: usize>(&mut self, parts: [&[u8]; N]) -> [Bytes; N] {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len > BLOCK / 4 {
+            return parts.map(|part| self.copy(part));
+        }
+        if self.block.capacity() - self.block.len() < len {
+            self.block = BytesMut::with_capacity(BLOCK);
+        }
+        parts.iter().for_each(|part| self.block.extend_from_slice(part));
+        let mut all = self.block.split().freeze();
+        parts.map(|part| if part.is_empty() { Bytes::new() } else { all.split_to(part.len()) })
+    }
+
     /// The message that a record is; `timestamp` is absent where it has none.
     ///
     /// # Errors
@@ -167,15 +181,17 @@ impl Blocks {
             self.pack(name, value);
         }
         let packed = std::mem::take(&mut self.headers);
-        let headers = Headers::from_packed(self.copy(&packed));
+        let parts = [&packed[..], key.unwrap_or_default(), value.unwrap_or_default()];
+        let [headers, key_copy, payload] = self.copy_all(parts);
         self.headers = packed;
+        let headers = Headers::from_packed(headers);
         let headers = headers.map_err(|error| unreadable(format!("its headers: {}", error.context())))?;
         let (id, deliver_at) = ours.unwrap_or_else(|| (id_of_place(lies), None));
         Ok(Message {
             id,
-            key: key.map(|key| self.copy(key)),
+            key: key.map(|_| key_copy),
             headers,
-            payload: value.map(|value| self.copy(value)),
+            payload: value.map(|_| payload),
             timestamp: Timestamp::from_millis(timestamp.unwrap_or(0)),
             deliver_at,
         })
@@ -374,5 +390,31 @@ mod tests {
         for i in 0..2000u32 {
             assert_eq!(blocks.copy(&[i as u8; 100]), vec![i as u8; 100]);
         }
+    }
+
+    #[test]
+    fn the_parts_of_a_record_lie_behind_each_other_and_large_ones_stand_alone() {
+        let read = |blocks: &mut Blocks, value: &[u8]| {
+            let topic = orders();
+            let lies = Lies { topic: &topic, partition: 0, at: Position(1, 1) };
+            blocks.message(lies, Some(b"key"), Some(value), None, std::iter::empty()).unwrap()
+        };
+        let mut blocks = Blocks::default();
+        let (first, large, empty, second) = (
+            read(&mut blocks, b"one"),
+            read(&mut blocks, &[7; BLOCK]),
+            read(&mut blocks, b""),
+            read(&mut blocks, b"two"),
+        );
+        let at = |bytes: &Option<Bytes>| bytes.as_ref().unwrap().as_ptr() as usize;
+        // Key and payload of the first, the key of the large one, the key of the empty one, then those of the second.
+        assert_eq!(at(&first.payload), at(&first.key) + 3);
+        assert_eq!(at(&second.key), at(&first.key) + 12);
+        assert_eq!(large.payload.unwrap(), vec![7; BLOCK]);
+        assert_eq!((empty.key.as_deref(), empty.payload.as_deref()), (Some(&b"key"[..]), Some(&b""[..])));
+        assert_eq!(
+            (second.key.as_deref(), second.payload.as_deref()),
+            (Some(&b"key"[..]), Some(&b"two"[..]))
+        );
     }
 }

@@ -190,7 +190,7 @@ impl<L: Log> Share<L> {
     /// (`waiting`).
     pub(crate) fn next(&mut self, mut room: Room) -> Option<Event> {
         self.waiting = false;
-        let mut deliveries = Vec::new();
+        let mut deliveries = Vec::with_capacity(self.buffer.len().min(BATCH).min(room.messages()));
         while deliveries.len() < BATCH {
             let Some(Ready::Read(read, size)) = self.buffer.front() else { break };
             if read.what.is_err() && !deliveries.is_empty() {

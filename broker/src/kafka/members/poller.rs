@@ -238,15 +238,16 @@ impl Poller {
                 news.push(News::Committed { result, partitions, token });
             }
         });
-        let runs = gather.take();
+        let mut runs = gather.take();
         let now = Instant::now();
         {
             let mut core = self.member.core();
             core.polled = now;
-            let waker = core.take(runs, now);
+            let waker = core.take(&mut runs, now);
             drop(core);
             self.member.stir(Stirred { waker, ..Stirred::default() });
         }
+        gather.again(runs);
         news.into_iter().for_each(|news| self.tell(news, now));
         self.look_whether_it_joined(now);
     }

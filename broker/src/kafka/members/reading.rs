@@ -27,24 +27,24 @@ pub(super) struct Run {
 }
 
 impl Core {
-    /// Takes what was read.
-    pub(super) fn take(&mut self, runs: Vec<Run>, now: Instant) -> Option<Waker> {
+    /// Takes what was read out of `runs`.
+    pub(super) fn take(&mut self, runs: &mut [Run], now: Instant) -> Option<Waker> {
         let mark = mark(self.owner.shares.len());
         for Run { key, reads } in runs {
-            let Some(share) = self.owner.shares.get_mut(&key).filter(|share| share.takes()) else { continue };
+            let Some(share) = self.owner.shares.get_mut(key).filter(|share| share.takes()) else { continue };
             if now >= share.log.read_at + IDLE {
                 share.log.parked = Some(self.looks);
             }
             share.log.read_at = now;
             let before = share.ahead;
-            share.put_all(reads);
+            share.put_all(reads.drain(..));
             self.owner.ahead.messages += share.ahead.messages - before.messages;
             self.owner.ahead.bytes += share.ahead.bytes - before.bytes;
             if is_above(share.ahead, mark) {
                 share.log.full.get_or_insert(now);
             }
             if share.flows() && share.has_something() {
-                queue(&mut self.owner.ready, &key, share);
+                queue(&mut self.owner.ready, key, share);
             }
         }
         self.owner.wake_if_told()

@@ -13,6 +13,9 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
+/// Of how many runs the memory is kept for those that follow.
+const SPARE: usize = 8;
+
 /// A partition that is read, and the memory that its records are copied to.
 #[derive(Debug)]
 struct Slot {
@@ -30,6 +33,8 @@ pub(super) struct Gather {
     /// The slot of the last record, and where its run is.
     last: Option<(usize, usize)>,
     runs: Vec<Run>,
+    /// Memory of runs that were taken over.
+    spare: Vec<Vec<Read>>,
 }
 
 impl Gather {
@@ -58,10 +63,19 @@ impl Gather {
         *self = Self::default();
     }
 
-    /// What was read, which is empty after that.
+    /// What was read, which is empty after that: [`Gather::again`] when it was taken over.
     pub(super) fn take(&mut self) -> Vec<Run> {
         self.last = None;
         std::mem::take(&mut self.runs)
+    }
+
+    /// Keeps the memory of what was taken over.
+    pub(super) fn again(&mut self, runs: Vec<Run>) {
+        let room = SPARE.saturating_sub(self.spare.len());
+        self.spare.extend(runs.into_iter().take(room).map(|mut run| {
+            run.reads.clear();
+            run.reads
+        }));
     }
 
     /// Copies a record. One of a partition that is not read any more is left out.
@@ -91,7 +105,8 @@ impl Gather {
             }
         }
         let slot = *self.index.get(topic)?.get(&partition)?;
-        self.runs.push(Run { key: self.slots[slot].key.clone(), reads: Vec::new() });
+        self.runs
+            .push(Run { key: self.slots[slot].key.clone(), reads: self.spare.pop().unwrap_or_default() });
         let place = (slot, self.runs.len() - 1);
         self.last = Some(place);
         Some(place)

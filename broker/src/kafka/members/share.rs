@@ -161,7 +161,7 @@ impl Share {
     }
 
     /// Takes what was read. A jump of offsets is no gap: compaction, and markers of transactions.
-    pub(super) fn put_all(&mut self, reads: Vec<Read>) {
+    pub(super) fn put_all(&mut self, reads: impl Iterator<Item = Read>) {
         for Read { mut offset, at, what } in reads {
             // What the client brings behind a damaged batch may be anything.
             if self.log.damaged.is_some() {

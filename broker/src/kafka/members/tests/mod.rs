@@ -26,6 +26,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    slice,
     task::Waker,
     time::Duration,
 };
@@ -244,9 +245,9 @@ impl Play {
             at: i64::try_from(offset).unwrap(),
             what: Ok(Message::builder().payload(offset.to_string()).build()),
         });
-        let run = Run { key: key(partition), reads: reads.collect() };
+        let mut run = Run { key: key(partition), reads: reads.collect() };
         *from = to;
-        _ = self.core.take(vec![run], self.now);
+        _ = self.core.take(slice::from_mut(&mut run), self.now);
         // What came after a pause waits for a look.
         if !self.hold_looks && self.core.owner.shares.values().any(|share| share.log.parked.is_some()) {
             let open = std::mem::replace(&mut self.core.next_look, self.now);
@@ -262,7 +263,7 @@ impl Play {
         let why = Error::new(ErrorKind::Corrupt, "its checksum is wrong");
         let mut reads = vec![Read { offset: begin, at: 0, what: Err((None, why)) }];
         reads.extend(behind.map(|offset| Read { offset, at: 0, what: Ok(Message::builder().build()) }));
-        _ = self.core.take(vec![Run { key: key(partition), reads }], self.now);
+        _ = self.core.take(&mut [Run { key: key(partition), reads }], self.now);
     }
 
     fn poll(&mut self) -> Option<Result<Event>> {
