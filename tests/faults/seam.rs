@@ -155,7 +155,10 @@ impl WatchedControl {
                 note("gone", of, &format_args!("{} {why:?}", self.member));
             }
             // Nothing here makes a record that is no message; a gap is a loss, and judged where servers may lose something.
-            Event::Gap { of, why, .. } if self.history.is_shared() => note("gap", of, &why.as_str()),
+            Event::Gap { of, from, to, why } if self.history.is_shared() => {
+                let said = |at: &Option<Position>| at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+                note("gap", of, &format_args!("{} {} {}", why.as_str(), said(from), said(to)));
+            }
             Event::Unreadable { .. } | Event::Gap { .. } => {
                 traffic::stop(&format!("a member was told {event:?}"));
             }

@@ -100,6 +100,13 @@ impl Server {
         Ok((self.told("USER")?, self.told("PASSWORD")?))
     }
 
+    /// What Java was given when `cargo xtask servers up` started one that is a Java program: jars and flags, as they stand in a file of arguments. It is
+    /// there also when the server is down.
+    #[must_use]
+    pub fn arguments(self) -> Option<String> {
+        fs::read_to_string(folder().join(self.known_as().1).join("java.args")).ok()
+    }
+
     /// What else is known of a server, beside its URL.
     fn told(self, what: &str) -> Result<String, String> {
         self.url()?;

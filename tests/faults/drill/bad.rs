@@ -1,6 +1,9 @@
 //! Histories of drills that the judge must flag, each a good one with one thing changed; and the good one, which it must pass.
 
-use super::judge::{Judge, Place, Rules};
+use super::{
+    judge::{Judge, Place},
+    rules::Rules,
+};
 use libtest_mimic::{Failed, Trial};
 use ropeway_broker::{Durability, partition_for_key};
 use std::collections::BTreeMap;
@@ -36,7 +39,7 @@ fn good() -> Left {
         history: lines.split('|').map(written).collect(),
         log: vec![("1", 1), ("2", 2), ("4", 3), ("5", 4)],
         dead: vec!["5"],
-        rules: Rules { stated: Durability::ProcessCrash, atomic: true, undone: 0 },
+        rules: Rules { stated: Durability::ProcessCrash, atomic: true, placed: true, undone: 0 },
     }
 }
 
@@ -61,6 +64,12 @@ impl Left {
         self.history.remove(at);
     }
 
+    /// Has an ack not say where the message lies.
+    fn unplace(&mut self, ack: &str) {
+        let at = self.at(ack);
+        self.history[at] = self.history[at].replace(" 7-2 ", " - ");
+    }
+
     fn judged(&self) -> Vec<String> {
         let mut judge = Judge::new(self.rules);
         self.history.iter().for_each(|line| judge.see(line));
@@ -79,6 +88,20 @@ type Change = fn(&mut Left);
 /// What is changed, and what the judge must say of it.
 const BAD: &[(&str, Change, &str)] = &[
     ("an_acked_message_that_vanished", |left| _ = left.log.remove(0), "1 was acked at"),
+    (
+        "an_ack_that_should_say_where",
+        |left| left.unplace("acked @2 P 7-2 replicated"),
+        "2 was acked, and not where",
+    ),
+    (
+        "an_acked_message_of_no_known_place_that_vanished",
+        |left| {
+            left.rules.placed = false;
+            left.unplace("acked @2 P 7-2 replicated");
+            _ = left.log.remove(1);
+        },
+        "2 was acked at",
+    ),
     ("a_message_that_lies_elsewhere", |left| left.log[1].1 = 9, "2 was acked at"),
     ("a_message_that_is_there_twice", |left| left.log.push(("4", 9)), "4 is in the streams twice"),
     ("a_stream_out_of_order", |left| left.log.swap(0, 1), "1 is in its stream behind a larger number"),
@@ -181,6 +204,19 @@ const BAD: &[(&str, Change, &str)] = &[
         |left| left.add("end @4 done", &["6 25 gap P 11 trimmed"]),
         "was told, and no server had lost its end",
     ),
+    (
+        "a_purge_of_what_nobody_had_handled_and_no_gap",
+        |left| left.add("left", &["1 33 invoke @6", "1 34 acked @6 P 7-5 power_loss", "0 35 purged P 7-6"]),
+        "6 was removed before anybody handled it",
+    ),
+    (
+        "a_purge_that_took_more_than_was_asked",
+        |left| {
+            left.add("fault Cut", &["0 11 purged P 7-1"]);
+            left.log.clear();
+        },
+        "2 was acked at",
+    ),
     ("a_line_that_is_none", |left| left.history.push("1 2 what".into()), "not a line of a history"),
 ];
 
@@ -203,6 +239,10 @@ const GOOD: &[(&str, Good)] = &[
         left.rules.stated = Durability::Replicated;
         left.log.remove(0);
     }),
+    ("an_ack_that_does_not_say_where", |left| {
+        left.rules.placed = false;
+        left.unplace("acked @2 P 7-2 replicated");
+    }),
     ("a_handler_of_a_killed_member", |left| {
         left.remove("5 13 end @2 done");
         left.remove("gone P 10 0 Lost");
@@ -216,6 +256,16 @@ const GOOD: &[(&str, Good)] = &[
         left.rules.undone = 1000;
         left.add("fault Cut", &["0 11 undone"]);
         left.add("end @4 done", &["6 25 start @1 11", "6 25 end @1 done"]);
+    }),
+    ("a_purge_that_was_told", |left| {
+        left.add("left", &["1 33 invoke @6", "1 34 acked @6 P 7-5 power_loss", "0 35 purged P 7-6"]);
+        left.add("purged P 7-6", &["6 36 gap P 11 trimmed 7-5 7-6"]);
+        left.log.clear();
+    }),
+    ("a_topic_that_was_made_again", |left| {
+        left.add("left", &["1 33 invoke @6", "1 34 acked @6 P 7-5 power_loss", "0 35 remade 7"]);
+        left.add("remade 7", &["6 36 gap P 12 recreated 7-6 8-0"]);
+        left.log.clear();
     }),
     ("a_dead_letter_for_each_rejection", |left| {
         left.rules.atomic = false;

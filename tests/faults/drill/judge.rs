@@ -7,16 +7,27 @@
 //! * a member that was told that a partition is gone starts nothing of it any more, and nothing is handed out in an epoch before that of another owner;
 //! * two handlers of a key run at once only where the earlier owner lost its lease, or its process was killed;
 //! * nothing is handled again after its ack was confirmed, or where nothing happened in between (no fault, no kill, no lost lease);
-//! * a gap is told only where a server may have lost the end of its streams;
+//! * a gap is told only where a server may have lost the end of its streams, or something was removed on purpose; what was removed before anybody handled it
+//!   is in a gap that was told;
 //! * the dead letters are exactly the rejected ones.
 //!
-//! Not here: the streams themselves (`stock.rs`), faults (`faults.rs`).
+//! Not here: the streams themselves, faults (`redis/`, `kafka/`).
 
+use super::{
+    removed::Removed,
+    rules::{Counts, Rules},
+};
 use ropeway_broker::{Durability, partition_for_key};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Partition, and the id of the entry.
-pub(crate) type Place = (u32, (u64, u64));
+/// Stands for a position that an ack does not tell.
+pub(crate) const NOWHERE: &str = "-";
+
+/// A position: the id of an entry; the topic's life and the offset.
+pub(crate) type At = (u64, u64);
+
+/// Partition and position.
+pub(crate) type Place = (u32, At);
 
 const PARTITIONS: u32 = crate::traffic::PARTITIONS;
 
@@ -29,8 +40,10 @@ type Id = (u32, u64);
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
     invoked: u64,
-    acked: Option<(Place, u8)>,
+    /// Where it lies, unless the ack did not say so; and what that survives.
+    acked: Option<(Option<Place>, u8)>,
     refused: bool,
+    unknown: bool,
     /// Its first completion: how many things had happened by then (`None`: a fault went on), and whether it was rejected.
     completed: Option<(Option<u64>, bool)>,
     settled: Option<u64>,
@@ -55,43 +68,6 @@ struct Key {
     running: Vec<Running>,
 }
 
-/// What was seen, for the report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) published: u64,
-    pub(crate) acked: u64,
-    pub(crate) refused: u64,
-    pub(crate) unknown: u64,
-    /// Acked, gone, and not asked to survive what happened.
-    pub(crate) given_up: u64,
-    pub(crate) completed: u64,
-    /// Completed again.
-    pub(crate) repeats: u64,
-    /// Handlers that a member began in an epoch before that of an owner that had begun, and before it was told.
-    pub(crate) late: u64,
-    /// Two handlers of a key at once, the earlier one of a member that had lost its lease.
-    pub(crate) overlaps: u64,
-    pub(crate) settled: u64,
-    pub(crate) dead: u64,
-    pub(crate) kills: u64,
-    pub(crate) joins: u64,
-    pub(crate) leaves: u64,
-    pub(crate) lost_leases: u64,
-    /// Gaps that members were told.
-    pub(crate) gaps: u64,
-}
-
-/// What a drill asks for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
-    /// What publishes must survive.
-    pub(crate) stated: Durability,
-    /// Whether dead-lettering and acking are one step.
-    pub(crate) atomic: bool,
-    /// Acks that were confirmed less than that many milliseconds before a server lost its end may be undone.
-    pub(crate) undone: u64,
-}
-
 /// The judge.
 pub(crate) struct Judge {
     rules: Rules,
@@ -108,6 +84,7 @@ pub(crate) struct Judge {
     suffers: bool,
     /// A server may have lost the end of its streams.
     undone: bool,
+    removed: Removed,
     /// First completions behind a higher number, and overlaps: judged when all is known.
     behind: Vec<(Id, u64)>,
     overlaps: Vec<(Id, Running, u64)>,
@@ -132,6 +109,7 @@ impl Judge {
             happened: 0,
             suffers: false,
             undone: false,
+            removed: Removed::default(),
             behind: Vec::new(),
             overlaps: Vec::new(),
             since: 0,
@@ -155,6 +133,12 @@ impl Judge {
     /// Partitions without progress.
     pub(crate) fn stuck(&self) -> Vec<u32> {
         (0..PARTITIONS).filter(|partition| self.progress & (1 << partition) == 0).collect()
+    }
+
+    /// How many publishes are not answered.
+    pub(crate) const fn in_flight(&self) -> u64 {
+        let Counts { published, acked, refused, unknown, .. } = self.counts;
+        published - acked - refused - unknown
     }
 
     /// What is wrong so far.
@@ -246,12 +230,22 @@ impl Judge {
         match what {
             "acked" => {
                 let partition = words.next()?.parse().ok()?;
-                let position = place(words.next()?)?;
-                fate.acked = Some(((partition, position), rank(words.next()?)?));
+                let at = match words.next()? {
+                    NOWHERE => None,
+                    position => Some((partition, place(position)?)),
+                };
+                fate.acked = Some((at, rank(words.next()?)?));
+                let is_unplaced = at.is_none() && self.rules.placed;
                 self.published_again |= fate.invoked > self.since;
                 self.counts.acked += 1;
+                if is_unplaced {
+                    self.flag(id, "was acked, and not where");
+                }
             }
-            "unknown" => self.counts.unknown += 1,
+            "unknown" => {
+                fate.unknown = true;
+                self.counts.unknown += 1;
+            }
             _ => {
                 fate.refused = true;
                 self.counts.refused += 1;
@@ -291,14 +285,18 @@ impl Judge {
         match what {
             "gap" => {
                 self.counts.gaps += 1;
-                if !self.undone {
-                    let partition = words.next()?;
+                let partition = words.next()?.parse().ok()?;
+                let (from, to) = (words.nth(2).and_then(place), words.next().and_then(place));
+                self.removed.gap(partition, from, to);
+                if !self.undone && !self.removed.some_of(partition) {
                     self.wrong.push(format!(
                         "a gap of partition {partition} was told, and no server had lost its end"
                     ));
                 }
                 self.happened += 1;
             }
+            "purged" => self.removed.purged(words.next()?.parse().ok()?, place(words.next()?)?),
+            "remade" => self.removed.remade(words.next()?.parse().ok()?),
             "killed" => {
                 self.counts.kills += 1;
                 self.happened += 1;
@@ -402,6 +400,7 @@ impl Judge {
             return self.flag(id, "is in a stream and was never published");
         };
         fate.places += 1;
+        self.counts.unknown_written += u64::from(fate.unknown);
         let fate = *fate;
         if fate.places > 1 {
             self.flag(id, "is in the streams twice");
@@ -409,7 +408,7 @@ impl Judge {
         if fate.refused {
             self.flag(id, "is in a stream, though its publisher was told that it is not written");
         }
-        if let Some((place, _)) = fate.acked
+        if let Some((Some(place), _)) = fate.acked
             && place != at
         {
             self.flag(id, &format!("was acked at {place:?} and lies at {at:?}"));
@@ -449,7 +448,14 @@ impl Judge {
         fates.sort_unstable_by_key(|(id, _)| *id);
         for (id, fate) in &fates {
             if let Some((place, durability)) = fate.acked {
-                if fate.places == 0 && durability >= stated {
+                let partition = self.keys[id.0 as usize].partition;
+                if fate.places == 0 && self.removed.has(partition, place) {
+                    self.counts.given_up += 1;
+                    let is_told = place.is_none_or(|place| self.removed.is_told(place));
+                    if fate.completed.is_none() && !is_told {
+                        self.flag(*id, "was removed before anybody handled it, and no gap was told there");
+                    }
+                } else if fate.places == 0 && durability >= stated {
                     self.flag(*id, &format!("was acked at {place:?} and is in no stream"));
                 } else if fate.places == 0 {
                     self.counts.given_up += 1;
@@ -496,7 +502,7 @@ fn rank(name: &str) -> Option<u8> {
 }
 
 /// The id of an entry.
-pub(crate) fn place(text: &str) -> Option<(u64, u64)> {
+pub(crate) fn place(text: &str) -> Option<At> {
     let (ms, seq) = text.split_once('-')?;
     Some((ms.parse().ok()?, seq.parse().ok()?))
 }

@@ -3,6 +3,7 @@
 //!
 //! Not here: what is settled, which is seen below the processor (`../seam.rs`); who starts and disturbs it (`stage.rs`).
 
+use super::judge::NOWHERE;
 use crate::{
     history::{Event, Id, Outcome, Writer},
     seam::Watched,
@@ -36,6 +37,8 @@ pub(crate) const BEGAN: &str = "ROPEWAY_FAULTS_BEGAN";
 pub(crate) const MEMBER: &str = "ROPEWAY_FAULTS_MEMBER";
 /// Messages a second of one publisher.
 pub(crate) const RATE: &str = "ROPEWAY_FAULTS_RATE";
+/// How many messages of one publisher are not answered at the most.
+pub(crate) const IN_FLIGHT: &str = "ROPEWAY_FAULTS_IN_FLIGHT";
 /// What publishes must survive, such as `replicated`; not set: what the server gives.
 pub(crate) const AT_LEAST: &str = "ROPEWAY_FAULTS_AT_LEAST";
 
@@ -156,7 +159,7 @@ async fn publish(
 ) -> Result<(), Failure> {
     let names = traffic::names()?;
     let settings = PublisherSettings {
-        in_flight: Bound { messages: 1024, bytes: 4 << 20 },
+        in_flight: Bound { messages: std::env::var(IN_FLIGHT)?.parse()?, bytes: 4 << 20 },
         batch: Bound { messages: 128, bytes: 256 * 1024 },
         ..PublisherSettings::default()
     };
@@ -205,10 +208,10 @@ async fn publish(
 
 fn answered(history: &Writer, id: &Id, outcome: Result<Receipt, PublishFailed>) {
     match outcome {
-        Ok(Receipt { partition, position: Some(position), durability }) => {
+        Ok(Receipt { partition, position, durability }) => {
+            let position = position.map_or_else(|| NOWHERE.to_owned(), |position| position.to_string());
             history.note(format_args!("acked {id} {partition} {position} {}", durability.as_str()));
         }
-        Ok(receipt) => traffic::stop(&format!("{id} was acked without a position: {receipt:?}")),
         Err(failed) => {
             let what = if failed.may_be_written { "unknown" } else { "refused" };
             history.note(format_args!("{what} {id} {:?}", failed.failed.error.kind()));

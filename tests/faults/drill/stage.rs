@@ -1,10 +1,11 @@
 //! Where a drill happens: processes that come and go, the history they share, and the judge who reads along.
 //!
-//! Every two seconds a member joins, leaves or is killed, whatever else happens. Not here: servers and faults (`faults.rs`, `failover.rs`), what must hold (`judge.rs`).
+//! Every two seconds a member joins, leaves or is killed, whatever else happens. Not here: servers and faults (`redis/`, `kafka/`), what must hold (`judge.rs`).
 
 use super::{
-    judge::{Counts, Judge, Rules},
-    member, servers, stock,
+    judge::Judge,
+    member, process,
+    rules::{Counts, Rules},
 };
 use crate::{history::Writer, run::Worker, traffic, worker};
 use rand::{RngExt, rngs::StdRng};
@@ -39,6 +40,8 @@ pub(crate) struct Load {
     pub(crate) rate: u32,
     /// As for [`member::AT_LEAST`], of the publisher on each way.
     pub(crate) at_least: Vec<Option<&'static str>>,
+    /// Of one publisher, what is not answered at the most.
+    pub(crate) in_flight: usize,
 }
 
 /// A process.
@@ -62,7 +65,7 @@ impl Process {
 
     pub(crate) fn signal(&mut self, name: &str) -> Result<(), String> {
         self.is_stopped = name == "STOP";
-        servers::signal(self.worker.0.id(), name)
+        process::signal(self.worker.0.id(), name)
     }
 }
 
@@ -153,6 +156,7 @@ impl Stage {
                 .env(worker::HISTORY, self.root.join("history"))
                 .env(worker::LIFE, number.to_string())
                 .env(member::BEGAN, self.began.as_millis().to_string())
+                .env(member::IN_FLIGHT, self.load.in_flight.to_string())
                 .env(member::RATE, (self.load.rate / self.load.urls.len() as u32).to_string())
                 .envs(self.load.at_least[side].map(|at_least| (member::AT_LEAST, at_least)))
                 .envs(name.map(|name| (member::MEMBER, name)))
@@ -257,6 +261,12 @@ impl Stage {
         (0..self.processes.len()).filter(|at| works(&self.processes[*at])).collect()
     }
 
+    /// Sends all members that work a signal; with `CONT` also those that are stopped.
+    pub(crate) fn signal_members(&mut self, name: &str) -> Result<(), String> {
+        let all = |process: &&mut Process| process.is_member() && (name == "CONT" || !process.is_stopped);
+        self.processes.iter_mut().filter(all).try_for_each(|process| process.signal(name))
+    }
+
     /// A member that works, drawn by lot.
     pub(crate) fn member(&mut self) -> Result<usize, String> {
         let all = self.working();
@@ -309,8 +319,12 @@ impl Stage {
         }
     }
 
-    /// Ends the publishers, lets the members finish, ends them, and has what lies in the streams of these servers judged. Answers the story.
-    pub(crate) fn close(mut self, ports: &[u16], direct: &str, prefix: &str) -> Result<String, String> {
+    /// Ends the publishers, lets the members finish, ends them, and has what `read` finds in the log judged. Answers the story.
+    pub(crate) fn close(
+        mut self,
+        direct: &str,
+        read: impl FnOnce(&mut Judge) -> Result<(), String>,
+    ) -> Result<String, String> {
         let length = Timestamp::now().since(self.began);
         self.end(member::PUBLISH)?;
         let since = Instant::now();
@@ -332,7 +346,7 @@ impl Stage {
         self.end(member::CONSUME)?;
         self.read()?;
         let Self { mut judge, recoveries, .. } = self;
-        stock::read_all(&mut judge, ports, prefix)?;
+        read(&mut judge)?;
         let (counts, wrong) = judge.finish();
         let mut story = format!("{} s; {counts:?}\n{}", length.as_secs(), table(&recoveries));
         if wrong.is_empty() {
@@ -361,10 +375,15 @@ impl Stage {
     pub(crate) fn counts(&self) -> Counts {
         self.judge.counts
     }
+
+    /// How many publishes are not answered, as far as was written.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.judge.in_flight()
+    }
 }
 
 /// Asks a broker something, as an operator would.
-fn ask<T>(
+pub(crate) fn ask<T>(
     url: &str,
     question: impl AsyncFnOnce(&dyn MessageBroker) -> ropeway_broker::Result<T>,
 ) -> Result<T, String> {

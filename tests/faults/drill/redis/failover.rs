@@ -4,9 +4,12 @@
 //! says that it does not survive the machine, and may be lost; how much is told. Not here: one server (`faults.rs`).
 
 use super::{
-    LEASE, PREFIX,
-    judge::Rules,
+    IN_FLIGHT, LEASE, PREFIX,
     servers::{Server, WATCHED},
+    stock,
+};
+use crate::drill::{
+    rules::Rules,
     stage::{Load, Stage},
 };
 use rand::rngs::StdRng;
@@ -34,9 +37,9 @@ pub(crate) fn run(root: &Path, random: StdRng, turns: usize) -> Result<Result<St
         return Ok(Err(why));
     }
     let url = format!("{direct}&lease={}s&publish_deadline=10s", LEASE.as_secs());
-    let rules = Rules { stated: Durability::Replicated, atomic: true, undone: UNDONE };
+    let rules = Rules { stated: Durability::Replicated, atomic: true, placed: true, undone: UNDONE };
     let at_least = vec![Some("replicated"), None];
-    let load = Load { urls: vec![url.clone(), url], rate: 600, at_least };
+    let load = Load { urls: vec![url.clone(), url], rate: 600, at_least, in_flight: IN_FLIGHT };
     let mut stage = Stage::new(&root.join("history-of-two"), load, rules, random)?;
     stage.open()?;
     for turn in 0..turns {
@@ -64,7 +67,7 @@ pub(crate) fn run(root: &Path, random: StdRng, turns: usize) -> Result<Result<St
         stage.recover(name, PROMOTED)?;
         stage.note("recovered");
     }
-    stage.close(&[primary.port], &direct, PREFIX).map(Ok)
+    stage.close(&direct, |judge| stock::read_all(judge, &[primary.port], PREFIX)).map(Ok)
 }
 
 /// Whether the broker takes such a URL.

@@ -2,10 +2,9 @@
 //!
 //! Not here: a replica that is promoted (`failover.rs`), the processes (`stage.rs`).
 
-use super::{
-    LEASE,
+use super::{LEASE, servers::Server};
+use crate::drill::{
     proxy::{Mode, Proxy},
-    servers::Server,
     stage::Stage,
 };
 use std::time::Duration;

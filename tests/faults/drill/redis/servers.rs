@@ -1,10 +1,11 @@
 //! Servers of Redis that a drill kills, stops, fills and promotes: processes of its own on free ports, with their data on a disk.
 //!
-//! Not here: servers that tests share and leave alone (`cargo xtask servers`), what stands before them (`proxy.rs`).
+//! Not here: servers that tests share and leave alone (`cargo xtask servers`), what stands before them (`../proxy.rs`).
 
+use crate::drill::process::{free_port, signal};
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -156,18 +157,4 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// Sends a process a signal.
-pub(crate) fn signal(process: u32, name: &str) -> Result<(), String> {
-    let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        other => Err(format!("could not send {name} to {process}: {other:?}")),
-    }
-}
-
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
 }

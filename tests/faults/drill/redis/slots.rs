@@ -3,13 +3,14 @@
 //! While a slot moves its keys are on two nodes, and it stays so for a while, as with `redis-cli --cluster reshard` on large keys. That is no fault: it
 //! excuses nothing that is handled twice. Not here: nodes that die (`broker/tests/redis/slots.rs`).
 
-use super::{
-    LEASE, PREFIX,
-    judge::Rules,
-    servers::Server,
-    stage::{Load, Stage},
+use super::{IN_FLIGHT, LEASE, PREFIX, servers::Server, stock};
+use crate::{
+    drill::{
+        rules::Rules,
+        stage::{Load, Stage},
+    },
+    traffic,
 };
-use crate::traffic;
 use rand::{rngs::StdRng, seq::SliceRandom};
 use ropeway_broker::Durability;
 use std::{path::Path, time::Duration};
@@ -34,8 +35,9 @@ pub(crate) fn run(root: &Path, random: StdRng, length: Option<Duration>) -> Resu
     let settings = format!("prefix={PREFIX}&lease={}s&publish_deadline=10s", LEASE.as_secs());
     let urls = (0..2).map(|from| format!("redis+cluster://{}?{settings}", seeds(from))).collect();
     // In a cluster a dead letter and the ack are two steps.
-    let rules = Rules { stated: Durability::ProcessCrash, atomic: false, undone: 0 };
-    let mut stage = Stage::new(root, Load { urls, rate: RATE, at_least: vec![None; 2] }, rules, random)?;
+    let rules = Rules { stated: Durability::ProcessCrash, atomic: false, placed: true, undone: 0 };
+    let load = Load { urls, rate: RATE, at_least: vec![None; 2], in_flight: IN_FLIGHT };
+    let mut stage = Stage::new(root, load, rules, random)?;
     stage.open()?;
     let (began, mut moved) = (Instant::now(), 0);
     while moved == 0 || began.elapsed() < length.unwrap_or(LENGTH) {
@@ -50,7 +52,9 @@ pub(crate) fn run(root: &Path, random: StdRng, length: Option<Duration>) -> Resu
     }
     let ports: Vec<u16> = nodes.iter().map(|node| node.port).collect();
     let direct = format!("redis+cluster://{}?prefix={PREFIX}", seeds(0));
-    stage.close(&ports, &direct, PREFIX).map(|story| format!("{moved} moves; {story}"))
+    stage
+        .close(&direct, |judge| stock::read_all(judge, &ports, PREFIX))
+        .map(|story| format!("{moved} moves; {story}"))
 }
 
 /// What moves: its name in the story, and a key in the slot. Each of them once.

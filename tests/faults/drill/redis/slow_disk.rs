@@ -3,8 +3,8 @@
 //! With `appendfsync everysec` Redis answers first and writes later while a sync goes on, so that a killed process loses what was acked. Not here: other
 //! faults of one server (`faults.rs`).
 
-use super::{PREFIX, Told, servers::Server};
-use crate::native;
+use super::{PREFIX, servers::Server};
+use crate::{drill::Told, native};
 use ropeway_broker::{Durability, Message, Published, Target, Topic, TopicSpec};
 use std::{path::Path, time::Duration};
 use tokio::time::Instant;

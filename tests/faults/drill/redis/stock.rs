@@ -1,10 +1,12 @@
 //! A client that is not ours reads every stream to its end: plain `XRANGE` over a connection of redis-rs, and the fields as
 //! `broker/src/redis/layout.rs` documents them.
 //!
-//! Not here: what is made of it (`judge.rs`).
+//! Not here: what is made of it (`../judge.rs`).
 
-use super::judge::Judge;
-use crate::traffic;
+use crate::{
+    drill::judge::{self, Judge},
+    traffic,
+};
 use redis::{Connection, FromRedisValue, Value};
 use ropeway_broker::Topic;
 use std::collections::BTreeMap;
@@ -39,7 +41,7 @@ pub(crate) fn read(redis: &mut Connection, stream: &str, mut take: impl FnMut(En
             let (id, fields): (String, Vec<Vec<u8>>) =
                 FromRedisValue::from_redis_value(entry).map_err(|error| format!("{stream}: {error}"))?;
             let payload = fields.chunks_exact(2).find(|field| field[0] == b"payload").map(|field| &field[1]);
-            let at = super::judge::place(&id).ok_or_else(|| format!("{stream}: {id} is no id"))?;
+            let at = judge::place(&id).ok_or_else(|| format!("{stream}: {id} is no id"))?;
             take((at, payload.cloned().unwrap_or_default()));
             from = format!("({id}");
         }

@@ -1,0 +1,130 @@
+//! Drills on Kafka, which is killed, stopped and cut off; whose topics are purged and made again, and whose disk is full. Each has nodes of its own, which
+//! nobody else uses. Where the jars of Kafka are not on this machine they are ignored, with the reason.
+//!
+//! `faults.rs`, `three.rs`, `topics.rs` and `full.rs`: what happens; `nodes.rs`: the servers; `log.rs`: the client that is not ours. Not here: the processes
+//! on them, and what must hold (`../stage.rs`, `../judge.rs`).
+
+mod faults;
+mod full;
+mod log;
+mod nodes;
+mod three;
+mod topics;
+
+use super::{
+    Told, drill, failed, length,
+    proxy::Proxy,
+    rate,
+    rules::Rules,
+    stage::{Load, Stage},
+};
+use crate::run::number;
+use faults::{Kind, LONG, SHORT, Site};
+use libtest_mimic::{Completion, Failed, Trial};
+use nodes::{Kit, Nodes};
+use rand::rngs::StdRng;
+use ropeway_broker::Durability;
+use std::{path::Path, time::Duration};
+use tokio::time::Instant;
+
+/// How long a member that is not heard of keeps what it owns.
+const SESSION: Duration = Duration::from_secs(4);
+/// When a publish is answered at the latest: sooner than a killed broker is back, so that some are answered before it is.
+const DEADLINE: Duration = Duration::from_secs(6);
+/// Of one publisher, what is not answered at the most.
+const IN_FLIGHT: usize = 2048;
+/// Messages a second.
+const RATE: u32 = 1500;
+/// How many publishes are acked in the longer run, at least.
+const ACKED: u64 = 1_000_000;
+/// How to run it.
+const LONGER: &str = "takes minutes: ROPEWAY_TEST_DRILL=300s ROPEWAY_TEST_DRILL_RATE=6000 cargo test --workspace --features ropeway/full --test faults -- \
+                      kafka::survives_every_fault_for_minutes --nocapture";
+
+/// The trials.
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("kafka::survives_every_fault_for_minutes", |root, kit, random| match length()? {
+            Some(length) => every_fault(root, kit, random, Some(length)),
+            None => Ok(Err(LONGER.into())),
+        }),
+        trial("kafka::survives_every_fault_under_load", |root, kit, random| {
+            every_fault(root, kit, random, None)
+        }),
+        trial("kafka::survives_the_loss_of_one_of_three_nodes_under_load", three::run),
+        trial("kafka::survives_purged_and_remade_topics_under_load", topics::run),
+        trial("kafka::survives_a_full_disk_under_load", full::run),
+    ]
+}
+
+fn trial(name: &str, run: fn(&Path, &Kit, StdRng) -> Told) -> Trial {
+    let of = name.to_owned();
+    Trial::ignorable_test(name, move || -> Result<Completion, Failed> {
+        match Kit::find() {
+            Ok(kit) => drill(&of, None, |root, random| run(root, &kit, random)),
+            Err(why) => drill(&of, Some(why), |_, _| Ok(Ok(String::new()))),
+        }
+    })
+}
+
+/// The same where what is published twice is looked for. A publish that runs out of time while it is on its way makes the client library (2.12.1) begin anew
+/// with all that is on its way to that partition: what was written meanwhile is written a second time. `ROPEWAY_TEST_DRILL_DEADLINE=6` shows it.
+const PATIENT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What URLs say. `ROPEWAY_TEST_DRILL_PROTOCOL=consumer` has members use the newer protocol (KIP-848), where the servers say how long a session is.
+fn settings(deadline: Duration) -> String {
+    let deadline = number("ROPEWAY_TEST_DRILL_DEADLINE").unwrap_or(deadline.as_secs());
+    match std::env::var("ROPEWAY_TEST_DRILL_PROTOCOL") {
+        Ok(protocol) => format!("group_protocol={protocol}&publish_deadline={deadline}s"),
+        Err(_) => format!("session={}s&publish_deadline={deadline}s", SESSION.as_secs()),
+    }
+}
+
+/// What is asked for on Kafka: an ack may not say where a message lies, and a dead letter and its ack are two steps.
+fn rules(stated: Durability) -> Rules {
+    Rules { stated, atomic: false, placed: false, undone: 0 }
+}
+
+/// The load of nodes that nothing stands before.
+fn direct_load(nodes: &Nodes, at_least: Option<&'static str>, deadline: Duration) -> Load {
+    let url = format!("{}?{}", nodes.url(), settings(deadline));
+    Load { urls: vec![url; 2], rate: rate(RATE), at_least: vec![at_least; 2], in_flight: IN_FLIGHT }
+}
+
+/// One server, two ways to it, every fault: once, or again and again for that long and until enough is acked.
+fn every_fault(root: &Path, kit: &Kit, random: StdRng, length: Option<Duration>) -> Told {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(failed)?;
+    let mut nodes = Nodes::plan(kit, &root.join("server"), 1, 2)?;
+    let ways = nodes.all[0].fronts().map(|port| runtime.block_on(Proxy::before(port)));
+    let ways: Vec<Proxy> = ways.collect::<Result<_, _>>()?;
+    nodes.all[0].advertise(ways.iter().map(|way| way.address.port()));
+    nodes.start()?;
+    let urls = ways.iter().map(|way| format!("kafka://{}?{}", way.address, settings(DEADLINE))).collect();
+    let load = Load { urls, ..direct_load(&nodes, None, DEADLINE) };
+    let mut stage = Stage::new(root, load, rules(Durability::ProcessCrash), random)?;
+    stage.open()?;
+    let mut site = Site { nodes: &mut nodes, ways: &ways, stage: &mut stage };
+    match length {
+        None => suffer(&mut site, SHORT)?,
+        Some(length) => {
+            let began = Instant::now();
+            let is_enough = |stage: &Stage| began.elapsed() >= length && stage.counts().acked >= ACKED;
+            while !is_enough(site.stage) {
+                suffer(&mut site, LONG)?;
+                if began.elapsed() >= length * 4 {
+                    let acked = site.stage.counts().acked;
+                    return Err(format!("only {acked} were acked in {:?}", began.elapsed()));
+                }
+            }
+        }
+    }
+    stage.close(&nodes.url(), |judge| log::read_all(judge, &nodes)).map(Ok)
+}
+
+fn suffer(site: &mut Site<'_>, all: &[Kind]) -> Result<(), String> {
+    all.iter().try_for_each(|kind| {
+        site.suffer(*kind)?;
+        site.stage.pass(Duration::from_millis(200))
+    })
+}
