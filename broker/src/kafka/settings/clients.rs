@@ -168,6 +168,9 @@ impl KafkaSettings {
         values.set("reconnect.backoff.max.ms", 1000);
         values.set("socket.keepalive.enable", true);
         values.set("socket.timeout.ms", 10_000);
+        // When a node goes, the library asks at once who leads now, before the others know it, and then only as often as this says: five minutes by
+        // itself.
+        values.set("topic.metadata.refresh.interval.ms", 5000);
         let protocol = match (&self.tls, &self.login) {
             (None, None) => "plaintext",
             (None, Some(_)) => "sasl_plaintext",

@@ -147,6 +147,11 @@ fn clients_are_told_what_the_contract_needs() {
         assert_eq!(values.get("sasl.mechanisms"), Some("SCRAM-SHA-256"));
         assert_eq!(values.get("allow.auto.create.topics"), Some("false"));
         assert_eq!(values.get("enable.metrics.push"), Some("false"));
+        assert_eq!(
+            values.get("topic.metadata.refresh.interval.ms"),
+            Some("5000"),
+            "a node that is gone is soon replaced"
+        );
         assert_eq!(values.get("socket.timeout.ms"), Some("777"), "what the user adds comes last");
     }
     for (name, value) in [

@@ -41,7 +41,7 @@ const ACKED: u64 = 1_000_000;
 const LONGER: &str = "takes minutes: ROPEWAY_TEST_DRILL=300s ROPEWAY_TEST_DRILL_RATE=6000 cargo test --workspace --features ropeway/full --test faults -- \
                       kafka::survives_every_fault_for_minutes --nocapture";
 /// Why one of three nodes is not killed.
-const THREE: &str = "needs a machine that does nothing else: on one that does, nothing was acked for a minute after the kill, and it is not known why; \
+const THREE: &str = "not seen to pass yet: nothing was acked for a minute after the kill before clients asked every 5 s who leads; \
                      ROPEWAY_TEST_DRILL_THREE=1 runs it";
 
 /// The trials.
@@ -121,7 +121,7 @@ fn every_fault(root: &Path, kit: &Kit, random: StdRng, length: Option<Duration>)
             let is_enough = |stage: &Stage| began.elapsed() >= length && stage.counts().acked >= ACKED;
             while !is_enough(site.stage) {
                 suffer(&mut site, LONG)?;
-                if began.elapsed() >= length * 4 {
+                if began.elapsed() >= length * 4 && !is_enough(site.stage) {
                     let acked = site.stage.counts().acked;
                     return Err(format!("only {acked} were acked in {:?}", began.elapsed()));
                 }
