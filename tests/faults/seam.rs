@@ -13,7 +13,7 @@ use crate::{
 use futures::future::FutureExt;
 use ropeway_broker::{
     Admin, Answer, Capabilities, Consumer, Control, Error, ErrorKind, Event, Health, Message, MessageBroker,
-    Outcomes, Owned, Position, Reader, Result, Statistics, Subscription, Target, Topic,
+    Outcomes, Owned, Position, Published, Reader, Result, Statistics, Subscription, Target, Topic,
 };
 use std::{
     collections::HashMap,
@@ -242,6 +242,9 @@ impl Control for WatchedControl {
                 if !ids.is_empty() {
                     history.write(&Line::Ack(member, ids));
                 }
+            } else if outcomes.0.iter().any(|outcome| matches!(outcome, Published::Unknown(_))) {
+                // It may be written, and is written again.
+                known.iter().for_each(|id| history.note(format_args!("doubted {id}")));
             }
             outcomes
         }

@@ -267,6 +267,12 @@ const GOOD: &[(&str, Good)] = &[
         left.add("remade 7", &["6 36 gap P 12 recreated 7-6 8-0"]);
         left.log.clear();
     }),
+    ("a_dead_letter_of_which_nobody_was_told", |left| {
+        left.rules.atomic = false;
+        left.remove("forwarded @5");
+        left.add("end @5 rejected", &["6 29 doubted @5"]);
+        left.dead.push("5");
+    }),
     ("a_dead_letter_for_each_rejection", |left| {
         left.rules.atomic = false;
         left.remove("forwarded @5");

@@ -9,7 +9,8 @@
 //! * nothing is handled again after its ack was confirmed, or where nothing happened in between (no fault, no kill, no lost lease);
 //! * a gap is told only where a server may have lost the end of its streams, or something was removed on purpose; what was removed before anybody handled it
 //!   is in a gap that was told;
-//! * the dead letters are exactly the rejected ones.
+//! * the dead letters are exactly the rejected ones; where a dead letter and the ack are two steps one may be there again for each time that nobody was told
+//!   whether it is written.
 //!
 //! Not here: the streams themselves, faults (`redis/`, `kafka/`).
 
@@ -209,6 +210,11 @@ impl Judge {
                         self.flag(id, "was acked as done before its handler had ended");
                     }
                 }
+            }
+            // A dead letter that may be written is written again.
+            "doubted" => {
+                let id = self.id(words.next()?)?;
+                self.fates.get_mut(&id)?.rejections += 1;
             }
             "owns" | "hand" | "gone" => self.owns(worker, at, what, &mut words)?,
             _ => self.happens(at, what, &mut words)?,
