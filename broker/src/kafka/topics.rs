@@ -31,6 +31,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const CONFIG: Duration = Duration::from_secs(10);
 /// How many descriptions are kept.
 const KEPT: usize = 4096;
+/// How long it is asked which server is the controller, after one did not answer.
+const CONTROLLER: Duration = Duration::from_secs(1);
 /// How long one question may take.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
@@ -155,11 +157,14 @@ impl Topics {
     async fn config(&self, topic: &Topic) -> Result<TopicConfig> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER));
         let what = [ResourceSpecifier::Topic(topic.as_str())];
-        let answered = self
-            .client
-            .describe_configs(&what, &options)
-            .await
-            .map_err(|error| failed_by_crate(&self.servers, &error))?;
+        let answered = self.client.describe_configs(&what, &options).await;
+        if answered.is_err() {
+            // It waits for the server that was the controller when it was last told, also where that stands still. Who it is now comes with metadata.
+            let (client, name) = (Arc::clone(&self.client), topic.as_str().to_owned());
+            let asked = move || client.inner().fetch_metadata(Some(&name), CONTROLLER).is_ok();
+            _ = tokio::task::spawn_blocking(asked).await;
+        }
+        let answered = answered.map_err(|error| failed_by_crate(&self.servers, &error))?;
         let resource: ConfigResource = match answered.into_iter().next() {
             Some(Ok(resource)) => resource,
             Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
