@@ -16,7 +16,7 @@ pub struct FjallSettings {
     /// How much of a keyspace is gathered in memory before it is written to a table, in bytes. Default: 16 MiB.
     pub memtable_bytes: u64,
     /// How much of all keyspaces together is gathered in memory, in bytes. When it is passed, the keyspace that has most is written to a
-    /// table; when it is passed twice, commits wait. Default: 48 MiB.
+    /// table; when it is passed twice, commits wait. Default: 64 MiB.
     pub memory_bytes: u64,
     /// How much the journals may hold before tables are written, in bytes; at least 64 MiB. They take up to 128 MiB more while that is being
     /// done; beyond, commits wait a second at most each. Default: 128 MiB.
@@ -31,7 +31,7 @@ impl Default for FjallSettings {
     fn default() -> Self {
         Self {
             memtable_bytes: 16 * MIB,
-            memory_bytes: 48 * MIB,
+            memory_bytes: 64 * MIB,
             journal_bytes: 128 * MIB,
             cache_bytes: 16 * MIB,
             workers: 2,
