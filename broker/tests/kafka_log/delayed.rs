@@ -2,6 +2,11 @@
 //!
 //! Not here: what all backends promise of them (`broker/src/conformance`), what movers decide (`broker/src/delay`).
 
+#![expect(
+    clippy::print_stdout,
+    reason = "what was measured is shown, and a process of it tells its parent what it published"
+)]
+
 use crate::{
     readers::{create, stage},
     server,
