@@ -39,7 +39,13 @@ fn good() -> Left {
         history: lines.split('|').map(written).collect(),
         log: vec![("1", 1), ("2", 2), ("4", 3), ("5", 4)],
         dead: vec!["5"],
-        rules: Rules { stated: Durability::ProcessCrash, atomic: true, placed: true, undone: 0 },
+        rules: Rules {
+            stated: Durability::ProcessCrash,
+            atomic: true,
+            placed: true,
+            fenced: true,
+            undone: 0,
+        },
     }
 }
 

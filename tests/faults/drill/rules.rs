@@ -13,6 +13,8 @@ pub(crate) struct Rules {
     pub(crate) atomic: bool,
     /// Whether each ack says where the message lies.
     pub(crate) placed: bool,
+    /// Whether a member knows by its own clock that it lost what it owned. On Kafka it may hand out what lies ready until it is told; it commits none of it.
+    pub(crate) fenced: bool,
     /// Acks that were confirmed less than that many milliseconds before a server lost its end may be undone.
     pub(crate) undone: u64,
 }
