@@ -41,6 +41,9 @@ pub(super) const CONSUMER: &[(&str, &str)] = &[
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "30000"),
     ("heartbeat.interval.ms", "3000"),
+    ("queued.max.messages.kbytes", "16384"),
+    ("fetch.max.bytes", "16777216"),
+    ("fetch.queue.backoff.ms", "10"),
 ];
 
 /// A topic on the server.

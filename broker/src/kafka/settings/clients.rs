@@ -23,6 +23,10 @@ const OF_PRODUCERS: &[&str] = &["batch.num.messages", "compression.level", "requ
 
 /// The largest request: beyond any message that is let through.
 const LARGEST_REQUEST: usize = 256 * 1024 * 1024;
+/// What a consumer fetches ahead, in bytes, and the most that one answer brings on top.
+const AHEAD: usize = 16 * 1024 * 1024;
+/// How long a consumer that has fetched so much waits before it looks whether there is room.
+const FULL: Duration = Duration::from_millis(10);
 /// The most bytes of a record batch, as the library has it by default.
 pub(in crate::kafka) const BATCH: usize = 1_000_000;
 
@@ -131,6 +135,11 @@ impl KafkaSettings {
         // With it batch reads lose messages.
         values.set("enable.partition.eof", false);
         values.set("check.crcs", true);
+        // What it has fetched ahead is bounded (64 MiB by itself), and when that is full the library looks again soon: after a second by itself, in
+        // which a quick consumer has long had all of it and waits.
+        values.set("queued.max.messages.kbytes", AHEAD / 1024);
+        values.set("fetch.max.bytes", AHEAD);
+        values.millis("fetch.queue.backoff.ms", FULL);
         values.millis("max.poll.interval.ms", self.max_poll_interval);
         if let Some(member) = member {
             values.set("group.instance.id", member);

@@ -170,6 +170,9 @@ fn clients_are_told_what_the_contract_needs() {
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "false"),
+            ("queued.max.messages.kbytes", "16384"),
+            ("fetch.max.bytes", "16777216"),
+            ("fetch.queue.backoff.ms", "10"),
             ("fetch.min.bytes", "9"),
         ] {
             assert_eq!(values.get(name), Some(value), "{name}");
