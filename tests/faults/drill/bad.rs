@@ -44,6 +44,7 @@ fn good() -> Left {
             atomic: true,
             placed: true,
             fenced: true,
+            once: true,
             undone: 0,
         },
     }
@@ -110,6 +111,15 @@ const BAD: &[(&str, Change, &str)] = &[
     ),
     ("a_message_that_lies_elsewhere", |left| left.log[1].1 = 9, "2 was acked at"),
     ("a_message_that_is_there_twice", |left| left.log.push(("4", 9)), "4 is in the streams twice"),
+    (
+        "a_message_that_lies_twice_and_not_where_its_ack_says",
+        |left| {
+            left.rules.once = false;
+            left.log[1].1 = 9;
+            left.log.push(("2", 10));
+        },
+        "2 lies nowhere",
+    ),
     ("a_stream_out_of_order", |left| left.log.swap(0, 1), "1 is in its stream behind a larger number"),
     ("a_refused_message_in_a_stream", |left| left.log.push(("3", 9)), "3 is in a stream, though"),
     ("a_message_that_nobody_published", |left| left.log.push(("9", 9)), "9 is in a stream and was never"),
@@ -244,6 +254,10 @@ const GOOD: &[(&str, Good)] = &[
     ("a_loss_that_an_ack_did_not_exclude", |left| {
         left.rules.stated = Durability::Replicated;
         left.log.remove(0);
+    }),
+    ("a_message_that_was_sent_again", |left| {
+        left.rules.once = false;
+        left.log.push(("2", 9));
     }),
     ("an_ack_that_does_not_say_where", |left| {
         left.rules.placed = false;

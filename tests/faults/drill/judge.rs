@@ -51,6 +51,8 @@ struct Fate {
     dead: u32,
     rejections: u32,
     places: u32,
+    /// It lies where the ack says.
+    met: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -406,21 +408,27 @@ impl Judge {
             return self.flag(id, "is in a stream and was never published");
         };
         fate.places += 1;
+        fate.met |= matches!(fate.acked, Some((Some(place), _)) if place == at);
         self.counts.unknown_written += u64::from(fate.unknown);
         let fate = *fate;
-        if fate.places > 1 {
-            self.flag(id, "is in the streams twice");
+        let again = fate.places > 1;
+        match (again, self.rules.once) {
+            (true, true) => self.flag(id, "is in the streams twice"),
+            (true, false) => self.counts.twice += 1,
+            (false, _) => {}
         }
         if fate.refused {
             self.flag(id, "is in a stream, though its publisher was told that it is not written");
         }
         if let Some((Some(place), _)) = fate.acked
             && place != at
+            && self.rules.once
         {
             self.flag(id, &format!("was acked at {place:?} and lies at {at:?}"));
         }
         // Nobody knows where what was told as unknown comes to lie.
-        if fate.acked.is_some() && last.insert(id.0, id.1).is_some_and(|last| last > id.1) {
+        let first = self.rules.once || !again;
+        if first && fate.acked.is_some() && last.insert(id.0, id.1).is_some_and(|last| last > id.1) {
             self.flag(id, "is in its stream behind a larger number of its key");
         }
         if fate.completed.is_none() {
@@ -465,6 +473,8 @@ impl Judge {
                     self.flag(*id, &format!("was acked at {place:?} and is in no stream"));
                 } else if fate.places == 0 {
                     self.counts.given_up += 1;
+                } else if !self.rules.once && place.is_some() && !fate.met {
+                    self.flag(*id, "lies nowhere where its ack says");
                 } else if fate.completed.is_none() {
                     self.flag(*id, "was acked and nobody completed it");
                 }

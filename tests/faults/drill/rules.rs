@@ -15,6 +15,9 @@ pub(crate) struct Rules {
     pub(crate) placed: bool,
     /// Whether a member knows by its own clock that it lost what it owned. On Kafka it may hand out what lies ready until it is told; it commits none of it.
     pub(crate) fenced: bool,
+    /// Whether what was acked lies once. Kafka's client library may send again, when a server goes, what that had written: with the same id, and one of
+    /// the places is that of the ack.
+    pub(crate) once: bool,
     /// Acks that were confirmed less than that many milliseconds before a server lost its end may be undone.
     pub(crate) undone: u64,
 }
@@ -30,6 +33,8 @@ pub(crate) struct Counts {
     pub(crate) unknown_written: u64,
     /// Acked, gone, and not asked to survive what happened; or removed on purpose.
     pub(crate) given_up: u64,
+    /// Lies in the log more than once, where that may be.
+    pub(crate) twice: u64,
     pub(crate) completed: u64,
     /// Completed again.
     pub(crate) repeats: u64,

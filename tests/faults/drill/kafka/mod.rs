@@ -82,7 +82,7 @@ fn settings(deadline: Duration) -> String {
 
 /// What is asked for on Kafka: an ack may not say where a message lies, and a dead letter and its ack are two steps.
 fn rules(stated: Durability) -> Rules {
-    Rules { stated, atomic: false, placed: false, fenced: false, undone: 0 }
+    Rules { stated, atomic: false, placed: false, fenced: false, once: false, undone: 0 }
 }
 
 /// The load of nodes that nothing stands before.
