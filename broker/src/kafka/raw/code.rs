@@ -154,12 +154,3 @@ pub(super) unsafe fn text(text: *const c_char) -> String {
     // SAFETY: as the caller promises.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
-
-/// The same where null means that there is none.
-///
-/// # Safety
-/// As of [`text`].
-pub(super) unsafe fn some_text(given: *const c_char) -> Option<String> {
-    // SAFETY: as the caller promises.
-    (!given.is_null()).then(|| unsafe { text(given) })
-}

@@ -43,19 +43,18 @@ mod queue;
 mod rebalance;
 mod reports;
 
-pub(in crate::kafka) use admin::{Admin, PartitionDescription, TopicDescription};
+pub(in crate::kafka) use admin::{Admin, PartitionDescription};
 pub(in crate::kafka) use admin_groups::{GroupDescription, MemberDescription};
 pub(in crate::kafka) use admin_offsets::Spec;
 pub(in crate::kafka) use client::living;
 pub(in crate::kafka) use code::{Code, Trouble};
 pub(in crate::kafka) use conf::Conf;
 pub(in crate::kafka) use consumer::{Consumer, Told, Waker};
-pub(in crate::kafka) use headers::HeadersOf;
 pub(in crate::kafka) use list::{
     Answered, MAX_METADATA, OFFSET_BEGINNING, OFFSET_END, OFFSET_INVALID, Place,
 };
 pub(in crate::kafka) use message::RecordRef;
-pub(in crate::kafka) use metadata::{Metadata, Node, PartitionMetadata, TopicMetadata};
+pub(in crate::kafka) use metadata::Metadata;
 pub(in crate::kafka) use notes::Notes;
 pub(in crate::kafka) use producer::{Producer, ProducerTopic, Record};
-pub(in crate::kafka) use reports::{Done, Report, Sent, Written};
+pub(in crate::kafka) use reports::{Report, Sent, Written};

@@ -56,12 +56,6 @@ impl Values {
         }
     }
 
-    /// Sets one, in place of what was there.
-    pub(in crate::kafka) fn with(mut self, name: &str, value: impl ToString) -> Self {
-        self.set(name, value);
-        self
-    }
-
     /// The value.
     #[cfg(test)]
     pub(super) fn get(&self, name: &str) -> Option<&str> {
