@@ -77,6 +77,8 @@ pub(in crate::kafka) struct Core {
     pub(super) expelled: Option<Instant>,
     /// The client is no use any more.
     pub(super) useless: bool,
+    /// A test ended it as the end of the process would.
+    #[cfg(any(test, feature = "conformance"))]
     pub(super) killed: bool,
 }
 
@@ -109,6 +111,7 @@ impl Core {
             polled: now,
             expelled: None,
             useless: false,
+            #[cfg(any(test, feature = "conformance"))]
             killed: false,
         }
     }
