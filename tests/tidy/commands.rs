@@ -15,7 +15,8 @@ use std::{
     process::Command,
 };
 
-const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/redis.md"];
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/kafka.md", "docs/redis.md"];
 
 /// Answers `--help` of a verb; `None` where there is no such verb.
 type Help<'a> = &'a dyn Fn(&[&str]) -> Option<String>;
