@@ -72,7 +72,9 @@ fn mixed_up(code: i32, text: &str) -> Option<(ErrorKind, &'static str)> {
         return None;
     }
     let told = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
-    if told(&["PLAINTEXT broker listener"]) {
+    // A server that closes the connection in the middle of what it does not understand; how that looks depends on which of its signs comes first.
+    let in_greeting = told(&["Disconnected"]) && told(&["in state SSL_HANDSHAKE"]);
+    if in_greeting || told(&["PLAINTEXT broker listener"]) {
         let way_out = "this port seems not to expect TLS: write kafka://, or name the port that does; else see whether the servers run";
         return Some((ErrorKind::Unavailable, way_out));
     }
@@ -193,6 +195,12 @@ mod tests {
             (
                 -195,
                 "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
+                ErrorKind::Unavailable,
+                "write kafka://",
+            ),
+            (
+                -195,
+                "ssl://h:1/bootstrap: Disconnected: SSL connection closed by peer (after 1ms in state SSL_HANDSHAKE)",
                 ErrorKind::Unavailable,
                 "write kafka://",
             ),

@@ -108,8 +108,9 @@ fn with_replica(ground: &Ground<'_>) -> Result<Vec<(String, String)>, Trouble> {
         let replication = node::ask(replica.port, &["INFO", "replication"])?;
         replication.contains("master_link_status:up").then_some(()).ok_or_else(|| replication.clone())
     })?;
+    // Long enough that a machine which stands still for a while promotes nobody: tests that want that have servers of their own.
     let watches = format!(
-        "sentinel monitor {WATCHED} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {WATCHED} 1000\n\
+        "sentinel monitor {WATCHED} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {WATCHED} 60000\n\
          sentinel failover-timeout {WATCHED} 5000\n",
         primary.port
     );
