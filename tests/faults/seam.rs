@@ -3,6 +3,7 @@
 //!
 //! An ack counts as confirmed when a flush that was asked for after it told nothing of its partition, and its owner is confirmed to own it still:
 //! a flush says nothing of what was lost before it. A forward that is not one step is an ack like any other.
+//! That a partition is gone is written down when the next event is asked for: then whoever was told has dealt with it.
 //! It sits below the processor, so that what the processor tells the bus is seen and not what it says about itself.
 //! Not here: publishes and handlers, which the worker writes down (`worker.rs`).
 
@@ -97,6 +98,7 @@ struct WatchedConsumer {
 
 impl Consumer for WatchedConsumer {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>> {
+        self.control.note_gone();
         let event = self.inner.poll_next(cx);
         if let Poll::Ready(Ok(event)) = &event {
             self.control.see(event);
@@ -125,6 +127,8 @@ struct State {
     delivered: HashMap<(Owned, Position), Id>,
     /// Acked, and not known to be durable yet.
     given: Vec<(Owned, Id)>,
+    /// What is gone, and not written down yet.
+    gone: Vec<String>,
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -141,7 +145,18 @@ impl State {
     }
 }
 
+impl Drop for WatchedConsumer {
+    fn drop(&mut self) {
+        self.control.note_gone();
+    }
+}
+
 impl WatchedControl {
+    fn note_gone(&self) {
+        let gone = std::mem::take(&mut lock(&self.state).gone);
+        gone.iter().for_each(|line| self.history.note(format_args!("{line}")));
+    }
+
     fn see(&self, event: &Event) {
         let note = |what: &str, of: &Owned, more: &dyn std::fmt::Display| {
             self.history.note(format_args!("{what} {} {} {more}", of.partition, of.epoch));
@@ -151,8 +166,9 @@ impl WatchedControl {
                 list.iter().for_each(|assigned| note("owns", &assigned.of, &self.member))
             }
             Event::Gone(of, why) => {
-                lock(&self.state).delivered.retain(|(owned, _), _| owned != of);
-                note("gone", of, &format_args!("{} {why:?}", self.member));
+                let mut state = lock(&self.state);
+                state.delivered.retain(|(owned, _), _| owned != of);
+                state.gone.push(format!("gone {} {} {} {why:?}", of.partition, of.epoch, self.member));
             }
             // Nothing here makes a record that is no message; a gap is a loss, and judged where servers may lose something.
             Event::Gap { of, from, to, why } if self.history.is_shared() => {

@@ -61,8 +61,18 @@ pub(crate) enum Ended {
 pub(crate) struct Reins {
     /// Told to handlers by their context.
     pub(crate) cancel: CancellationToken,
+    /// Nothing is begun any more.
+    pub(crate) close: Stop,
     /// Drops what runs.
     pub(crate) stop: Stop,
+}
+
+impl Reins {
+    /// Tells handlers that they are to end, and begins no other.
+    pub(crate) fn cancel(&self) {
+        self.close.stop();
+        self.cancel.cancel();
+    }
 }
 
 /// An attempt that was begun elsewhere, and goes on.
@@ -107,6 +117,10 @@ impl Runner {
     ) -> Ran {
         while let Some(route) = plan.get(progress.at) {
             let begun = begun.take();
+            if begun.is_none() && reins.close.is_stopped() {
+                // A worker took it just before it was to be taken back; or another handler ran before this one.
+                return Ran { progress, ended: Ended::Stopped, at: now };
+            }
             let attempt =
                 self.attempt(route, progress.attempt, begun, event, reins, (now, watch, &mut *spare));
             let (mut ended, at) = attempt.await;

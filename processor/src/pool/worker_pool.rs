@@ -7,12 +7,7 @@ use super::{
     driver::{Attempt, Counters, Drain, DrainReport, Driver, Hook, JobFailed, Jobs, Run, Taken},
     settings::PoolSettings,
 };
-use crate::{
-    BoxError, Metrics,
-    layer::{Reins, Stop},
-    retry::Backoff,
-    settings::LONGEST_DRAIN,
-};
+use crate::{BoxError, Metrics, layer::Reins, retry::Backoff, settings::LONGEST_DRAIN};
 use ropeway_broker::Result;
 use std::{fmt, future::Future, hash::Hash, sync::Arc, time::Duration};
 use tokio::{
@@ -239,7 +234,7 @@ impl<K: Hash + Eq + Clone + Send + 'static> WorkerPoolBuilder<K> {
         let counters = Arc::new(Counters::default());
         let cancel = CancellationToken::new();
         let room = Arc::new(Semaphore::new(self.settings.buffer));
-        let reins = Reins { cancel: cancel.clone(), stop: Stop::default() };
+        let reins = Reins { cancel: cancel.clone(), ..Reins::default() };
         let running =
             Jobs { reins: reins.clone(), timeout: self.settings.attempt_timeout, wait: metrics.wait.clone() };
         let driver = Driver {

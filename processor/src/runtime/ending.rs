@@ -34,7 +34,7 @@ impl Endings {
         let before = self.0.len();
         self.0.retain(|ending| {
             if now >= ending.cancel_at {
-                ending.turn.reins.cancel.cancel();
+                ending.turn.reins.cancel();
             }
             if now >= ending.stop_at {
                 ending.turn.reins.stop.stop();

@@ -8,10 +8,7 @@ use super::{
     partitions::Turn,
     work::{LaneKey, Step, Work},
 };
-use crate::{
-    Failure, FailureClass,
-    layer::{Reins, Stop},
-};
+use crate::{Failure, FailureClass, layer::Reins};
 use bytes::Bytes;
 use ropeway_broker::{
     Assignment, Batch, Error, ErrorKind, Event as BusEvent, GapReason, GoneReason, Owned, Position,
@@ -40,7 +37,7 @@ impl Driver {
         for assignment in assignments {
             let owned = &assignment.of;
             info!(group = %self.group, topic = %owned.topic, partition = owned.partition, epoch = %owned.epoch, "partition assigned");
-            let reins = Reins { cancel: self.token(), stop: Stop::default() };
+            let reins = Reins { cancel: self.token(), ..Reins::default() };
             self.partitions.assigned(assignment, Arc::new(reins));
         }
     }

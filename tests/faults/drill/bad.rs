@@ -39,14 +39,7 @@ fn good() -> Left {
         history: lines.split('|').map(written).collect(),
         log: vec![("1", 1), ("2", 2), ("4", 3), ("5", 4)],
         dead: vec!["5"],
-        rules: Rules {
-            stated: Durability::ProcessCrash,
-            atomic: true,
-            placed: true,
-            fenced: true,
-            once: true,
-            undone: 0,
-        },
+        rules: Rules { stated: Durability::ProcessCrash, atomic: true, placed: true, once: true, undone: 0 },
     }
 }
 

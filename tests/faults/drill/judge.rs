@@ -272,7 +272,7 @@ impl Judge {
                 self.wrong.push(format!("partition {partition} was assigned in epoch {epoch} after {newest}"));
             }
             "owns" if epoch > newest => self.owners[partition as usize] = (epoch, worker),
-            "hand" if epoch < newest && self.rules.fenced => self.wrong.push(format!(
+            "hand" if epoch < newest => self.wrong.push(format!(
                 "member {worker} handed out of partition {partition} in epoch {epoch}, {at} ms after the beginning, when {owner} owned it in {newest}"
             )),
             "gone" => {

@@ -13,8 +13,6 @@ pub(crate) struct Rules {
     pub(crate) atomic: bool,
     /// Whether each ack says where the message lies.
     pub(crate) placed: bool,
-    /// Whether a member knows by its own clock that it lost what it owned. On Kafka it may hand out what lies ready until it is told; it commits none of it.
-    pub(crate) fenced: bool,
     /// Whether what was acked lies once. Kafka's client library may send again, when a server goes, what that had written: with the same id, and one of
     /// the places is that of the ack.
     pub(crate) once: bool,

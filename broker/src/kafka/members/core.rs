@@ -69,7 +69,7 @@ pub(in crate::kafka) struct Core {
     pub(super) next_commit: Instant,
     pub(super) pause: Duration,
     pub(super) commit_pause: Duration,
-    /// When the group last took something from this member: when that was sent.
+    /// When the group last took a commit from this member: when that was sent. Whose way is cut may be thought gone a session later, and is not told.
     pub(super) evidence: Instant,
     /// When the client was polled last: who was stopped for long must not hand out what may be another's by now.
     pub(super) polled: Instant,
@@ -132,8 +132,9 @@ impl members::Core for Core {
     }
 
     fn is_sure(&self, now: Instant) -> bool {
+        // The server counts a session from what it took, which was sent before that.
         let late = self.rules.session - (self.rules.session / 4).min(Duration::from_secs(2));
-        now < self.polled + late && (!self.rules.watched || now < self.evidence + late)
+        now < self.polled.min(self.evidence) + late
     }
 
     fn tick(&mut self, now: Instant) -> Option<Waker> {

@@ -364,7 +364,6 @@ impl Core {
     ) -> Stirred {
         self.expelled = None;
         self.joined.get_or_insert(now);
-        self.evidence = now;
         // What was refused because of the rebalance may be stored now.
         (self.next_commit, self.next_look) = (now, now);
         (self.pause, self.commit_pause) = (FIRST_PAUSE, super::storing::FIRST_PAUSE);
@@ -436,9 +435,13 @@ impl Core {
         let wanted = self.owner.shares.values().any(|share| !share.claimed || !share.confirms.is_empty());
         let commits = wanted || !self.starts.is_empty() || self.owner.is_flushing();
         let commits = (commits && self.committing.is_none()).then_some(self.next_commit);
+        let proof = self
+            .proof_due()
+            .filter(|_| self.committing.is_none() && self.expelled.is_none())
+            .map(|due| due.max(self.next_commit));
         let look = !self.unknown().is_empty() || self.parked().next().is_some();
         let look = (look && !self.looking && self.owner.closing.is_none()).then_some(self.next_look);
-        let later = [acks, commits, look, self.owner.due(), self.leave_by().filter(|by| *by > now)];
+        let later = [acks, commits, proof, look, self.owner.due(), self.leave_by().filter(|by| *by > now)];
         later.into_iter().flatten().fold(now + TICK, Instant::min)
     }
 }

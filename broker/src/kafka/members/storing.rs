@@ -53,7 +53,7 @@ impl Core {
         if self.next_commit > now {
             return None;
         }
-        let proof = self.wants_proof(now);
+        let proof = self.proof_due().is_some_and(|due| due <= now);
         let mut commits: Vec<_> = self.owner.to_store(now).map(Share::commit).collect();
         if commits.is_empty() && proof {
             commits.extend(self.owner.shares.values().next().map(Share::commit));
@@ -66,9 +66,12 @@ impl Core {
         Some(Batch { token: self.commits, commits, starts: std::mem::take(&mut self.starts), sent: now })
     }
 
-    /// Whether it is to be seen that the group still knows this member.
-    fn wants_proof(&self, now: Instant) -> bool {
-        self.rules.watched && now >= self.evidence + self.rules.session / 3
+    /// When it is to be seen that the group still knows this member, where that matters: nothing is handed out for long without. Who has nothing to hand out
+    /// asks for it only where nobody else would tell that the session is over.
+    pub(super) fn proof_due(&self) -> Option<Instant> {
+        let waits = self.owner.ahead.messages > 0 || !self.owner.ready.is_empty();
+        let matters = !self.owner.shares.is_empty() && (waits || self.rules.watched);
+        matters.then(|| self.evidence + self.rules.session / 3)
     }
 
     /// What a commit came to, partition by partition: first those of shares, then starts.

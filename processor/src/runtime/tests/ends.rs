@@ -76,6 +76,31 @@ async fn handlers_of_a_lost_partition_are_cancelled_then_dropped_and_their_resul
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_other_handler_of_an_event_is_begun_once_its_partition_is_gone() {
+    let (fake, log) = (Fake::default(), Log::default());
+    let first = |_, _| async {
+        tokio::time::sleep(s(1)).await;
+        Ok::<_, BoxError>(Verdict::Done)
+    };
+    let noted = log.clone();
+    let second = move |event: Event, _| {
+        noted.note(text(&event));
+        async { Ok::<_, BoxError>(Verdict::Done) }
+    };
+    let router = Router::new().on("e", raw(first)).on("e", raw(second));
+    let _processor = start_router(&fake, settings(), router).await;
+    fake.assign(0, 1);
+    fake.assign(1, 1);
+    fake.deliver(0, 1, 0, [message("k", "goes")]);
+    fake.deliver(1, 1, 0, [message("k", "stays")]);
+    pass(ms(500)).await;
+    fake.gone(0, 1, GoneReason::Lost);
+    pass(s(2)).await;
+    assert_eq!(log.all(), ["stays"]);
+    assert_eq!((fake.acked(0).len(), fake.acked(1).len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_partition_that_comes_back_waits_for_the_handlers_it_left_behind() {
     let (fake, log) = (Fake::default(), Log::default());
     let _processor = start(&fake, &log, settings(), |event, _| async move {

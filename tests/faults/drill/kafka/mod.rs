@@ -71,18 +71,20 @@ fn trial(name: &str, run: fn(&Path, &Kit, StdRng) -> Told) -> Trial {
 /// with all that is on its way to that partition: what was written meanwhile is written a second time. `ROPEWAY_TEST_DRILL_DEADLINE=6` shows it.
 const PATIENT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What URLs say. `ROPEWAY_TEST_DRILL_PROTOCOL=consumer` has members use the newer protocol (KIP-848), where the servers say how long a session is.
+/// What URLs say. `ROPEWAY_TEST_DRILL_PROTOCOL=consumer` has members use the newer protocol (KIP-848), where the servers say how long a session is: longer than
+/// that by more than the time between two signs of life (`nodes.rs`).
 fn settings(deadline: Duration) -> String {
+    let session = SESSION.as_secs();
     let deadline = number("ROPEWAY_TEST_DRILL_DEADLINE").unwrap_or(deadline.as_secs());
     match std::env::var("ROPEWAY_TEST_DRILL_PROTOCOL") {
-        Ok(protocol) => format!("group_protocol={protocol}&publish_deadline={deadline}s"),
-        Err(_) => format!("session={}s&publish_deadline={deadline}s", SESSION.as_secs()),
+        Ok(protocol) => format!("group_protocol={protocol}&session={session}s&publish_deadline={deadline}s"),
+        Err(_) => format!("session={session}s&publish_deadline={deadline}s"),
     }
 }
 
 /// What is asked for on Kafka: an ack may not say where a message lies, and a dead letter and its ack are two steps.
 fn rules(stated: Durability) -> Rules {
-    Rules { stated, atomic: false, placed: false, fenced: false, once: false, undone: 0 }
+    Rules { stated, atomic: false, placed: false, once: false, undone: 0 }
 }
 
 /// The load of nodes that nothing stands before.

@@ -61,14 +61,8 @@ fn every_fault(root: &Path, random: StdRng) -> Told {
     let ways: Vec<Proxy> = ways.into_iter().collect::<Result<_, _>>()?;
     let settings = format!("prefix={PREFIX}&lease={}s&publish_deadline=10s", LEASE.as_secs());
     let urls = ways.iter().map(|way| format!("redis://{}?{settings}", way.address)).collect();
-    let rules = Rules {
-        stated: Durability::ProcessCrash,
-        atomic: true,
-        placed: true,
-        fenced: true,
-        once: true,
-        undone: 2500,
-    };
+    let rules =
+        Rules { stated: Durability::ProcessCrash, atomic: true, placed: true, once: true, undone: 2500 };
     let load = Load { urls, rate: rate(1500), at_least: vec![None; 2], in_flight: IN_FLIGHT };
     let mut stage = Stage::new(root, load, rules, random)?;
     stage.open()?;

@@ -35,14 +35,8 @@ pub(crate) fn run(root: &Path, random: StdRng, length: Option<Duration>) -> Resu
     let settings = format!("prefix={PREFIX}&lease={}s&publish_deadline=10s", LEASE.as_secs());
     let urls = (0..2).map(|from| format!("redis+cluster://{}?{settings}", seeds(from))).collect();
     // In a cluster a dead letter and the ack are two steps.
-    let rules = Rules {
-        stated: Durability::ProcessCrash,
-        atomic: false,
-        placed: true,
-        fenced: true,
-        once: true,
-        undone: 0,
-    };
+    let rules =
+        Rules { stated: Durability::ProcessCrash, atomic: false, placed: true, once: true, undone: 0 };
     let load = Load { urls, rate: RATE, at_least: vec![None; 2], in_flight: IN_FLIGHT };
     let mut stage = Stage::new(root, load, rules, random)?;
     stage.open()?;

@@ -97,7 +97,7 @@ fn what_comes_after_a_pause_waits_for_a_look_whether_the_topic_is_the_same() {
 fn a_topic_that_was_made_again_is_noticed_by_a_look_and_told_first() {
     for kept in [true, false] {
         let mut play = Play::owning(1);
-        play.publish(0, 9);
+        play.publish(0, 8);
         play.read(0, 9);
         _ = play.told();
         let of = play.owned(0);

@@ -77,12 +77,62 @@ fn a_newer_group_is_watched_and_who_hears_nothing_for_a_session_stops() {
 }
 
 #[test]
-fn who_was_stopped_hands_out_nothing_before_the_client_was_asked() {
+fn who_was_stopped_hands_out_nothing_before_the_client_and_the_group_were_asked() {
     let mut play = Play::owning(1);
     play.publish(0, 3);
     play.read(0, 9);
     play.pass(SESSION);
     assert_eq!(play.told(), "");
     play.core.polled = play.now;
+    assert_eq!(play.told(), "", "the group may have given it away meanwhile");
+    assert_eq!(play.act(), "commit, look");
     assert_eq!(play.told(), "batch 0: 0 1 2");
+}
+
+#[test]
+fn whose_way_is_cut_hands_out_nothing_when_another_may_own_it_and_goes_on_when_the_group_answers() {
+    let mut play = Play::owning(1);
+    play.publish(0, 20);
+    play.read(0, 20);
+    assert_eq!(play.told(), "batch 0: 0 1 2 3 4 5 6 7");
+    let of = play.owned(0);
+    play.hold_commits = true;
+    play.pass(SESSION / 3);
+    assert_eq!(play.act(), "commit", "asked for in time: something lies ready");
+    play.pass(SESSION / 3);
+    play.ack(&of, &[0, 1]).unwrap();
+    assert_eq!(play.told(), "batch 0: 8 9", "the session goes on");
+    play.pass(SESSION / 3);
+    play.ack(&of, &[2, 3]).unwrap();
+    _ = play.act();
+    assert_eq!(play.told(), "", "though the client was polled, and was told nothing");
+    // What was sent that long ago proves nothing any more.
+    let sent = play.open.take().unwrap();
+    assert!(sent.sent + SESSION / 3 < play.now);
+    play.hold_commits = false;
+    play.commit(sent);
+    assert!(play.act().starts_with("commit"));
+    assert_eq!(play.told(), "batch 0: 10 11");
+}
+
+#[test]
+fn an_assignment_proves_nothing_of_what_is_kept() {
+    let mut play = Play::owning(2);
+    play.publish(0, 3);
+    play.read(0, 9);
+    play.pass(SESSION);
+    play.core.polled = play.now;
+    // It may have lain on a way that was cut.
+    play.give([]);
+    assert_eq!(play.told(), "");
+}
+
+#[test]
+fn who_has_nothing_to_hand_out_stores_nothing() {
+    let mut play = Play::owning(1);
+    for _ in 0..10 {
+        play.pass(SESSION / 3);
+        let done = play.act();
+        assert!(!done.contains("commit"), "{done}");
+    }
 }
