@@ -230,7 +230,7 @@ async fn gone(shared: &Arc<Shared>, topic: &Topic) -> Result<()> {
 
 /// The numbers of the nodes that live.
 async fn nodes(shared: &Arc<Shared>) -> Result<Vec<i32>> {
-    let (_, nodes) = shared.ask(|admin, wait| admin.describe_cluster(wait)).await?;
+    let nodes = shared.ask(|admin, wait| admin.nodes(wait)).await?;
     Ok(nodes.iter().map(|node| node.id).collect())
 }
 

@@ -212,7 +212,7 @@ async fn reach(servers: &Arc<str>, admin: &Arc<raw::Admin>, notes: &Arc<Notes>) 
     let start = Instant::now();
     loop {
         let asked = Arc::clone(admin);
-        let asked = tokio::task::spawn_blocking(move || asked.describe_cluster(ATTEMPT)).await;
+        let asked = tokio::task::spawn_blocking(move || asked.nodes(ATTEMPT)).await;
         let trouble = match asked {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(trouble)) => trouble,
@@ -264,7 +264,7 @@ impl MessageBroker for Kafka {
     fn health(&self) -> Answer<Health> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let asked = shared.call(shared.ask(|admin, _| admin.describe_cluster(HEALTH - ATTEMPT)));
+            let asked = shared.call(shared.ask(|admin, _| admin.nodes(HEALTH - ATTEMPT)));
             match timeout(HEALTH, asked).await {
                 Ok(Ok(_)) => Health::Up,
                 Ok(Err(error)) => Health::Down(error.to_string()),

@@ -11,7 +11,13 @@ use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 tests![
@@ -20,6 +26,7 @@ tests![
     tls_to_a_server_without_it_is_told,
     a_group_whose_coordinator_has_moved_is_asked_for_again_in_time,
     a_coordinator_that_comes_back_after_a_question_was_given_up_does_no_harm,
+    a_server_that_knows_no_servers_yet_does_no_harm,
     servers_that_come_back_are_no_longer_down,
     a_setting_that_is_wrong_is_named_and_no_secret_is_told,
     a_consumer_without_a_group_is_refused,
@@ -121,6 +128,50 @@ fn a_coordinator_that_comes_back_after_a_question_was_given_up_does_no_harm() {
         cluster.broker_up(1).unwrap();
         assert_eq!(admin.group_offsets("any", LONG).unwrap(), []);
     }
+}
+
+/// As one that has just come back does, until its controller has heard of it. The library ends the process where it is asked by its own question for servers.
+fn a_server_that_knows_no_servers_yet_does_no_harm() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in server.incoming().flatten() {
+            thread::spawn(move || while answer(&stream).is_some() {});
+        }
+    });
+    let admin = Admin::open(conf_at(&address, &[]), Arc::default()).unwrap();
+    for _ in 0..3 {
+        wait_for(|| admin.nodes(SECOND).err().filter(|trouble| trouble.code == Code::PARTIAL));
+    }
+}
+
+/// Answers one request: what it can do (ApiVersions and Metadata in their first versions), and that there is nothing.
+fn answer(mut stream: &TcpStream) -> Option<()> {
+    let mut size = [0; 4];
+    stream.read_exact(&mut size).ok()?;
+    let mut request = vec![0; usize::try_from(i32::from_be_bytes(size)).ok()?];
+    stream.read_exact(&mut request).ok()?;
+    let field = |at: usize| i16::from_be_bytes([request[at], request[at + 1]]);
+    let (what, version) = (field(0), field(2));
+    let mut body = request[4..8].to_vec();
+    match (what, version) {
+        // UNSUPPORTED_VERSION: it asks again by the first one.
+        (18, 1..) => body.extend([0, 35, 0, 0, 0, 0]),
+        (18, _) => {
+            body.extend([0, 0, 0, 0, 0, 2]);
+            for [key, last] in [[18_i16, 0], [3, 1]] {
+                [key, 0, last].iter().for_each(|field| body.extend(field.to_be_bytes()));
+            }
+        }
+        // No servers, no controller, no topics.
+        _ => {
+            body.extend(0_i32.to_be_bytes());
+            body.extend((-1_i32).to_be_bytes());
+            body.extend(0_i32.to_be_bytes());
+        }
+    }
+    stream.write_all(&u32::try_from(body.len()).ok()?.to_be_bytes()).ok()?;
+    stream.write_all(&body).ok()
 }
 
 fn servers_that_come_back_are_no_longer_down() {

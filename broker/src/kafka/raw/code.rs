@@ -35,6 +35,7 @@ impl Code {
     pub(in crate::kafka) const STATE: Self = Self(-172);
     pub(in crate::kafka) const AUTHENTICATION: Self = Self(-169);
     pub(in crate::kafka) const NO_OFFSET: Self = Self(-168);
+    pub(in crate::kafka) const PARTIAL: Self = Self(-158);
     pub(in crate::kafka) const NO_ENTRY: Self = Self(-156);
     pub(in crate::kafka) const PURGE_QUEUE: Self = Self(-152);
     pub(in crate::kafka) const PURGE_INFLIGHT: Self = Self(-151);

@@ -9,13 +9,12 @@ use rdkafka_sys::{
     rd_kafka_AdminOptions_t, rd_kafka_AlterConsumerGroupOffsets_result_t,
     rd_kafka_AlterConsumerGroupOffsets_t, rd_kafka_ConsumerGroupDescription_t,
     rd_kafka_ConsumerGroupListing_t, rd_kafka_DeleteGroup_t, rd_kafka_DeleteGroups_result_t,
-    rd_kafka_DescribeCluster_result_t, rd_kafka_DescribeConsumerGroups_result_t,
-    rd_kafka_DescribeTopics_result_t, rd_kafka_ListConsumerGroupOffsets_result_t,
-    rd_kafka_ListConsumerGroupOffsets_t, rd_kafka_ListConsumerGroups_result_t, rd_kafka_ListOffsets_result_t,
-    rd_kafka_ListOffsetsResultInfo_t, rd_kafka_MemberAssignment_t, rd_kafka_MemberDescription_t,
-    rd_kafka_Node_t, rd_kafka_TopicCollection_t, rd_kafka_TopicDescription_t, rd_kafka_TopicPartitionInfo_t,
-    rd_kafka_Uuid_t, rd_kafka_error_t, rd_kafka_event_t, rd_kafka_group_result_t, rd_kafka_queue_t,
-    rd_kafka_t,
+    rd_kafka_DescribeConsumerGroups_result_t, rd_kafka_DescribeTopics_result_t,
+    rd_kafka_ListConsumerGroupOffsets_result_t, rd_kafka_ListConsumerGroupOffsets_t,
+    rd_kafka_ListConsumerGroups_result_t, rd_kafka_ListOffsets_result_t, rd_kafka_ListOffsetsResultInfo_t,
+    rd_kafka_MemberAssignment_t, rd_kafka_MemberDescription_t, rd_kafka_Node_t, rd_kafka_TopicCollection_t,
+    rd_kafka_TopicDescription_t, rd_kafka_TopicPartitionInfo_t, rd_kafka_Uuid_t, rd_kafka_error_t,
+    rd_kafka_event_t, rd_kafka_group_result_t, rd_kafka_queue_t, rd_kafka_t,
 };
 use std::ffi::{c_char, c_int};
 
@@ -34,8 +33,6 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_Uuid_most_significant_bits(uuid: *const rd_kafka_Uuid_t) -> i64;
     pub(super) fn rd_kafka_Uuid_least_significant_bits(uuid: *const rd_kafka_Uuid_t) -> i64;
     pub(super) fn rd_kafka_Node_id(node: *const rd_kafka_Node_t) -> c_int;
-    pub(super) fn rd_kafka_Node_host(node: *const rd_kafka_Node_t) -> *const c_char;
-    pub(super) fn rd_kafka_Node_port(node: *const rd_kafka_Node_t) -> u16;
     pub(super) fn rd_kafka_TopicCollection_of_topic_names(
         topics: *mut *const c_char,
         topics_cnt: usize,
@@ -81,21 +78,6 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_TopicDescription_error(
         topicdesc: *const rd_kafka_TopicDescription_t,
     ) -> *const rd_kafka_error_t;
-    pub(super) fn rd_kafka_DescribeCluster(
-        rk: *mut rd_kafka_t,
-        options: *const rd_kafka_AdminOptions_t,
-        rkqu: *mut rd_kafka_queue_t,
-    );
-    pub(super) fn rd_kafka_event_DescribeCluster_result(
-        rkev: *mut rd_kafka_event_t,
-    ) -> *const rd_kafka_DescribeCluster_result_t;
-    pub(super) fn rd_kafka_DescribeCluster_result_nodes(
-        result: *const rd_kafka_DescribeCluster_result_t,
-        cntp: *mut usize,
-    ) -> *mut *const rd_kafka_Node_t;
-    pub(super) fn rd_kafka_DescribeCluster_result_cluster_id(
-        result: *const rd_kafka_DescribeCluster_result_t,
-    ) -> *const c_char;
     pub(super) fn rd_kafka_ListOffsets(
         rk: *mut rd_kafka_t,
         topic_partitions: *mut PartitionList,
