@@ -19,7 +19,8 @@ const OF_CONSUMERS: &[&str] = &[
     "queued.",
 ];
 /// The same of producers.
-const OF_PRODUCERS: &[&str] = &["batch.num.messages", "compression.level", "request.timeout.ms"];
+const OF_PRODUCERS: &[&str] =
+    &["batch.num.messages", "compression.level", "max.in.flight", "request.timeout.ms"];
 
 /// The largest request: beyond any message that is let through.
 const LARGEST_REQUEST: usize = 256 * 1024 * 1024;
@@ -97,6 +98,9 @@ impl KafkaSettings {
         let timeout = self.publish_deadline - self.publish_deadline.min(Duration::from_secs(20)) / 10;
         values.set("enable.idempotence", true);
         values.set("acks", "all");
+        // With more the library concludes of a small request that it was written because one behind it was, and its thread turns without pause while
+        // messages wait behind requests of their own partition. A server takes one request of a connection after the other anyway.
+        values.set("max.in.flight", 1);
         values.millis("message.timeout.ms", timeout - Duration::from_secs(1));
         values.millis("request.timeout.ms", Duration::from_secs(10).min(timeout));
         values.millis("linger.ms", self.linger);

@@ -344,6 +344,11 @@ impl KafkaSettings {
             return Err(invalid("`queue_messages` and `queue_bytes` are at least 1"));
         }
         self.client.iter().try_for_each(|(name, _)| allowed::check(name))?;
+        // The library looks at it only when a client is opened.
+        let sends = self.client.iter().filter(|(name, _)| name == "max.in.flight");
+        if let Some((_, value)) = sends.last().filter(|(_, value)| !matches!(value.parse(), Ok(1..=5))) {
+            return Err(invalid(format!("`rdkafka.max.in.flight` is 1 to 5, and not {value:?}")));
+        }
         // Values that the client library does not take.
         self.producer(BATCH).conf()?;
         self.consumer(None, None)?;

@@ -160,6 +160,7 @@ fn clients_are_told_what_the_contract_needs() {
         ("batch.size", "64000"),
         ("message.timeout.ms", "27000"),
         ("queue.buffering.max.messages", "0"),
+        ("max.in.flight", "1"),
     ] {
         assert_eq!(producer.get(name), Some(value), "{name}");
     }
@@ -184,6 +185,21 @@ fn clients_are_told_what_the_contract_needs() {
     let settings = of("kafka://h?group_protocol=consumer").unwrap();
     let member = settings.of_consumer(Some(&group), None);
     assert_eq!((member.get("group.protocol"), member.get("session.timeout.ms")), (Some("consumer"), None));
+}
+
+#[test]
+fn only_who_publishes_is_told_how_many_requests_may_be_under_way() {
+    let settings = of("kafka://h?rdkafka.max.in.flight=5").unwrap();
+    assert_eq!(settings.producer(1000).get("max.in.flight"), Some("5"));
+    for values in [settings.admin(), settings.of_consumer(None, None)] {
+        assert_eq!(values.get("max.in.flight"), None);
+    }
+    for value in ["0", "6", "-1", "x", ""] {
+        let text = text(&format!("kafka://h?rdkafka.max.in.flight={value}"));
+        assert!(text.contains("max.in.flight") && text.contains("1 to 5"), "{text}");
+    }
+    let other = text("kafka://h?rdkafka.max.in.flight.requests.per.connection=5");
+    assert!(other.contains("use `rdkafka.max.in.flight`"), "{other}");
 }
 
 #[test]
