@@ -89,6 +89,16 @@ impl Headers {
         })
     }
 
+    /// The same with names as bytes, for who writes them: that they are text was seen when they were taken.
+    pub(crate) fn iter_bytes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || {
+            let (name, value, after) = split_bytes(rest)?;
+            rest = after;
+            Some((name, value))
+        })
+    }
+
     /// Whether every backend can carry the names; answers how many there are. That they are text was seen when they were taken.
     pub(crate) fn check_names(&self) -> Result<usize> {
         let (mut rest, mut count) = (&self.0[..], 0);

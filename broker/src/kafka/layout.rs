@@ -65,8 +65,8 @@ impl Write for IdText {
 pub(super) fn headers<'a>(
     message: &'a Message,
     id: &'a IdText,
-) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
-    message.headers.iter().chain(std::iter::once((ID, Some(id.as_bytes()))))
+) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+    message.headers.iter_bytes().chain(std::iter::once((ID.as_bytes(), Some(id.as_bytes()))))
 }
 
 /// How many bytes a number takes that is written as Kafka does (zigzag).
@@ -80,7 +80,7 @@ pub(super) fn size_alone(message: &Message) -> usize {
     let bytes = |bytes: Option<usize>| bytes.map_or(1, |len| number(len) + len);
     let id = IdText::of(message).len;
     let (mut count, mut headers) = (1, number(ID.len()) + ID.len() + number(id) + id);
-    for (name, value) in message.headers.iter() {
+    for (name, value) in message.headers.iter_bytes() {
         count += 1;
         headers += number(name.len()) + name.len() + bytes(value.map(<[u8]>::len));
     }
@@ -256,7 +256,7 @@ mod tests {
     fn written(message: &Message) -> Vec<Header> {
         let id = IdText::of(message);
         let all = headers(message, &id);
-        all.map(|(name, value)| (name.as_bytes().to_vec(), value.map(<[u8]>::to_vec))).collect()
+        all.map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect()
     }
 
     /// A batch of one record, byte by byte as the format says.

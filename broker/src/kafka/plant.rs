@@ -61,7 +61,7 @@ fn send(
         key: None,
         value: Some(raw),
         timestamp: Timestamp::now().as_millis(),
-        headers: iter::repeat_n(("h", None), Headers::MAX_COUNT + 1),
+        headers: iter::repeat_n((&b"h"[..], None), Headers::MAX_COUNT + 1),
     };
     let (tell, told) = oneshot::channel();
     // What is not written when the last producer goes is purged.

@@ -151,7 +151,7 @@ struct Lying {
 }
 
 impl Iterator for Lying {
-    type Item = super::raw::Record<'static, std::iter::Empty<(&'static str, Option<&'static [u8]>)>>;
+    type Item = super::raw::Record<'static, std::iter::Empty<(&'static [u8], Option<&'static [u8]>)>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.has == 0 {

@@ -63,7 +63,7 @@ fn write(topic: &str, records: &[Same]) {
         key: record.key.as_deref(),
         value: record.value.as_deref(),
         timestamp: record.timestamp,
-        headers: record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())),
+        headers: record.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref())),
     });
     producer.send(&to, given, Box::new(move |reports| done.send(reports).unwrap()));
     let reports = reports.recv_timeout(LONG).unwrap();

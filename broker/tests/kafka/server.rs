@@ -81,7 +81,7 @@ pub(super) fn producer(settings: &[(&str, &str)]) -> Producer {
 }
 
 /// No headers.
-pub(super) type None<'a> = std::iter::Empty<(&'a str, Option<&'a [u8]>)>;
+pub(super) type None<'a> = std::iter::Empty<(&'a [u8], Option<&'a [u8]>)>;
 
 /// A record without headers, of now.
 pub(super) fn plain<'a>(partition: i32, value: &'a [u8]) -> Record<'a, None<'a>> {

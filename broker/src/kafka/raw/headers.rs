@@ -22,7 +22,7 @@ pub(super) struct HeaderList {
 
 impl HeaderList {
     /// None of no headers.
-    pub(super) fn of<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Option<Self> {
+    pub(super) fn of<'a>(headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Option<Self> {
         let expected = headers.size_hint().0.clamp(4, 64);
         let mut list: Option<Self> = None;
         for (name, value) in headers {

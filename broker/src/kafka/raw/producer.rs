@@ -134,7 +134,7 @@ impl Producer {
         done: Done,
     ) -> Sent
     where
-        H: Iterator<Item = (&'r str, Option<&'r [u8]>)>,
+        H: Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
     {
         let core = self.core();
         let mut sending = Sending::new(records.len(), done, &core.open);
@@ -402,7 +402,7 @@ impl Arguments {
         slot: *mut std::ffi::c_void,
     ) -> Result<(), Code>
     where
-        H: Iterator<Item = (&'r str, Option<&'r [u8]>)>,
+        H: Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
     {
         let headers = HeaderList::of(record.headers);
         let bytes = |bytes: Option<&[u8]>| match bytes {
