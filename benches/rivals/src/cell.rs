@@ -281,6 +281,11 @@ pub(crate) const CELLS: &[Cell] = &[
         kind: Kind::Bounds(kafka::instructions::run),
     },
     Cell {
+        name: "kafka-latency",
+        what: "64 B messages on Kafka in an open loop, at half of the rate of a loop over rd_kafka_produceva: how long each waits for its ack, and in the loop",
+        kind: Kind::Bounds(kafka::paced::run),
+    },
+    Cell {
         name: "kafka-backlog",
         what: "1,000,000 messages of 1 KiB on Kafka and a handler that sleeps 50 ms, in a process of its own: what it takes",
         kind: Kind::Bounds(kafka::resting::backlog),

@@ -5,13 +5,16 @@
 
 #![expect(unsafe_code, reason = "calls the C library itself: what it costs alone is what is measured")]
 
-use super::ground::{CONSUMER, Ground, PRODUCER};
+use super::{
+    ground::{CONSUMER, Ground, PRODUCER},
+    paced::Waits,
+};
 use crate::{Result, work::Work};
 use rdkafka::ClientConfig;
 use rdkafka_sys as sys;
 use ropeway_broker::Message;
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     ffi::{CString, c_char, c_int, c_void},
     fmt::Write,
     mem,
@@ -68,6 +71,8 @@ fn config(ground: &Ground, settings: &[(&str, &str)]) -> ClientConfig {
 struct Tally {
     written: Cell<u64>,
     failed: Cell<u64>,
+    /// How long messages wait, where that is asked for.
+    waits: RefCell<Option<Waits>>,
 }
 
 /// # Safety
@@ -78,10 +83,18 @@ unsafe extern "C" fn reported(
     tally: *mut c_void,
 ) {
     // SAFETY: both are alive; the code is read as the number that it is, whether the bindings know it or not.
-    let (code, tally) =
-        unsafe { ((&raw const (*message).err).cast::<c_int>().read(), &*tally.cast::<Tally>()) };
+    let (code, tally, number) = unsafe {
+        (
+            (&raw const (*message).err).cast::<c_int>().read(),
+            &*tally.cast::<Tally>(),
+            (*message)._private as u64,
+        )
+    };
     let count = if code == 0 { &tally.written } else { &tally.failed };
     count.set(count.get() + 1);
+    if let (0, Some(waits)) = (code, &mut *tally.waits.borrow_mut()) {
+        waits.end(number);
+    }
 }
 
 /// A loop that produces.
@@ -120,13 +133,12 @@ impl Producer {
     pub(super) fn send(&mut self, work: &Work, messages: Range<u64>) -> Result<()> {
         let expected = self.tally.written.get() + messages.end - messages.start;
         for i in messages {
-            self.produce(&work.message(i))?;
+            self.produce(&work.message(i), i)?;
             if i % ASK == 0 {
                 self.poll(0);
             }
         }
-        // SAFETY: the client is alive.
-        unsafe { sys::rd_kafka_flush(self.client.0, 60_000) };
+        self.flush()?;
         if self.tally.written.get() == expected {
             return Ok(());
         }
@@ -138,7 +150,28 @@ impl Producer {
         .into())
     }
 
-    fn produce(&mut self, message: &Message) -> Result<()> {
+    /// Waits until all deliveries are reported.
+    pub(super) fn flush(&self) -> Result<()> {
+        // SAFETY: the client is alive.
+        let code = unsafe { sys::rd_kafka_flush(self.client.0, 60_000) };
+        if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Ok(());
+        }
+        Err(format!("messages are not written: {code:?}").into())
+    }
+
+    /// From here on it is noted how long messages wait.
+    pub(super) fn note(&self, waits: Waits) {
+        *self.tally.waits.borrow_mut() = Some(waits);
+    }
+
+    /// What was noted.
+    pub(super) fn noted<T>(&self, look: impl FnOnce(&mut Waits) -> T) -> Option<T> {
+        self.tally.waits.borrow_mut().as_mut().map(look)
+    }
+
+    /// Produces message `number`.
+    pub(super) fn produce(&mut self, message: &Message, number: u64) -> Result<()> {
         use sys::rd_kafka_vtype_t as Kind;
         use sys::rd_kafka_vu_s__bindgen_ty_1 as Value;
         self.id.clear();
@@ -165,7 +198,8 @@ impl Producer {
             argument(Kind::RD_KAFKA_VTYPE_VALUE, bytes(message.payload.as_deref().unwrap_or_default()));
         arguments[4] =
             argument(Kind::RD_KAFKA_VTYPE_TIMESTAMP, Value { i64_: message.timestamp.as_millis() });
-        let mut count = 5;
+        arguments[5] = argument(Kind::RD_KAFKA_VTYPE_OPAQUE, Value { ptr: number as usize as *mut c_void });
+        let mut count = 6;
         let own = [(&id, self.id.as_bytes())];
         for (name, value) in self.headers.iter().map(|(name, value)| (name, &value[..])).chain(own) {
             arguments[count] = argument(Kind::RD_KAFKA_VTYPE_HEADER, header(name.as_ptr(), value));
@@ -189,7 +223,8 @@ impl Producer {
         }
     }
 
-    fn poll(&self, millis: c_int) {
+    /// Asks for deliveries.
+    pub(super) fn poll(&self, millis: c_int) {
         // SAFETY: the client is alive.
         unsafe { sys::rd_kafka_poll(self.client.0, millis) };
     }
