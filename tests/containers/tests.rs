@@ -15,7 +15,8 @@ use std::{
 use testcontainers::{GenericImage, ImageExt as _, core::WaitFor, runners::AsyncRunner as _};
 
 /// The image of Redis that `cargo xtask servers` uses.
-const REDIS: (&str, &str) = ("redis", "7.0.15");
+const REDIS: (&str, &str) =
+    ("redis", "7.0.15@sha256:ba8af28227224b9a73b59aa7df25b09781b8d6b23b72adcc4c58fb9019d81fa2");
 
 fn main() {
     let trial = Trial::ignorable_test("redis_in_a_container_answers_and_is_gone_afterwards", || {

@@ -21,8 +21,8 @@ use std::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// The longest wait for what must come.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+/// The longest wait for what must come: it is there for busy machines, and what is judged by time has limits of its own.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long nothing must come.
 pub(super) const QUIET: Duration = Duration::from_millis(300);
 

@@ -10,7 +10,7 @@ use super::{
     scripts::{self, Script},
 };
 use crate::Result;
-use ropeway_store::redis::{self, Identity, Redis, Reply, Routed};
+use ropeway_store::redis::{self, Homes, Identity, Redis, Reply, Routed};
 use std::{
     fmt::Display,
     sync::{Arc, Mutex, PoisonError},
@@ -35,17 +35,34 @@ const CALL: Duration = Duration::from_secs(30);
 /// Nothing where it was only for a server that is not the home any more.
 type Answered = Result<Option<Vec<Reply>>, redis::Error>;
 
-/// The server that is asked. After a failover it is another one, which need not have all that the one before had: what was decided by that one
-/// must not be done here.
+/// The server that is asked, or the servers of a cluster. After a failover it is another one, which need not have all that the one before had: what was
+/// decided by that one must not be done here.
 #[derive(Clone, Debug)]
 pub(super) struct Home {
-    /// Goes up when it becomes another one.
+    /// Goes up when it becomes another one, in a cluster when one of its nodes does.
     pub(super) number: u64,
-    /// Nobody in a cluster, which counts as one.
+    /// Nobody in a cluster.
     server: Option<Identity>,
+    /// Where what is in a cluster.
+    slots: Option<Homes>,
 }
 
 impl Home {
+    fn of_cluster(slots: Homes) -> Self {
+        Self { number: slots.number(), server: None, slots: Some(slots) }
+    }
+
+    /// With which number a key came to where it is: in a cluster its node may be the one that it was, though another became another one.
+    pub(super) fn since(&self, key: &str) -> u64 {
+        self.slots.as_ref().map_or(self.number, |slots| slots.since(key.as_bytes()))
+    }
+
+    /// One server, by that number.
+    #[cfg(test)]
+    pub(super) const fn numbered(number: u64) -> Self {
+        Self { number, server: None, slots: None }
+    }
+
     /// Whether this is the one.
     pub(super) fn is(&self, server: &Identity) -> bool {
         self.server.as_ref().is_none_or(|home| !server.is_another(home))
@@ -73,7 +90,9 @@ struct Asked {
 #[derive(Clone, Debug)]
 pub(super) struct Commands {
     sender: mpsc::Sender<Asked>,
+    redis: Redis,
     server: Arc<str>,
+    /// Of one server.
     home: Arc<Mutex<Home>>,
 }
 
@@ -88,14 +107,16 @@ impl Commands {
     pub(super) fn over(redis: Redis, first: Routed) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let server = named(&redis);
-        let home = Arc::new(Mutex::new(Home { number: 1, server: first.identity() }));
-        tokio::spawn(serve(redis, Some(first), receiver, Arc::clone(&home)));
-        Self { sender, server, home }
+        let home = Home { number: 1, server: first.identity(), slots: None };
+        let home = Arc::new(Mutex::new(home));
+        tokio::spawn(serve(redis.clone(), Some(first), receiver, Arc::clone(&home)));
+        Self { sender, redis, server, home }
     }
 
-    /// The server that was asked last.
+    /// The server that was asked last; of a cluster, where it was seen last to be.
     pub(super) fn home(&self) -> Home {
-        self.home.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let one = || self.home.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.redis.homes().map_or_else(one, Home::of_cluster)
     }
 
     /// One answer for each command, in order; an answer may be an error of the server.
@@ -106,7 +127,8 @@ impl Commands {
         Ok(self.ask_only(request, None).await?.unwrap_or_default())
     }
 
-    /// The same, only of the home of that number; `None`: it is another one by now, and nothing was asked.
+    /// The same, only of the home of that number; `None`: it is another one by now, and nothing was asked. In a cluster that is an error, of the commands
+    /// whose node is another one.
     ///
     /// # Errors
     /// As for [`Self::ask`].
@@ -372,14 +394,17 @@ async fn serve(
             home.lead_to(line.identity());
             home.number
         };
-        for asked in together.extract_if(.., |asked| asked.only.is_some_and(|only| only != number)) {
+        let one = !redis.is_cluster();
+        for asked in together.extract_if(.., |asked| one && asked.only.is_some_and(|only| only != number)) {
             _ = asked.answer.send(Ok(None));
         }
         let mut request = Request::default();
         together.iter().for_each(|asked| request.append(&asked.request));
+        let of_each = |asked: &Asked| vec![asked.only.unwrap_or(u64::MAX); asked.request.commands()];
+        let only = if one { Vec::new() } else { together.iter().flat_map(of_each).collect() };
         let commands = request.commands();
         // In a cluster each has its own: a node that is away fails what is its own.
-        let mut answers = line.ask(request.into_bytes(), commands, limit).await.into_iter();
+        let mut answers = line.ask_only(request.into_bytes(), commands, only, limit).await.into_iter();
         for asked in together.drain(..) {
             let mine: Vec<_> = answers.by_ref().take(asked.request.commands()).collect();
             _ = asked.answer.send(mine.into_iter().collect::<Result<_, _>>().map(Some));

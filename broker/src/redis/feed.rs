@@ -5,7 +5,7 @@
 
 use super::{
     bells::{Bells, Rang},
-    commands::{self, Commands},
+    commands::{self, Commands, Home},
     failure::{failed, named, refused, strange},
     follow::{Entry, Marks},
     keys::PartitionKeys,
@@ -48,8 +48,8 @@ pub(super) struct Feed {
     server: Arc<str>,
     commands: Commands,
     connection: Option<Dedicated>,
-    /// The home that is read, by its number.
-    home: u64,
+    /// The home that is read.
+    home: Home,
     /// In a cluster.
     spread: Option<Spread>,
     /// A connection was made since this was asked last.
@@ -77,7 +77,7 @@ impl Feed {
         };
         Self {
             spread: redis.is_cluster().then(spread),
-            home: commands.home().number,
+            home: commands.home(),
             redis,
             server,
             commands,
@@ -86,9 +86,9 @@ impl Feed {
         }
     }
 
-    /// Which home was read last ([`commands::Home`]), by its number: a read succeeds only where it was the home before and after.
-    pub(super) const fn home(&self) -> u64 {
-        self.home
+    /// Which home was read last: a read succeeds only where it was the home before and after, in a cluster only of those logs of which that is so.
+    pub(super) const fn home(&self) -> &Home {
+        &self.home
     }
 
     /// Whether another server may have been read since this was asked last: one that has less than the one before.
@@ -112,7 +112,12 @@ impl Feed {
         blocked: &Blocked,
     ) -> Result<Vec<Option<Brought>>> {
         if let Some(spread) = &mut self.spread {
-            return spread.read(&self.redis, asks, count, wait, news, blocked).await;
+            let chosen = spread.chosen(asks, wait, &news, blocked).await;
+            self.home = self.commands.home();
+            return match chosen {
+                Some(chosen) => spread.read(&self.redis, asks, count, chosen, news, self.home.number).await,
+                None => Ok(asks.iter().map(|_| None).collect()),
+            };
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -128,7 +133,7 @@ impl Feed {
         let answers = ask(&mut connection, request, wait + ANSWER).await;
         blocked.connection.store(0, Ordering::SeqCst);
         let (read, all_marks) = answers.map_err(failed)?;
-        if self.commands.home().number != self.home {
+        if self.commands.home().number != self.home.number {
             return Err(elsewhere());
         }
         self.connection = Some(connection);
@@ -161,7 +166,7 @@ impl Feed {
             self.commands.one(&["PING"]).await?;
             return Err(elsewhere());
         }
-        self.home = home.number;
+        self.home = home;
         Ok(connection)
     }
 }
@@ -184,36 +189,52 @@ fn elsewhere() -> Error {
 }
 
 impl Spread {
+    /// Waits until there is something to read: of which logs, and whether of the news. `None`: it was ended from outside.
+    async fn chosen(
+        &mut self,
+        asks: &[Ask],
+        wait: Duration,
+        news: &Option<(&str, &mut Position)>,
+        blocked: &Blocked,
+    ) -> Option<(Vec<usize>, bool)> {
+        let all = (0..asks.len()).collect();
+        if wait.is_zero() {
+            return Some((all, true));
+        }
+        let mut logs: Vec<_> = news.iter().map(|(key, last)| (*key, **last)).collect();
+        logs.extend(asks.iter().map(|ask| (ask.keys.log(), ask.after)));
+        match self.bells.wait(&logs, wait, &blocked.here).await {
+            Rang::All => Some((all, true)),
+            Rang::Woken => None,
+            Rang::Some(rung) => {
+                let rang = |at: &usize| rung.contains(asks[*at].keys.log());
+                let news = news.as_ref().is_some_and(|(key, _)| rung.contains(*key));
+                Some((all.into_iter().filter(rang).collect(), news))
+            }
+        }
+    }
+
+    /// `home`: the number of the home that is read; of a log that has another one by then nothing is read.
     async fn read(
         &mut self,
         redis: &Redis,
         asks: &[Ask],
         count: usize,
-        wait: Duration,
-        mut news: Option<(&str, &mut Position)>,
-        blocked: &Blocked,
+        (chosen, hears): (Vec<usize>, bool),
+        news: Option<(&str, &mut Position)>,
+        home: u64,
     ) -> Result<Vec<Option<Brought>>> {
-        let mut chosen: Vec<usize> = (0..asks.len()).collect();
-        if !wait.is_zero() {
-            let mut logs: Vec<_> = news.iter().map(|(key, last)| (*key, **last)).collect();
-            logs.extend(asks.iter().map(|ask| (ask.keys.log(), ask.after)));
-            match self.bells.wait(&logs, wait, &blocked.here).await {
-                Rang::All => {}
-                Rang::Woken => return Ok(asks.iter().map(|_| None).collect()),
-                Rang::Some(rung) => {
-                    chosen.retain(|at| rung.contains(asks[*at].keys.log()));
-                    news = news.filter(|(key, _)| rung.contains(*key));
-                }
-            }
-        }
+        let news = news.filter(|_| hears);
         let mut request = Request::default();
         for at in &chosen {
             request.append(&self::request(&asks[*at..=*at], count, Duration::ZERO, None));
         }
+        let mut only = vec![home; request.commands()];
         if let Some((key, last)) = &news {
             request.append(&self::request(&[], 1, Duration::ZERO, Some((key, **last))));
         }
-        let mut replies = self.ask(redis, request).await.map_err(failed)?.into_iter();
+        only.resize(request.commands(), u64::MAX);
+        let mut replies = self.ask(redis, request, only).await.map_err(failed)?.into_iter();
         let mut brought: Vec<Option<Brought>> = asks.iter().map(|_| None).collect();
         let mut failure = None;
         for at in chosen {
@@ -247,13 +268,14 @@ impl Spread {
         &mut self,
         redis: &Redis,
         request: Request,
+        only: Vec<u64>,
     ) -> Result<Vec<Result<Reply, redis::Error>>, redis::Error> {
         let mut line = match self.line.take() {
             Some(line) => line,
             None => commands::open(redis).await?,
         };
         let commands = request.commands();
-        let replies = line.ask(request.into_bytes(), commands, ANSWER).await;
+        let replies = line.ask_only(request.into_bytes(), commands, only, ANSWER).await;
         self.line = Some(line);
         Ok(replies)
     }

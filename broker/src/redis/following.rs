@@ -3,6 +3,7 @@
 //! Not here: the task that reads, and the end from which its user takes (`reader.rs`).
 
 use super::{
+    commands::Home,
     failure::BACKEND,
     feed::{Ask, Brought},
     follow::{Counts, Followed, Told},
@@ -47,7 +48,7 @@ pub(super) struct Slot {
     pub(super) turn: u64,
     /// Something was read since it was last compared with the counts of the stream.
     pub(super) unverified: bool,
-    /// The server it was read from, by its number ([`super::commands::Home`]); 0 before the first read.
+    /// The home it was read from, by its number ([`Home`]); 0 before the first read.
     pub(super) home: u64,
 }
 
@@ -145,12 +146,12 @@ impl State {
     }
 
     /// That server was read: what was read from another one before, which is to be compared first.
-    pub(super) fn arrived(&mut self, home: u64) -> Vec<(Place, u64, PartitionKeys)> {
+    pub(super) fn arrived(&mut self, home: &Home) -> Vec<(Place, u64, PartitionKeys)> {
         let mut elsewhere = Vec::new();
         for (place, slot) in &mut self.followed {
-            if slot.home == 0 {
-                slot.home = home;
-            } else if slot.home != home {
+            if slot.home == 0 || home.since(slot.followed.keys.log()) <= slot.home {
+                slot.home = home.number;
+            } else {
                 elsewhere.push((place.clone(), slot.turn, slot.followed.keys.clone()));
             }
         }

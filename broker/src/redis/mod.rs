@@ -57,7 +57,8 @@
 //!   forwarded is published and then acked.
 //! * **In a cluster** a topic spans slots, and so do its groups. A script touches keys of one slot. Commands go to the node that has their slot, and follow
 //!   it when it moves; what a slot has is done in order. Redis refuses to read streams of several slots at once, so that each log that is waited for
-//!   has a connection that waits (`bells.rs`), and what came is read by slot. An ack promises what the least of the nodes does.
+//!   has a connection that waits (`bells.rs`), and what came is read by slot. An ack promises what the least of the nodes does. What was read or taken over from
+//!   a node is not committed at one that took its place (`ropeway_store::redis::Homes` tells it from one to which the slot moved).
 //! * **Streams of somebody else** are topics of one partition whose name is that of the key. They can be read and published to, and are not made, grown or deleted here.
 //!
 //! # Where things are

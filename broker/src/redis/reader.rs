@@ -192,7 +192,7 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
                 let doubtful = feed.may_be_another();
                 let elsewhere = following.state().arrived(feed.home());
                 if !elsewhere.is_empty() {
-                    moved(&shared, &following, feed.home(), elsewhere).await;
+                    moved(&shared, &following, feed.home().number, elsewhere).await;
                     continue;
                 }
                 let mut state = following.state();

@@ -5,10 +5,17 @@ use super::{
     nodes::{Node, until},
 };
 use ropeway_broker::{
-    Admin, Consumer, Durability, Event, Group, Health, Message, MessageBroker, Published, ReaderExt,
-    RedisStreams, Start, Subscription, Topic, TopicSpec,
+    Admin, Consumer, Durability, Event, GapReason, GoneReason, Group, Health, Message, MessageBroker,
+    Published, Reader, ReaderExt, RedisStreams, Start, Subscription, Target, Topic, TopicSpec,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::{sleep, timeout};
 
 struct Stage {
@@ -38,6 +45,28 @@ impl Stage {
     async fn publish(&self, number: u32) -> Published {
         let message = Message::builder().key((number % 5).to_string()).payload(number.to_string()).build();
         self.broker.publish(&self.topic.clone().into(), vec![message]).await.0.pop().unwrap()
+    }
+
+    /// Publishes these into one partition; all are acked. The position of the last.
+    async fn put(&self, partition: u32, numbers: Range<u32>) -> u64 {
+        let batch = numbers.map(|number| Message::builder().payload(number.to_string()).build()).collect();
+        let to = Target { partition: Some(partition), ..self.topic.clone().into() };
+        let outcomes = self.broker.publish(&to, batch).await.0;
+        let position = |told: &Published| match told {
+            Published::Acked { position, .. } => *position,
+            other => panic!("{other:?}"),
+        };
+        outcomes.iter().map(position).last().flatten().unwrap().0
+    }
+
+    /// A partition of the first node, and one of another.
+    fn here_and_there(&self) -> (u32, u32) {
+        let slot = |partition: &u32| {
+            let slot = self.nodes[0].cli(&["CLUSTER", "KEYSLOT", &format!("x{{t/{partition}}}")]);
+            slot.parse::<u32>().unwrap()
+        };
+        let find = |here: bool| (0..6).find(|partition| (slot(partition) < 5462) == here);
+        (find(true).unwrap(), find(false).unwrap())
     }
 
     /// Moves the slot of a key to the next node, as `redis-cli --cluster reshard` does, with pauses in which it is on both.
@@ -119,8 +148,7 @@ async fn a_node_that_dies_is_replaced_and_everybody_goes_on() {
     assert!(matches!(stage.broker.health().await, Health::Up));
     let mut consumer = stage.join().await;
     for number in 0..100 {
-        let target =
-            ropeway_broker::Target { at_least: Some(Durability::Replicated), ..stage.topic.clone().into() };
+        let target = Target { at_least: Some(Durability::Replicated), ..stage.topic.clone().into() };
         let message = Message::builder().key((number % 5).to_string()).payload(number.to_string()).build();
         let told = stage.broker.publish(&target, vec![message]).await.0.pop().unwrap();
         assert!(matches!(told, Published::Acked { durability: Durability::Replicated, .. }), "{told:?}");
@@ -137,7 +165,74 @@ async fn a_node_that_dies_is_replaced_and_everybody_goes_on() {
     assert!(in_order(&all), "{all:?}");
 }
 
+/// What a reader is told until nothing came for so long: numbers, and of which partitions that their ends are lost.
+async fn read(reader: &mut Box<dyn Reader>, quiet: Duration) -> (Vec<u32>, BTreeSet<u32>) {
+    let (mut numbers, mut truncated) = (Vec::new(), BTreeSet::new());
+    while let Ok(event) = timeout(quiet, reader.next()).await {
+        match event.unwrap() {
+            Event::Batch(batch) => {
+                numbers.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)));
+            }
+            Event::Gap { of, why: GapReason::Truncated, .. } => _ = truncated.insert(of.partition),
+            _ => {}
+        }
+    }
+    (numbers, truncated)
+}
+
+async fn what_only_a_promoted_replica_has_is_not_passed_over_and_what_it_lacks_is_told() {
+    let mut stage = Stage::set(true).await;
+    let (here, there) = stage.here_and_there();
+    let mut consumer = stage.join().await;
+    let mut reader = stage.broker.read().await.unwrap();
+    reader.follow(&stage.topic, None, Start::Earliest).await.unwrap();
+    let last = stage.put(here, 0..5).await;
+    stage.put(there, 50..55).await;
+    let (early, _) = taken(&mut consumer, Duration::from_secs(2)).await;
+    assert_eq!(early.len(), 10, "{early:?}");
+    assert!(consumer.control().flush().await.is_empty());
+    let offset = |node: &Node| {
+        let told = node.cli(&["INFO", "replication"]);
+        told.lines().find_map(|line| line.trim().strip_prefix("master_repl_offset:").map(str::to_owned))
+    };
+    until("the replica has it", || offset(&stage.nodes[0]) == offset(&stage.nodes[3]));
+
+    // From here on it gets nothing more, and the primary takes ten.
+    assert_eq!(stage.nodes[3].cli(&["CONFIG", "SET", "masterauth", "none-is-asked-for"]), "OK");
+    assert_eq!(stage.nodes[0].cli(&["CLIENT", "KILL", "TYPE", "replica"]), "1");
+    stage.put(here, 10..20).await;
+    let (old, _) = taken(&mut consumer, Duration::from_secs(1)).await;
+    assert_eq!(old, (10..20).collect::<Vec<_>>());
+    assert!(consumer.control().flush().await.is_empty());
+    let (seen, none) = read(&mut reader, Duration::from_secs(1)).await;
+    assert_eq!((seen.len(), none.len()), (20, 0));
+
+    // It takes the place of the primary, and ten others at once, all but one of them at earlier positions: no count tells.
+    stage.nodes[0].kill();
+    let log = format!("ropeway:{{t/{here}}}:log");
+    let place = |number: u32| if number < 109 { format!("{}-{number}", last + 1) } else { "*".to_owned() };
+    let add = |number: u32| format!("XADD {log} {} payload {number}\r\n", place(number));
+    let all: String = (100..110).map(add).collect();
+    let mut replica = TcpStream::connect(("127.0.0.1", stage.nodes[3].port)).unwrap();
+    replica.write_all(format!("CLUSTER FAILOVER TAKEOVER\r\n{all}").as_bytes()).unwrap();
+    let mut answer = [0; 6];
+    replica.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, *b"+OK\r\n$", "{}", String::from_utf8_lossy(&answer));
+
+    let (late, others) = taken(&mut consumer, Duration::from_secs(5)).await;
+    assert_eq!(late, (100..110).collect::<Vec<_>>(), "{others:?}");
+    let lost = |event: &Event| match event {
+        Event::Gone(of, GoneReason::Lost) => Some(of.partition),
+        _ => None,
+    };
+    let lost: BTreeSet<u32> = others.iter().filter_map(lost).collect();
+    assert!(lost.contains(&here) && !lost.contains(&there), "only what was there is lost: {others:?}");
+    let (_, truncated) = read(&mut reader, Duration::from_secs(2)).await;
+    assert!(truncated.contains(&here) && !truncated.contains(&there), "{truncated:?}");
+}
+
 super::async_tests! {
+    what_only_a_promoted_replica_has_is_not_passed_over_and_what_it_lacks_is_told,
     slots_that_move_lose_nothing_and_keep_the_order,
     a_node_that_dies_is_replaced_and_everybody_goes_on,
 }

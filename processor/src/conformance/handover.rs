@@ -30,7 +30,8 @@ fn epoch(call: &super::calls::Call) -> Epoch {
 }
 
 async fn a_revoked_partition_finishes_what_runs_and_starts_nothing_more(stage: &Stage) {
-    let drain = Duration::from_secs(8);
+    // Far longer than a busy machine takes to hand a partition over.
+    let drain = Duration::from_secs(30);
     let topic = stage.topic(1).await;
     let calls = Calls::default();
     let gate = CancellationToken::new();
@@ -59,11 +60,10 @@ async fn a_revoked_partition_finishes_what_runs_and_starts_nothing_more(stage: &
     let of_first = all.iter().filter(|call| epoch(call) == first).count();
     same("what waits when a partition is revoked is for its next owner", of_first, 4);
     let next = all.iter().find(|call| epoch(call) > first).ought("there was a next owner").began;
-    promised(
-        next <= opened + stage.slack(),
-        "a partition is given up when its last handler is through",
-        || format!("after {:?} of {drain:?}", next - opened),
-    );
+    let soon = if stage.is_exact() { stage.slack() } else { drain / 2 };
+    promised(next <= opened + soon, "a partition is given up when its last handler is through", || {
+        format!("after {:?} of {drain:?}", next - opened)
+    });
     let twice: Vec<usize> = (0..20).filter(|n| calls.of(*n).len() != 1).collect();
     same(
         "what runs when a partition is revoked is finished and acked, and not repeated",
@@ -73,7 +73,8 @@ async fn a_revoked_partition_finishes_what_runs_and_starts_nothing_more(stage: &
 }
 
 async fn handlers_of_a_revoked_partition_are_cancelled_before_its_time_is_over(stage: &Stage) {
-    let (drain, grace) = (Duration::from_secs(2), Duration::from_millis(500));
+    // The grace is what a busy machine has to end the handlers in, and to store their acks.
+    let (drain, grace) = (Duration::from_secs(7), Duration::from_secs(5));
     let topic = stage.topic(1).await;
     let calls = Calls::default();
     let route = calls.route(|turn| async move {
@@ -92,6 +93,7 @@ async fn handlers_of_a_revoked_partition_are_cancelled_before_its_time_is_over(s
     calls.until("handlers that listen end", |calls| calls.done() >= 2).await;
     stage.all_acked(&task).await;
     stage.stop(running).await;
+    same("what ends well while its partition is held counts, and is not repeated", calls.count(), 2);
     for call in calls.all() {
         let promise = "handlers of a revoked partition are cancelled a grace before its time is over";
         let after = call.cancelled.ought(promise) - revoked;
@@ -100,7 +102,6 @@ async fn handlers_of_a_revoked_partition_are_cancelled_before_its_time_is_over(s
             format!("after {after:?}, not {due:?}")
         });
     }
-    same("what ends well while its partition is held counts, and is not repeated", calls.count(), 2);
 }
 
 async fn a_lost_partition_cancels_its_handlers_and_its_next_owner_has_their_work(stage: &Stage) {

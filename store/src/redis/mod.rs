@@ -14,6 +14,7 @@ mod dedicated;
 mod dial;
 mod dialer;
 mod error;
+mod homes;
 mod lane;
 mod link;
 mod metrics;
@@ -39,6 +40,7 @@ pub use ::redis::{Cmd, FromRedisValue, ToRedisArgs, Value, cmd, from_redis_value
 pub use channels::{Received, Subscription};
 pub use dedicated::Dedicated;
 pub use error::{Error, ErrorKind, Outcome, Result};
+pub use homes::Homes;
 pub use lane::Lane;
 pub use metrics::RedisMetrics;
 pub use request::{Everywhere, Resend};

@@ -5,10 +5,11 @@
 use super::{
     Redis,
     dedicated::Dedicated,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
+    homes::Homes,
     node::Node,
     packed::{self, Way},
-    routed::{Greeting, open, straight},
+    routed::{Greeting, Question, open, straight},
     topology::{Topology, beside},
     url::{Address, addresses},
     wire::Reply,
@@ -28,6 +29,8 @@ const ROUNDS: usize = 16;
 const MOVING: Duration = Duration::from_millis(20);
 /// For how long a node to which no connection could be made is left alone.
 const REST: Duration = Duration::from_millis(250);
+/// Why a command is not done by the node that has its slot now.
+const REPLACED: &str = "it took the place of the node that had this slot, and need not have all that it had";
 /// What makes a node do a command of a slot that it only gets.
 const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
@@ -48,6 +51,8 @@ pub(super) struct Nodes {
 struct Open {
     at: usize,
     slot: Option<u16>,
+    /// With which number of [`super::Homes`] it was decided, where that matters: then it is done by no node that took the place of another since.
+    only: Option<u64>,
     /// Where it was sent on to, and whether only for once.
     to: Option<(Address, bool)>,
 }
@@ -89,18 +94,22 @@ impl Nodes {
         Self { redis, greeting, lines, resting: HashMap::new(), ended: HashMap::new() }
     }
 
-    /// Asks `replies` commands; one result for each, in order. Each reply may take `limit`.
-    pub(super) async fn ask(&mut self, packed: &[u8], replies: usize, limit: Duration) -> Vec<Result<Reply>> {
-        let known = packed::commands(packed).filter(|commands| commands.len() == replies);
+    /// Asks commands; one result for each, in order. Each reply may take `limit`.
+    pub(super) async fn ask(&mut self, question: &Question, limit: Duration) -> Vec<Result<Reply>> {
+        let packed = &question.packed[..];
+        let known = packed::commands(packed).filter(|commands| commands.len() == question.replies);
         let Some(commands) = known else {
-            return (0..replies).map(|_| Err(Error::settings("what is asked is no command"))).collect();
+            return (0..question.replies)
+                .map(|_| Err(Error::settings("what is asked is no command")))
+                .collect();
         };
         let mut answers = BTreeMap::new();
         let everywhere = chosen(&commands, Way::Everywhere);
         if !everywhere.is_empty() {
             self.everywhere(packed, &commands, &everywhere, limit, &mut answers).await;
         }
-        let served = self.routed(packed, &commands, limit, &mut answers).await;
+        let open = by_slot(&commands, &question.only);
+        let served = self.routed(packed, &commands, open, limit, &mut answers).await;
         for at in chosen(&commands, Way::After) {
             let answer = self.after(&packed[commands[at].0.clone()], &served, limit).await;
             answers.insert(at, answer);
@@ -113,11 +122,11 @@ impl Nodes {
         &mut self,
         packed: &[u8],
         commands: &[(Range<usize>, Way)],
+        mut open: Vec<Open>,
         limit: Duration,
         answers: &mut BTreeMap<usize, Result<Reply>>,
     ) -> BTreeSet<Arc<str>> {
         let mut served = BTreeSet::new();
-        let mut open = by_slot(commands);
         let latest = Instant::now() + limit;
         for round in 0..ROUNDS {
             if open.is_empty() || round > 0 && Instant::now() > latest {
@@ -142,6 +151,11 @@ impl Nodes {
                     match to {
                         None if reply.is_ok() => _ = served.insert(Arc::clone(&name)),
                         None => {}
+                        Some(Redirection::To(_, false)) if is_bound(&open, at) => {
+                            // It goes where the slots are known to be: nobody knows yet whether that node took another's place.
+                            wait |= round > 0;
+                            again.push((at, None));
+                        }
                         Some(Redirection::To(address, asking)) => again.push((at, Some((address, asking)))),
                         Some(Redirection::Wait) => again.push((at, None)),
                     }
@@ -195,6 +209,15 @@ impl Nodes {
                 }
             };
             let asking = command.to.as_ref().is_some_and(|(_, asking)| *asking);
+            // Asked after it was found where it goes.
+            let node = node.and_then(|node| {
+                let replaced = command.only.is_some() && command.is_late(&topology.homes());
+                if replaced {
+                    Err(Error::new(ErrorKind::Cluster, &node.dialer.name(), REPLACED))
+                } else {
+                    Ok(node)
+                }
+            });
             match node {
                 Err(error) => _ = answers.insert(command.at, Err(error)),
                 Ok(node) => match parts.iter_mut().find(|part| Arc::ptr_eq(&part.node, &node)) {
@@ -261,8 +284,20 @@ fn chosen(commands: &[(Range<usize>, Way)], wanted: Way) -> Vec<usize> {
     (0..commands.len()).filter(|at| commands[*at].1 == wanted).collect()
 }
 
-/// The commands that go by slot; those without a key with the next that has one, or the last.
-fn by_slot(commands: &[(Range<usize>, Way)]) -> Vec<Open> {
+impl Open {
+    /// Whether a node took the place of the one for which it was decided.
+    fn is_late(&self, homes: &Homes) -> bool {
+        self.only.zip(self.slot).is_some_and(|(only, slot)| homes.since_slot(slot) > only)
+    }
+}
+
+/// Whether a command is to be done by no node that took the place of another.
+fn is_bound(open: &[Open], at: usize) -> bool {
+    open.iter().any(|command| command.at == at && command.only.is_some())
+}
+
+/// The commands that go by slot; those without a key with the next that has one, or the last. `only`: as for [`Question`].
+fn by_slot(commands: &[(Range<usize>, Way)], only: &[u64]) -> Vec<Open> {
     let slot = |way: &Way| if let Way::Slot(slot) = way { Some(*slot) } else { None };
     let mut next = commands.iter().rev().find_map(|(_, way)| slot(way));
     let mut open: Vec<Open> = Vec::with_capacity(commands.len());
@@ -272,7 +307,12 @@ fn by_slot(commands: &[(Range<usize>, Way)]) -> Vec<Open> {
             Way::Along => {}
             Way::Everywhere | Way::After => continue,
         }
-        open.push(Open { at, slot: next, to: None });
+        open.push(Open {
+            at,
+            slot: next,
+            only: only.get(at).copied().filter(|only| *only < u64::MAX),
+            to: None,
+        });
     }
     open.reverse();
     open
@@ -372,9 +412,9 @@ mod tests {
         let commands =
             [Way::Along, Way::Slot(3), Way::Everywhere, Way::Along, Way::Slot(5), Way::Along, Way::After];
         let commands: Vec<_> = commands.into_iter().map(|way| (0..0, way)).collect();
-        let open: Vec<_> = by_slot(&commands).iter().map(|open| (open.at, open.slot)).collect();
+        let open: Vec<_> = by_slot(&commands, &[]).iter().map(|open| (open.at, open.slot)).collect();
         assert_eq!(open, [(0, Some(3)), (1, Some(3)), (3, Some(5)), (4, Some(5)), (5, Some(5))]);
-        assert_eq!(by_slot(&[(0..0, Way::Along)])[0].slot, None);
+        assert_eq!(by_slot(&[(0..0, Way::Along)], &[])[0].slot, None);
     }
 
     #[test]

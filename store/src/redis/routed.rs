@@ -6,6 +6,7 @@ use super::{
     Redis,
     dedicated::Dedicated,
     error::{Error, Result},
+    homes::Homes,
     node::Node,
     nodes::Nodes,
     server::{Identity, Server},
@@ -43,6 +44,15 @@ enum To {
     Nodes(Relay),
 }
 
+/// What a cluster is to be asked.
+#[derive(Debug, Default)]
+pub(super) struct Question {
+    pub(super) packed: Vec<u8>,
+    pub(super) replies: usize,
+    /// For each command with which number of [`Homes`] it was decided; `u64::MAX`, or nothing for all: it does not matter.
+    pub(super) only: Vec<u64>,
+}
+
 /// The nodes, and what they answered.
 type Answered = (Box<Nodes>, Vec<Result<Reply>>);
 
@@ -51,7 +61,7 @@ struct Relay {
     /// Nobody, while something is asked.
     nodes: Option<Box<Nodes>>,
     asked: Option<BoxFuture<'static, Answered>>,
-    waiting: VecDeque<(Vec<u8>, usize)>,
+    waiting: VecDeque<Question>,
     answers: VecDeque<Result<Reply>>,
     server: Arc<Server>,
     /// Where it is seen that a node was found other than before.
@@ -105,6 +115,12 @@ impl Redis {
         })))
     }
 
+    /// Since when each slot has its home; `None` where it is no cluster.
+    #[must_use]
+    pub fn homes(&self) -> Option<Homes> {
+        self.is_cluster().then(|| self.0.topology.homes())
+    }
+
     /// Whether it is a cluster: then commands about keys of several slots fail, and [`Dedicated`] connections lead to one node of several.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
@@ -155,7 +171,7 @@ impl Routed {
         match &mut self.0 {
             To::One(line) => line.send_packed(packed, replies).await,
             To::Nodes(relay) => {
-                relay.waiting.push_back((packed, replies));
+                relay.waiting.push_back(Question { packed, replies, only: Vec::new() });
                 Ok(())
             }
         }
@@ -195,10 +211,22 @@ impl Routed {
 
     /// Sends commands and waits for their replies: one result for each, in order.
     pub async fn ask(&mut self, packed: Vec<u8>, replies: usize, limit: Duration) -> Vec<Result<Reply>> {
+        self.ask_only(packed, replies, Vec::new(), limit).await
+    }
+
+    /// The same; `only`: for each command with which number of [`Homes`] it was decided (nothing, or `u64::MAX`: it does not matter). In a cluster it is not done, and its result is an
+    /// error, where a node took the place of the one that had its slot then. With one server it means nothing: see [`Routed::identity`].
+    pub async fn ask_only(
+        &mut self,
+        packed: Vec<u8>,
+        replies: usize,
+        only: Vec<u64>,
+        limit: Duration,
+    ) -> Vec<Result<Reply>> {
         match &mut self.0 {
             To::One(line) => straight(line, packed, replies, limit).await,
             To::Nodes(relay) => {
-                relay.waiting.push_back((packed, replies));
+                relay.waiting.push_back(Question { packed, replies, only });
                 let mut all = Vec::with_capacity(replies);
                 while all.len() < replies {
                     all.push(relay.receive(limit).await);
@@ -266,13 +294,11 @@ impl Relay {
                 return answer;
             }
             if self.asked.is_none() {
-                let (Some((packed, replies)), Some(mut nodes)) =
-                    (self.waiting.pop_front(), self.nodes.take())
-                else {
+                let (Some(question), Some(mut nodes)) = (self.waiting.pop_front(), self.nodes.take()) else {
                     return Err(Error::settings("nothing was asked"));
                 };
                 self.asked = Some(Box::pin(async move {
-                    let answers = nodes.ask(&packed, replies, limit).await;
+                    let answers = nodes.ask(&question, limit).await;
                     (nodes, answers)
                 }));
             }

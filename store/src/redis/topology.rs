@@ -6,6 +6,7 @@
 use super::{
     dialer::{Dialer, To},
     error::{Error, ErrorKind, Result},
+    homes::{Homes, Owners},
     link::Request,
     node::Node,
     settings::{RedisSettings, Target},
@@ -34,8 +35,19 @@ struct Cluster {
     /// Rises with each look at the slots.
     looked: u64,
     nodes: HashMap<Address, Arc<Node>>,
-    /// First and last slot, and who has them; sorted.
-    ranges: Vec<(u16, u16, Address)>,
+    /// Sorted.
+    ranges: Vec<Range>,
+    owners: Owners,
+}
+
+/// Slots that lie beside each other at one node.
+#[derive(Debug)]
+struct Range {
+    first: u16,
+    last: u16,
+    address: Address,
+    /// The name that the node has in its cluster: it keeps it when it is started again, also elsewhere.
+    node: Arc<str>,
 }
 
 impl Topology {
@@ -69,7 +81,7 @@ impl Topology {
             Some(node) => vec![Arc::clone(node)],
             None => {
                 let cluster = self.cluster();
-                let mut used: Vec<&Address> = cluster.ranges.iter().map(|(_, _, address)| address).collect();
+                let mut used: Vec<&Address> = cluster.ranges.iter().map(|range| &range.address).collect();
                 used.sort_by_key(|address| address.to_string());
                 used.dedup();
                 used.into_iter().filter_map(|address| cluster.nodes.get(address).cloned()).collect()
@@ -88,12 +100,12 @@ impl Topology {
         let cluster = self.cluster();
         let range = match slot {
             Some(slot) => {
-                let after = cluster.ranges.partition_point(|(_, last, _)| *last < slot);
-                cluster.ranges.get(after).filter(|(first, _, _)| *first <= slot)
+                let after = cluster.ranges.partition_point(|range| range.last < slot);
+                cluster.ranges.get(after).filter(|range| range.first <= slot)
             }
             None => cluster.ranges.first(),
         };
-        range.and_then(|(_, _, address)| cluster.nodes.get(address).cloned()).ok_or_else(|| {
+        range.and_then(|range| cluster.nodes.get(&range.address).cloned()).ok_or_else(|| {
             let what = format!("no node of the cluster has slot {}", slot.unwrap_or_default());
             Error::new(ErrorKind::Cluster, &self.settings.target.to_string().into(), what)
         })
@@ -116,6 +128,11 @@ impl Topology {
         Ok(node)
     }
 
+    /// Since when each slot has its home; nobody asks where there is one server.
+    pub(super) fn homes(&self) -> Homes {
+        self.cluster().owners.homes()
+    }
+
     /// How often the slots were looked at; to be given to [`Topology::refresh`].
     pub(super) fn looked(&self) -> u64 {
         self.cluster().looked
@@ -129,7 +146,7 @@ impl Topology {
             return Ok(());
         }
         let mut asked: Vec<Address> =
-            self.cluster().ranges.iter().map(|(_, _, address)| address.clone()).collect();
+            self.cluster().ranges.iter().map(|range| range.address.clone()).collect();
         asked.dedup();
         asked.extend(seeds.iter().cloned());
         let mut last = None;
@@ -142,7 +159,7 @@ impl Topology {
         Err(last.unwrap_or_else(|| Error::settings("no node of the cluster is named")))
     }
 
-    async fn look(&self, asked: &Address) -> Result<Vec<(u16, u16, Address)>> {
+    async fn look(&self, asked: &Address) -> Result<Vec<Range>> {
         let node = self.at(asked.clone())?;
         let answers = node.run(Request::One(cmd("CLUSTER").arg("SLOTS"))).await?;
         let value = answers.into_iter().next().unwrap_or(Ok(Value::Nil))?;
@@ -151,17 +168,21 @@ impl Topology {
             let what = "it is no node of a cluster, or of one without slots";
             return Err(Error::new(ErrorKind::Cluster, &node.dialer.name(), what));
         }
-        ranges.sort_by_key(|(first, _, _)| *first);
+        ranges.sort_by_key(|range| range.first);
         Ok(ranges)
     }
 
-    fn adopt(&self, ranges: Vec<(u16, u16, Address)>) -> Result<()> {
+    fn adopt(&self, ranges: Vec<Range>) -> Result<()> {
         let mut cluster = self.cluster();
-        for (_, _, address) in &ranges {
-            self.node_in(&mut cluster, address.clone())?;
+        for range in &ranges {
+            self.node_in(&mut cluster, range.address.clone())?;
         }
         let primaries =
-            ranges.iter().map(|(_, _, address)| address.clone()).collect::<std::collections::HashSet<_>>();
+            ranges.iter().map(|range| range.address.clone()).collect::<std::collections::HashSet<_>>();
+        if cluster.owners.look(ranges.iter().map(|range| (range.first, range.last, &range.node))) {
+            let cluster = &self.settings.target;
+            tracing::warn!(%cluster, "a node took the place of another one: what only the one before had is lost");
+        }
         cluster.nodes.retain(|address, _| primaries.contains(address));
         cluster.ranges = ranges;
         cluster.looked += 1;
@@ -175,8 +196,8 @@ impl Topology {
     }
 }
 
-/// What `CLUSTER SLOTS` says; a node without a name is the one that was asked.
-fn ranges(value: &Value, asked: &Address) -> Vec<(u16, u16, Address)> {
+/// What `CLUSTER SLOTS` says; a node without an address is the one that was asked.
+fn ranges(value: &Value, asked: &Address) -> Vec<Range> {
     let items = |value: &Value| if let Value::Array(items) = value { items.clone() } else { Vec::new() };
     let slot = |value: &Value| match value {
         Value::Int(slot) => u16::try_from(*slot).ok().filter(|slot| *slot < SLOTS),
@@ -186,12 +207,15 @@ fn ranges(value: &Value, asked: &Address) -> Vec<(u16, u16, Address)> {
         let entry = items(entry);
         let [first, last, primary, ..] = entry.as_slice() else { return None };
         let primary = items(primary);
-        let [host, Value::Int(port), ..] = primary.as_slice() else { return None };
-        let host = match host {
-            Value::BulkString(host) => String::from_utf8(host.clone()).ok()?,
-            _ => String::new(),
+        let [host, Value::Int(port), name @ ..] = primary.as_slice() else { return None };
+        let text = |value: &Value| match value {
+            Value::BulkString(text) => String::from_utf8(text.clone()).ok(),
+            _ => Some(String::new()),
         };
-        Some((slot(first)?, slot(last)?, beside(asked, &host, u16::try_from(*port).ok()?)))
+        let address = beside(asked, &text(host)?, u16::try_from(*port).ok()?);
+        let node = name.first().and_then(text).filter(|name| !name.is_empty());
+        let node = node.unwrap_or_else(|| address.to_string()).into();
+        Some(Range { first: slot(first)?, last: slot(last)?, address, node })
     };
     items(value).iter().filter_map(range).collect()
 }

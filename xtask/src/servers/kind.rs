@@ -75,18 +75,48 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// Its container image and the version of that.
-    pub(crate) fn image(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Redis(_) => ("redis", "7.0.15"),
-            Self::Kafka(_) => ("apache/kafka", "4.4.0"),
-            Self::Pulsar => ("apachepulsar/pulsar", "4.2.4"),
-        }
+    /// Its container image.
+    pub(crate) const fn image(self) -> Image {
+        let (name, version, digest) = match self {
+            // As the maintainers of the official images list it (docker-library/repo-info, repos/redis/remote/7.0.15.md).
+            Self::Redis(_) => (
+                "redis",
+                "7.0.15",
+                Some("sha256:ba8af28227224b9a73b59aa7df25b09781b8d6b23b72adcc4c58fb9019d81fa2"),
+            ),
+            // Of this version no list of digests was at hand: whoever can ask the registry adds what `docker buildx imagetools inspect` says.
+            Self::Kafka(_) => ("apache/kafka", "4.4.0", None),
+            // As several who run it have noted it, one of them with the version that the server gave.
+            Self::Pulsar => (
+                "apachepulsar/pulsar",
+                "4.2.4",
+                Some("sha256:cd5d4a64a32c0770d5d2dbb526169a70081605bbec4b59b73471b68d0a451fb4"),
+            ),
+        };
+        Image { name, version, digest }
     }
 
     /// The variable that holds its URL for the tests.
     pub(crate) fn variable(self) -> String {
         format!("ROPEWAY_TEST_{}_URL", self.name().to_uppercase().replace('-', "_"))
+    }
+}
+
+/// A container image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Image {
+    pub(crate) name: &'static str,
+    /// What its server says of itself.
+    pub(crate) version: &'static str,
+    /// Which build it is, for all platforms.
+    digest: Option<&'static str>,
+}
+
+impl Image {
+    /// What stands behind the name: the version, and which build of it.
+    pub(crate) fn tag(self) -> String {
+        let digest = self.digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+        format!("{}{digest}", self.version)
     }
 }
 

@@ -117,11 +117,12 @@ impl Ground<'_> {
     ) -> Result<Process, Trouble> {
         let name = container(self.folder, role);
         engine.remove(&name).map_err(broken)?;
-        let (image, tag) = self.kind.image();
+        let image = self.kind.image();
+        let (image, tag) = (image.name, image.tag());
         let owner = self.folder.metadata().map_err(broken)?;
         let user = format!("{}:{}", owner.uid(), owner.gid());
         let (holder, folder) = (holder.display().to_string(), self.folder.display().to_string());
-        let mut hold = [&holder, image, tag, &name, &folder, &user].map(str::to_owned).to_vec();
+        let mut hold = [&holder, image, &tag, &name, &folder, &user].map(str::to_owned).to_vec();
         hold.extend(command.iter().cloned());
         let process = Process::start(self.folder, role, &hold).map_err(broken)?;
         let deadline = Deadline::after(START);

@@ -55,10 +55,10 @@ impl Member {
             Ok(Some(answers)) => Ok(answers),
             // Another server: nothing was sent. What is owned is lost, and the next round knows it.
             Ok(None) => {
-                let home = self.shared.topics().commands.home().number;
+                let home = self.shared.topics().commands.home();
                 let mut core = self.core();
                 core.rounds.put_back(round);
-                return Ok(Stirred { waker: core.moved(home), ..Stirred::default() });
+                return Ok(Stirred { waker: core.moved(&home), ..Stirred::default() });
             }
             Err(error) => Err(error),
         };

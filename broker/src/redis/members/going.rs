@@ -6,7 +6,11 @@ use super::core::Core;
 use crate::{
     balance::TopicPartition,
     members::{find, key_of},
-    redis::failure::{BACKEND, late},
+    redis::{
+        commands::Home,
+        failure::{BACKEND, late},
+        follow::Followed,
+    },
 };
 use std::task::Waker;
 use tokio::time::Instant;
@@ -23,18 +27,21 @@ impl Core {
         self.look = true;
     }
 
-    /// Another server is asked by now, which need not have all that the one before had: positions mean other messages there. All is lost, and taken
-    /// over again from what that server has stored.
-    pub(super) fn moved(&mut self, home: u64) -> Option<Waker> {
-        if home <= self.home {
+    /// Another server is asked by now, which need not have all that the one before had: positions mean other messages there. What was owned there is lost (in
+    /// a cluster that may be some of it), and taken over again from what that server has stored.
+    pub(super) fn moved(&mut self, home: &Home) -> Option<Waker> {
+        if home.number <= self.home {
             return None;
         }
-        (self.home, self.look) = (home, true);
-        let keys: Vec<_> = self.owner.shares.keys().cloned().collect();
-        for key in keys {
-            let followed = self.owner.shares.get(&key).map(|share| share.log.followed.clone());
-            self.before.extend(followed.map(|followed| (key.clone(), followed)));
+        let before = std::mem::replace(&mut self.home, home.number);
+        self.look = true;
+        let elsewhere = |followed: &Followed| home.since(followed.keys.log()) > before;
+        let followed = self.owner.shares.iter().map(|(key, share)| (key, &share.log.followed));
+        let lost: Vec<_> = followed.filter(|(_, followed)| elsewhere(followed)).collect();
+        let lost: Vec<_> = lost.into_iter().map(|(key, followed)| (key.clone(), followed.clone())).collect();
+        for (key, followed) in lost {
             self.lose(&key);
+            self.before.insert(key, followed);
         }
         self.owner.wake_if_told()
     }

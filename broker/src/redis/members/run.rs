@@ -71,10 +71,10 @@ pub(super) async fn join(member: &Arc<Member>) -> Result<String> {
 pub(super) async fn keep(member: Arc<Member>, mut token: String) {
     loop {
         let (job, home, waker) = {
-            let home = member.shared.topics().commands.home().number;
+            let home = member.shared.topics().commands.home();
             let mut core = member.core();
             let now = Instant::now();
-            let moved = core.moved(home);
+            let moved = core.moved(&home);
             let waker = core.tick(now).or(moved);
             let job = core.next_job(now);
             member.count(&mut core);
@@ -404,8 +404,11 @@ pub(super) async fn read(member: Arc<Member>) {
                         core.news();
                     }
                     let moved = core.moved(feed.home());
-                    let (waker, lost) =
-                        if core.home == feed.home() { core.take(&plan, brought) } else { (None, false) };
+                    let (waker, lost) = if core.home == feed.home().number {
+                        core.take(&plan, brought)
+                    } else {
+                        (None, false)
+                    };
                     (waker.or(moved), lost || core.look)
                 };
                 member.stir(Stirred { waker, keeper: lost || heard != before, feed: false });
@@ -462,9 +465,9 @@ impl Member {
                 Err(_) => {}
             }
         }
-        let home = self.shared.topics().commands.home().number;
+        let home = self.shared.topics().commands.home();
         let mut core = self.core();
-        let moved = core.moved(home);
+        let moved = core.moved(&home);
         let (waker, lost) = core.verify(&extents);
         drop(core);
         self.stir(Stirred { waker: waker.or(moved), keeper: lost, feed: false });

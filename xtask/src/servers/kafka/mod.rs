@@ -55,7 +55,7 @@ pub(super) fn start(brokers: Brokers, place: &Place, ground: &Ground<'_>) -> Res
             let version = version(&jars).to_owned();
             (jars, version)
         }
-        Way::Containers(..) => ("/opt/kafka/libs/*".to_owned(), ground.kind.image().1.to_owned()),
+        Way::Containers(..) => ("/opt/kafka/libs/*".to_owned(), ground.kind.image().version.to_owned()),
     };
     if brokers == Brokers::Tls {
         certificates::make(ground.folder)?;

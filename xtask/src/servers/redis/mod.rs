@@ -39,7 +39,7 @@ pub(crate) fn start(shape: Shape, ground: &Ground<'_>) -> Result<Record, Trouble
     }?;
     let version = match ground.way {
         Way::Packages => node::version()?,
-        Way::Containers(..) => ground.kind.image().1.to_owned(),
+        Way::Containers(..) => ground.kind.image().version.to_owned(),
     };
     Ok(Record { version, since: clock::now(), exports })
 }

@@ -3,7 +3,7 @@
 //! Not here: how another server is found (`../../commands.rs`), the same on real servers (`broker/tests/redis/failover.rs`).
 
 use super::{Counted, ErrorKind, LIFE, Marks, Play, of, p};
-use crate::redis::start::Extent;
+use crate::redis::{commands::Home, start::Extent};
 
 #[test]
 fn on_another_server_all_is_lost_and_taken_over_again_and_nothing_is_committed_of_before() {
@@ -13,7 +13,7 @@ fn on_another_server_all_is_lost_and_taken_over_again_and_nothing_is_committed_o
     play.read(0, 1..=3, Some(LIFE));
     assert_eq!(play.told(), "0@1: 1 2 3");
     play.ack(&of(0, 1), &[1, 2, 3]).unwrap();
-    _ = play.core.moved(1);
+    _ = play.core.moved(&Home::numbered(1));
     assert_eq!(play.ack(&of(0, 1), &[2]).unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(play.act(), "take t/0");
     assert!(play.commits.is_empty(), "{:?}", play.commits);
@@ -21,12 +21,12 @@ fn on_another_server_all_is_lost_and_taken_over_again_and_nothing_is_committed_o
     play.read(0, 1..=3, Some(LIFE));
     assert_eq!(play.told(), "0@2: 1 2 3", "from what the server has stored");
     // The same server, or what comes late of one before.
-    _ = play.core.moved(1);
-    _ = play.core.moved(0);
+    _ = play.core.moved(&Home::numbered(1));
+    _ = play.core.moved(&Home::numbered(0));
     assert_eq!(play.told(), "");
     // It has less than was read.
     play.end = 2;
-    _ = play.core.moved(2);
+    _ = play.core.moved(&Home::numbered(2));
     assert_eq!(play.act(), "take t/0");
     assert_eq!(play.told(), "gone 0@2 Lost, assigned 0@3, gap 0@3 truncated");
 }
