@@ -134,7 +134,9 @@ async fn claim(topics: &Topics, topic: &Topic, spec: &TopicSpec) -> Result<Strin
             "claimed" => return Ok(told.text(1).to_owned()),
             "exists" => return Err(exists(topic)),
             "claimed-by" => return Err(busy(topic)),
-            "version" => return Err(description::other_version(topic, told.text(1))),
+            "version" => {
+                return Err(description::other_version(topics.commands.server(), topic, told.text(1)));
+            }
             "deleting" => end_delete(topics, topic).await?,
             _ => return Err(told.strange()),
         }

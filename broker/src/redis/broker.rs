@@ -3,7 +3,7 @@
 use super::{
     commands::{self, Commands},
     facts::{Facts, durability},
-    failure::{BACKEND, closed, failed, late},
+    failure::{BACKEND, closed, failed, late, named},
     health,
     keeper::Keeper,
     keys::Keys,
@@ -175,8 +175,10 @@ impl RedisStreams {
         let redis = Redis::connect(server).await.map_err(failed)?;
         let first = commands::open(&redis).await.map_err(failed)?;
         if first.server().cluster && !redis.is_cluster() {
-            let context =
-                "the server is a node of a cluster, of which it has a part only: use redis+cluster://";
+            let context = format!(
+                "redis {}: it is a node of a cluster, of which it has a part only; use redis+cluster://",
+                named(&redis)
+            );
             return Err(crate::Error::new(crate::ErrorKind::Unsupported, context));
         }
         let facts = Arc::new(Facts::new(first.server()));

@@ -49,8 +49,13 @@ impl Description {
     /// The fields of the hash; `None` where there are none.
     ///
     /// # Errors
-    /// `Unsupported` for a newer format, with its number; `Corrupt` for what is not in form. Both name the topic.
-    pub(super) fn parse(topic: &Topic, fields: &BTreeMap<String, Bytes>) -> Result<Option<Self>> {
+    /// `Unsupported` for a newer format, with its number; `Corrupt` for what is not in form. Both name the topic and the server.
+    pub(super) fn parse(
+        server: &str,
+        topic: &Topic,
+        fields: &BTreeMap<String, Bytes>,
+    ) -> Result<Option<Self>> {
+        let corrupt = |topic: &Topic, field: &str| corrupt(server, topic, field);
         if fields.is_empty() {
             return Ok(None);
         }
@@ -60,7 +65,7 @@ impl Description {
         };
         let version = text("version")?;
         if version != VERSION {
-            return Err(other_version(topic, &version));
+            return Err(other_version(server, topic, &version));
         }
         let number = |name: &str| text(name)?.parse::<u64>().map_err(|_| corrupt(topic, name));
         let optional = |name: &str| match text(name)?.as_ref() {
@@ -126,16 +131,17 @@ pub(super) fn check_partitions(partitions: u32) -> Result<()> {
     Err(Error::new(ErrorKind::Invalid, context))
 }
 
-pub(super) fn other_version(topic: &Topic, version: &str) -> Error {
+pub(super) fn other_version(server: &str, topic: &Topic, version: &str) -> Error {
     let context = format!(
-        "topic {topic:?} is described in format {version}, and this version of Ropeway reads format {VERSION}; use the version that made it"
+        "redis {server}: topic {topic:?} is described in format {version}, and this version of Ropeway reads format {VERSION}; use the version that made it"
     );
     Error::new(ErrorKind::Unsupported, context)
 }
 
-fn corrupt(topic: &Topic, field: &str) -> Error {
-    let context =
-        format!("the description of topic {topic:?} has no field {field:?} in form; see it with HGETALL");
+fn corrupt(server: &str, topic: &Topic, field: &str) -> Error {
+    let context = format!(
+        "redis {server}: the description of topic {topic:?} has no field {field:?} in form; see it with HGETALL"
+    );
     Error::new(ErrorKind::Corrupt, context)
 }
 
@@ -159,19 +165,21 @@ mod tests {
     #[test]
     fn a_description_is_read_and_what_is_not_in_form_is_named() {
         let topic = Topic::new("orders").unwrap();
-        assert_eq!(Description::parse(&topic, &BTreeMap::new()).unwrap(), None);
-        let read = Description::parse(&topic, &fields(&[])).unwrap().unwrap();
+        assert_eq!(Description::parse("h:1", &topic, &BTreeMap::new()).unwrap(), None);
+        let read = Description::parse("h:1", &topic, &fields(&[])).unwrap().unwrap();
         assert_eq!((read.state, read.life, read.spec.partitions), (State::Ready, Some(5), 3));
         assert_eq!((read.spec.retention.age, read.spec.retention.bytes), (None, Some(70)));
         assert_eq!(read.base(), Position(5, 0));
         for (field, bad) in
             [("partitions", "0"), ("partitions", "4097"), ("life", "x"), ("state", "odd"), ("age", "-1")]
         {
-            let error = Description::parse(&topic, &fields(&[(field, bad)])).unwrap_err();
+            let error = Description::parse("h:1", &topic, &fields(&[(field, bad)])).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{field}={bad}");
-            assert!(error.context().contains(field) && error.context().contains("orders"), "{error}");
+            let named = [field, "orders", "h:1"].iter().all(|word| error.context().contains(word));
+            assert!(named, "{error}");
         }
-        let newer = Description::parse(&topic, &fields(&[("version", "2")])).unwrap_err();
+        let newer = Description::parse("h:1", &topic, &fields(&[("version", "2")])).unwrap_err();
         assert_eq!(newer.kind(), ErrorKind::Unsupported);
+        assert!(newer.context().contains("h:1"), "{newer}");
     }
 }

@@ -41,6 +41,8 @@ pub(super) fn is_unknown_script(answer: &Reply) -> bool {
 /// An answer of a server that is an error; `about`: what was asked, and of which key.
 pub(super) fn refused(server: &str, about: impl Display, text: &[u8]) -> Error {
     let text = String::from_utf8_lossy(text);
+    // Where in a script it was is of no use to who reads it.
+    let text = text.split(" script: ").next().unwrap_or_default();
     let code = text.split(' ').next().unwrap_or_default();
     let (kind, way_out) = match code {
         "OOM" => (ErrorKind::Full, redis::ErrorKind::OutOfMemory.way_out()),

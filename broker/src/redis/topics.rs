@@ -198,7 +198,8 @@ impl Topics {
         let [fields, kind] = <[Reply; 2]>::try_from(answers)
             .map_err(|all| strange(self.commands.server(), "HGETALL", &all))?;
         let about = format!("HGETALL {}", self.keys.topic(topic));
-        let fields = Description::parse(topic, &pairs(&self.commands.checked(about, fields)?))?;
+        let fields = pairs(&self.commands.checked(about, fields)?);
+        let fields = Description::parse(self.commands.server(), topic, &fields)?;
         let foreign =
             || self.commands.checked("TYPE", kind).ok().filter(|kind| kind.text() == Some("stream"));
         Ok(match fields {

@@ -49,7 +49,7 @@ fn a_server_that_cannot_be_used_is_told_with_the_way_out() -> Result<(), String>
             "a certificate that is not trusted",
             format!("rediss://{}{}", at(tls.port), ca(&other)),
             78,
-            ["certificate is not accepted", "the right CA"],
+            ["nobody who is trusted has signed it", "?ca=FILE"],
         ),
         (
             "a CA that is not there",
@@ -76,6 +76,24 @@ fn a_server_that_cannot_be_used_is_told_with_the_way_out() -> Result<(), String>
             format!("redis://{}", at(says("redis_version:7.0.15\r\nloading:1\r\n"))),
             69,
             ["reading its data", "wait until"],
+        ),
+        (
+            "one server as a cluster",
+            format!("redis+cluster://{}", at(plain.port)),
+            78,
+            ["it is no node of a cluster", "use redis://"],
+        ),
+        (
+            "one server as a sentinel",
+            format!("redis+sentinel://{}/main", at(plain.port)),
+            78,
+            ["it is no sentinel", "use redis://"],
+        ),
+        (
+            "a sentinel as one server",
+            format!("redis://{}", at(says("redis_version:7.0.15\r\nredis_mode:sentinel\r\n"))),
+            78,
+            ["it is a sentinel", "use redis+sentinel://"],
         ),
         (
             "a database that is not there",

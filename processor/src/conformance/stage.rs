@@ -22,8 +22,8 @@ use std::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// The longest wait for what must come.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest wait for what must come: it is there for busy machines, and what is judged by time has limits of its own.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long nothing must come.
 const QUIET: Duration = Duration::from_millis(250);
 /// The type of messages that say no other.

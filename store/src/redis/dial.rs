@@ -105,6 +105,11 @@ pub(super) async fn open(settings: &RedisSettings, address: &Address) -> Result<
             Error::new(ErrorKind::NotRedis, name, format!("it does not tell its version; it says: {said}"))
                 .without(secret)
         })?;
+        if info.text().is_some_and(|info| info.contains("redis_mode:sentinel")) {
+            let what =
+                "it is a sentinel; use redis+sentinel://HOST:PORT/SERVICE, with the service that it watches";
+            return Err(Error::new(ErrorKind::Settings, name, what));
+        }
         if server.version < OLDEST {
             let what = format!("it is version {}, and {OLDEST} is the oldest that works", server.version);
             return Err(Error::new(ErrorKind::Version, name, what));
@@ -157,6 +162,10 @@ pub(super) async fn ask_sentinel(settings: &RedisSettings, address: &Address, co
         };
         for reply in &replies {
             if let Some(error) = error_of(name, reply) {
+                if error.what().contains("unknown command 'SENTINEL'") {
+                    let what = "it is no sentinel; name one, or use redis:// for one server";
+                    return Err(Error::new(ErrorKind::Settings, name, what));
+                }
                 return Err(error.without(secret));
             }
         }

@@ -109,7 +109,7 @@ impl Dialer {
         let ask = cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service).take();
         let reply = dial::ask_sentinel(&self.settings, sentinel, ask).await?;
         let [host, port] = reply.items() else {
-            let what = format!("this sentinel knows no service {service:?}");
+            let what = format!("this sentinel knows no service {service:?} (SENTINEL MASTERS tells which)");
             return Err(Error::new(ErrorKind::Unavailable, &sentinel.to_string().into(), what));
         };
         let port = port.int().and_then(|port| u16::try_from(port).ok()).unwrap_or_default();

@@ -17,7 +17,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        self, ClientConfig, RootCertStore,
+        self, CertificateError, ClientConfig, RootCertStore,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     },
@@ -62,7 +62,9 @@ pub(super) fn failed(server: &Arc<str>, error: &io::Error) -> Error {
         Some(other) if other.to_string().starts_with("received corrupt") => {
             "the server does not speak TLS on this port".to_owned()
         }
-        Some(Tls::InvalidCertificate(why)) => format!("the server's certificate is not accepted: {why}"),
+        Some(Tls::InvalidCertificate(why)) => {
+            format!("the server's certificate is not accepted: {}", said(why))
+        }
         Some(Tls::AlertReceived(alert)) => format!("the server refused TLS or our certificate: {alert:?}"),
         Some(other) => format!("TLS failed: {other}"),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -72,6 +74,28 @@ pub(super) fn failed(server: &Arc<str>, error: &io::Error) -> Error {
         None => return Error::new(ErrorKind::Unavailable, server, format!("the connection failed: {error}")),
     };
     Error::new(ErrorKind::Tls, server, what)
+}
+
+/// Why a certificate is not accepted.
+fn said(why: &CertificateError) -> String {
+    use CertificateError as Why;
+    match why {
+        // The latter: somebody of the same name has.
+        Why::UnknownIssuer | Why::BadSignature => {
+            "nobody who is trusted has signed it; name who did by `ca` (?ca=FILE in the URL)".to_owned()
+        }
+        Why::Expired | Why::ExpiredContext { .. } => "it has expired".to_owned(),
+        Why::NotValidYet | Why::NotValidYetContext { .. } => {
+            "it is not valid yet, by this machine's clock".to_owned()
+        }
+        Why::NotValidForName | Why::NotValidForNameContext { .. } => {
+            "it is for other hosts than the one in the URL".to_owned()
+        }
+        Why::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it is that of an authority (CA:TRUE), and not of a server".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 fn config(tls: &TlsSettings, server: &Arc<str>) -> Result<ClientConfig> {

@@ -162,7 +162,13 @@ impl Topology {
     async fn look(&self, asked: &Address) -> Result<Vec<Range>> {
         let node = self.at(asked.clone())?;
         let answers = node.run(Request::One(cmd("CLUSTER").arg("SLOTS"))).await?;
-        let value = answers.into_iter().next().unwrap_or(Ok(Value::Nil))?;
+        let value = answers.into_iter().next().unwrap_or(Ok(Value::Nil)).map_err(|error| {
+            if !error.what().contains("cluster support disabled") {
+                return error;
+            }
+            let what = "it is no node of a cluster; use redis:// (rediss:// with TLS) for one server";
+            Error::new(ErrorKind::Settings, &node.dialer.name(), what)
+        })?;
         let mut ranges = ranges(&value, asked);
         if ranges.is_empty() {
             let what = "it is no node of a cluster, or of one without slots";

@@ -107,9 +107,15 @@ async fn a_service_that_no_sentinel_knows_is_told() {
         error.to_string().contains("\"other\"") && error.server().contains(&sentinel.port.to_string()),
         "{error}"
     );
-    let url = format!("redis+sentinel://127.0.0.1:{}/main", primary.port);
-    let error = Redis::connect(quick(&url)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    let none = format!("redis+sentinel://127.0.0.1:{}/main", primary.port);
+    let one = format!("redis://127.0.0.1:{}", sentinel.port);
+    for (url, port, said) in
+        [(none, primary.port, "it is no sentinel"), (one, sentinel.port, "it is a sentinel")]
+    {
+        let error = Redis::connect(quick(&url)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Settings, "{error}");
+        assert!(error.what().contains(said) && error.server().contains(&port.to_string()), "{error}");
+    }
 }
 
 fn url(nodes: &[Server]) -> String {
