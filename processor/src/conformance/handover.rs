@@ -74,7 +74,7 @@ async fn a_revoked_partition_finishes_what_runs_and_starts_nothing_more(stage: &
 
 async fn handlers_of_a_revoked_partition_are_cancelled_before_its_time_is_over(stage: &Stage) {
     // The grace is what a busy machine has to end the handlers in, and to store their acks.
-    let (drain, grace) = (Duration::from_secs(7), Duration::from_secs(5));
+    let (drain, grace) = (Duration::from_secs(8), Duration::from_secs(2));
     let topic = stage.topic(1).await;
     let calls = Calls::default();
     let route = calls.route(|turn| async move {
