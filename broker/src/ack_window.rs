@@ -88,14 +88,11 @@ impl AckWindow {
     /// [`Self::deliver`], which keeps a size for [`Self::ack_sized`].
     #[inline]
     pub(crate) fn deliver_sized(&mut self, position: Position, size: usize) -> bool {
-        // Mostly nothing of what comes is known from before.
-        if self.holes.is_empty() && position >= self.restored {
-            let new = position >= self.seen;
-            if new {
-                self.open.push(position, size);
-                self.seen = position.next();
-            }
-            return new;
+        // Mostly nothing of what comes is known from before: then there are no holes either.
+        if self.seen >= self.restored && position >= self.seen {
+            self.open.push(position, size);
+            self.seen = position.next();
+            return true;
         }
         self.deliver_restored(position, size)
     }

@@ -38,26 +38,9 @@ impl Headers {
     /// # Errors
     /// [`ErrorKind::Invalid`] where the bytes are not whole headers with UTF-8 names; [`ErrorKind::TooLarge`] where they are more
     /// than [`Self::MAX_COUNT`].
+    #[inline]
     pub fn from_packed(packed: Bytes) -> Result<Self> {
-        let mut rest = &packed[..];
-        let mut count = 0;
-        while !rest.is_empty() {
-            match split_bytes(rest) {
-                // Most names are ASCII, which is seen with less work than that they are text.
-                Some((name, _, after)) if name.is_ascii() || std::str::from_utf8(name).is_ok() => {
-                    rest = after;
-                }
-                _ => {
-                    let at = packed.len() - rest.len();
-                    let text = format!("packed headers are damaged at byte {at}");
-                    return Err(Error::new(ErrorKind::Invalid, text));
-                }
-            }
-            count += 1;
-        }
-        if count > Self::MAX_COUNT {
-            return Err(too_many(count));
-        }
+        check_packed(&packed)?;
         Ok(Self(packed))
     }
 
@@ -216,6 +199,7 @@ impl fmt::Debug for Headers {
     }
 }
 
+#[cold]
 pub(crate) fn too_many(count: usize) -> Error {
     Error::new(
         ErrorKind::TooLarge,
@@ -224,6 +208,27 @@ pub(crate) fn too_many(count: usize) -> Error {
             Headers::MAX_COUNT
         ),
     )
+}
+
+#[cold]
+fn damaged(at: usize) -> Error {
+    Error::new(ErrorKind::Invalid, format!("packed headers are damaged at byte {at}"))
+}
+
+/// Whether these are whole headers, with names that are text, and not too many.
+// Apart, so that what takes headers over is small enough to become part of who reads a message.
+#[inline(never)]
+fn check_packed(packed: &[u8]) -> Result<()> {
+    let (mut rest, mut count) = (packed, 0);
+    while !rest.is_empty() {
+        match split_bytes(rest) {
+            // Most names are ASCII, which is seen with less work than that they are text.
+            Some((name, _, after)) if name.is_ascii() || std::str::from_utf8(name).is_ok() => rest = after,
+            _ => return Err(damaged(packed.len() - rest.len())),
+        }
+        count += 1;
+    }
+    if count > Headers::MAX_COUNT { Err(too_many(count)) } else { Ok(()) }
 }
 
 /// A name, its value, and what follows.

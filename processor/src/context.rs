@@ -35,23 +35,16 @@ impl Context {
         Self(Arc::new(Inner { event, attempt, reins, cancel: OnceLock::new(), broker }))
     }
 
-    /// Makes the context of another attempt of it, with the same broker, where nobody else has it; answers whether that is so.
-    pub(crate) fn renew(&mut self, event: &Event, attempt: u32, reins: &Arc<Reins>) -> bool {
-        let Some(inner) = Arc::get_mut(&mut self.0) else { return false };
-        if !inner.event.is(event) {
-            inner.event = event.clone();
-        }
+    /// Makes the context of another attempt of it, with the same broker, where nobody else has it. Answers its event, which may be made another.
+    #[inline]
+    pub(crate) fn renew(&mut self, attempt: u32, reins: &Arc<Reins>) -> Option<&mut Event> {
+        let inner = Arc::get_mut(&mut self.0)?;
         inner.attempt = attempt;
         if !Arc::ptr_eq(&inner.reins, reins) {
             inner.reins = reins.clone();
         }
         inner.cancel.take();
-        true
-    }
-
-    /// Its event, to be another's; `None` where somebody else has this context.
-    pub(crate) fn event_mut(&mut self) -> Option<&mut Event> {
-        Arc::get_mut(&mut self.0).map(|inner| &mut inner.event)
+        Some(&mut inner.event)
     }
 
     /// The event that is handled.

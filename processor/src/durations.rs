@@ -82,7 +82,7 @@ impl Durations {
     /// Counts beside it, until that is added.
     pub(crate) fn tally(&self) -> Tallied {
         let counts = vec![0; self.0.counts.len()];
-        Tallied { of: self.clone(), counts, last: 0, above: 0, end: 0, in_last: 0, sum: 0.0 }
+        Tallied { of: self.clone(), counts, last: 0, above: 0, end: 0, in_last: 0, sum: 0 }
     }
 
     fn add(&self, seconds: f64) {
@@ -125,22 +125,18 @@ pub(crate) struct Tallied {
     end: u64,
     in_last: u64,
     /// All of them together, in nanoseconds.
-    sum: f64,
+    sum: u128,
 }
 
 impl Tallied {
+    /// A time in nanoseconds.
     #[inline]
-    pub(crate) fn observe(&mut self, time: Duration) {
-        self.observe_nanos(nanos(time));
-    }
-
-    #[inline]
-    pub(crate) fn observe_nanos(&mut self, nanos: u64) {
+    pub(crate) fn observe(&mut self, nanos: u64) {
         if nanos <= self.above || nanos > self.end {
             self.turn_to(nanos);
         }
         self.in_last += 1;
-        self.sum += nanos as f64;
+        self.sum += u128::from(nanos);
     }
 
     /// What comes next is in the bucket of that time.
@@ -169,7 +165,7 @@ impl Tallied {
         for (count, mine) in self.of.0.counts.iter().zip(&mut self.counts).filter(|(_, mine)| **mine > 0) {
             count.fetch_add(std::mem::take(mine), Relaxed);
         }
-        self.of.add(std::mem::take(&mut self.sum) / 1e9);
+        self.of.add(std::mem::take(&mut self.sum) as f64 / 1e9);
     }
 }
 
@@ -201,7 +197,7 @@ mod tests {
         let mut tallied = other.tally();
         for (at, time) in times.iter().enumerate() {
             one.observe(*time);
-            tallied.observe(*time);
+            tallied.observe(nanos(*time));
             if at % 7 == 3 {
                 tallied.flush();
             }

@@ -8,6 +8,7 @@
 
 use super::state::LogKey;
 use bytes::{BufMut, Bytes, BytesMut};
+use std::ops::Range;
 
 /// The most messages of a batch.
 pub(super) const MOST: usize = 256;
@@ -99,8 +100,7 @@ impl Stored {
         }
         let count = count(&bytes);
         let stored = Self { bytes, batch: Some(count) };
-        let ends = stored.end(count.checked_sub(1)?)? + HEAD + END * count;
-        (ends == stored.bytes.len()).then_some(stored)
+        (stored.end(count.checked_sub(1)?)? == stored.bytes.len()).then_some(stored)
     }
 
     /// How many messages it has, at least one.
@@ -108,16 +108,19 @@ impl Stored {
         self.batch.unwrap_or(1)
     }
 
-    /// A message, counted from 0; `None` where it has no such message, or does not tell where that lies.
-    pub(super) fn message(&self, at: usize) -> Option<Bytes> {
-        let Some(count) = self.batch else { return (at == 0).then(|| self.bytes.clone()) };
-        if at >= count {
-            return None;
-        }
-        let first = HEAD + END * count;
-        let start = if at == 0 { 0 } else { self.end(at - 1)? };
-        let (start, end) = (first + start, first + self.end(at)?);
-        (start <= end && end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
+    /// All of it.
+    pub(super) const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Where its messages lie in it, from one on, counted from 0; `None` in the place of one where it does not tell that.
+    pub(super) fn messages(&self, from: usize) -> impl Iterator<Item = Option<Range<usize>>> + '_ {
+        let mut start = from.checked_sub(1).map_or(Some(self.head()), |before| self.end(before));
+        (from..self.len()).map(move |at| {
+            let end = self.end(at);
+            let (start, end) = (std::mem::replace(&mut start, end)?, end?);
+            (start <= end && end <= self.bytes.len()).then_some(start..end)
+        })
     }
 
     /// The offset of its first message; `last`: that of its last one, which its key has.
@@ -125,10 +128,18 @@ impl Stored {
         last.checked_sub(self.len() as u64 - 1)
     }
 
+    /// Where its first message begins.
+    fn head(&self) -> usize {
+        self.batch.map_or(0, |count| HEAD + END * count)
+    }
+
+    /// Where a message ends.
     fn end(&self, at: usize) -> Option<usize> {
-        let place = HEAD + END * at;
-        let end = self.bytes.get(place..place + END)?;
-        Some(u32::from_be_bytes(end.try_into().ok()?) as usize)
+        if self.batch.is_none() {
+            return Some(self.bytes.len());
+        }
+        let end = self.bytes.get(HEAD + END * at..)?.first_chunk()?;
+        Some(self.head() + u32::from_be_bytes(*end) as usize)
     }
 }
 
@@ -160,10 +171,10 @@ mod tests {
             prop_assert_eq!(stored.len(), messages.len());
             let first = 9_u64.checked_sub(messages.len() as u64 - 1);
             prop_assert_eq!(stored.first(9), first);
-            for (at, message) in messages.iter().enumerate() {
-                prop_assert_eq!(&stored.message(at).unwrap()[..], &message[..]);
+            for from in 0..=messages.len() {
+                let found = stored.messages(from).map(|at| stored.bytes()[at.unwrap()].to_vec());
+                prop_assert_eq!(&found.collect::<Vec<_>>()[..], &messages[from..]);
             }
-            prop_assert!(stored.message(messages.len()).is_none());
         }
 
         #[test]
@@ -182,8 +193,9 @@ mod tests {
             if let Some(stored) = Stored::of(bytes.into()) {
                 prop_assert!(stored.len() > 0);
                 let _ = stored.first(u64::from(count.unwrap_or(0)));
-                for at in 0..stored.len() + 1 {
-                    prop_assert!(stored.message(at).is_none_or(|message| message.len() <= len));
+                for from in 0..stored.len() + 1 {
+                    prop_assert_eq!(stored.messages(from).count(), stored.len() - from);
+                    prop_assert!(stored.messages(from).flatten().all(|at| at.start <= at.end && at.end <= len));
                 }
             }
         }

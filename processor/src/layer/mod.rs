@@ -183,9 +183,15 @@ impl Runner {
         reins: &Arc<Reins>,
         spare: Option<Context>,
     ) -> Context {
-        spare
-            .and_then(|mut cx| cx.renew(event, attempt, reins).then_some(cx))
-            .unwrap_or_else(|| Context::new(event.clone(), attempt, reins.clone(), self.broker.clone()))
+        if let Some(mut cx) = spare
+            && let Some(last) = cx.renew(attempt, reins)
+        {
+            if !last.is(event) {
+                *last = event.clone();
+            }
+            return cx;
+        }
+        Context::new(event.clone(), attempt, reins.clone(), self.broker.clone())
     }
 }
 

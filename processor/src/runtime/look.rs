@@ -17,17 +17,19 @@ use super::{
 use crate::{
     Event, Failure, Place, Started, Verdict,
     durations::{Durations, nanos},
+    handler::Handled,
     lanes::Ticket,
     layer::{Begun, Ended, Progress, Ran, Runner, Spare, catch_panic_of, judge, span_of},
     router::{Bounds, Look, Plan, Route},
 };
-use ropeway_broker::{Delivery, Position, Timestamp};
+use ropeway_broker::{Delivery, Message, Position, Timestamp};
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 use tokio::time::Instant;
+use tracing::Span;
 
 /// How long the driver goes on before it lets others run, its workers above all, as seen between batches; and how many messages that are at most.
 const STINT: (Duration, u32) = (Duration::from_micros(200), 256);
@@ -45,6 +47,8 @@ const UNHEARD: u32 = 8;
 pub(super) struct Looks {
     runner: Arc<Runner>,
     pub(super) bounds: Bounds,
+    /// What takes less is no reason to count a look alone, in nanoseconds.
+    soon: u64,
     /// For the next look. The event in it is used again likewise.
     spare: Spare,
     pub(super) tally: Tally,
@@ -64,15 +68,15 @@ pub(super) struct Stint {
     messages: u32,
     /// How many of them were slow.
     slow: u32,
-    /// What passed since the clock was read by others.
-    waited: Duration,
+    /// What passed since the clock was read by others, in nanoseconds.
+    waited: u64,
     /// Something else than looks was done since the clock was read.
     others: bool,
 }
 
 impl Stint {
     fn new(now: Instant) -> Self {
-        Self { began: now, now, messages: 0, slow: 0, waited: Duration::ZERO, others: false }
+        Self { began: now, now, messages: 0, slow: 0, waited: 0, others: false }
     }
 
     /// Others run, or ran.
@@ -83,7 +87,7 @@ impl Stint {
     /// The clock was read.
     pub(super) fn read(&mut self, now: Instant) {
         self.now = now;
-        self.waited = Duration::ZERO;
+        self.waited = 0;
         self.others = false;
     }
 
@@ -96,7 +100,7 @@ impl Stint {
     fn refresh(&mut self) {
         if std::mem::take(&mut self.others) {
             let now = Instant::now();
-            self.waited += now.duration_since(self.now);
+            self.waited += nanos(now.duration_since(self.now));
             self.now = now;
         }
     }
@@ -126,9 +130,11 @@ enum Seen {
 impl Looks {
     /// Must be called inside of a tokio runtime.
     pub(super) fn new(runner: Arc<Runner>, waited: &Durations) -> Self {
+        let bounds = Bounds::of(tokio::runtime::Handle::current().metrics().num_workers());
         Self {
             runner,
-            bounds: Bounds::of(tokio::runtime::Handle::current().metrics().num_workers()),
+            bounds,
+            soon: nanos(bounds.quick.min(SLOW)),
             spare: Spare::default(),
             tally: Tally::new(waited),
             stint: Stint::new(Instant::now()),
@@ -149,25 +155,27 @@ impl Looks {
         self.spare.cx = None;
     }
 
-    /// What was delivered, as a handler sees it.
+    /// What goes with the first attempt of what was delivered.
     #[inline]
-    fn event(&mut self, turn: &Turn, delivery: Delivery) -> Event {
-        let Delivery { position, message } = delivery;
-        match self.spare.cx.as_mut().and_then(crate::Context::event_mut) {
-            Some(event) => {
-                event.become_placed(message, &turn.owned, position);
-                event.clone()
-            }
-            None => Event::placed(message, Place::of(&turn.owned, position)),
+    fn context(&mut self, turn: &Turn, position: Position, message: Message) -> crate::Context {
+        if let Some(mut cx) = self.spare.cx.take()
+            && let Some(event) = cx.renew(1, &turn.reins)
+        {
+            event.become_placed(message, &turn.owned, position);
+            return cx;
         }
+        let event = Event::placed(message, Place::of(&turn.owned, position));
+        crate::Context::new(event, 1, turn.reins.clone(), self.runner.broker.clone())
     }
 
-    /// Runs the handlers of a message from the first on, as far as they go at once.
-    fn look(&mut self, plan: &Plan, event: &Event, turn: &Turn) -> Seen {
-        let (mut seen, mut took) = (Seen::Done, Duration::ZERO);
+    /// Runs the handlers of a message from the first on, as far as they go at once; `cx` goes with the first of them.
+    fn look(&mut self, plan: &Plan, event: &Event, cx: crate::Context, turn: &Turn) -> Seen {
+        let (mut seen, mut took, mut first) = (Seen::Done, 0, Some(cx));
         for (at, route) in plan.iter().enumerate() {
+            let next = || self.runner.context(event, 1, &turn.reins, self.spare.cx.take());
+            let cx = first.take().unwrap_or_else(next);
             let attempt;
-            (seen, attempt) = self.attempt((at, route), event, turn);
+            (seen, attempt) = self.attempt((at, route), event, cx);
             took += attempt;
             if !matches!(seen, Seen::Done) {
                 break;
@@ -176,10 +184,11 @@ impl Looks {
         self.stint.messages += 1;
         self.stint.waited += took;
         let ready = !matches!(seen, Seen::Pending(..));
-        if ready && took < self.bounds.quick.min(SLOW) {
+        if ready && took < self.soon {
             self.tally.quick(plan);
             return seen;
         }
+        let took = Duration::from_nanos(took);
         if took >= SLOW {
             self.stint.slow += if took < VERY_SLOW { 1 } else { LONGEST_STINT.1 };
         }
@@ -188,12 +197,16 @@ impl Looks {
         seen
     }
 
-    /// Begins the first attempt of a handler: the layers are those of an attempt that a worker runs.
-    fn attempt(&mut self, (at, route): (usize, &Arc<Route>), event: &Event, turn: &Turn) -> (Seen, Duration) {
+    /// Begins the first attempt of a handler: the layers are those of an attempt that a worker runs. Answers how long it took, too, in nanoseconds.
+    fn attempt(
+        &mut self,
+        (at, route): (usize, &Arc<Route>),
+        event: &Event,
+        cx: crate::Context,
+    ) -> (Seen, u64) {
         let begun = self.stint.now;
         self.tally.begins(route, &self.runner);
         let span = span_of(&self.runner, route, 1, event);
-        let cx = self.runner.context(event, 1, &turn.reins, self.spare.cx.take());
         let slot = std::mem::take(&mut self.spare.slot);
         let mut started = None;
         let begin = || {
@@ -203,37 +216,47 @@ impl Looks {
         };
         let polled = catch_panic_of(|| if span.is_disabled() { begin() } else { span.in_scope(begin) });
         self.stint.now = Instant::now();
-        let took = self.stint.now.duration_since(begun);
-        let handled = match polled {
-            Ok(Poll::Ready(Ok(Verdict::Done))) => {
-                self.spare.slot = started.map(Started::into_slot).unwrap_or_default();
-                self.tally.took(route, took);
-                self.spare.cx = Some(cx);
-                return (Seen::Done, took);
-            }
-            Ok(Poll::Pending) => match started {
-                Some(future) => {
-                    return (Seen::Pending(at, Box::new(Begun { future, cx, span, started: begun })), took);
-                }
-                // It is there: it was polled.
-                None => Err("an attempt was lost".to_owned()),
-            },
-            Ok(Poll::Ready(handled)) => Ok(Ok(handled)),
-            Err(panic) => {
+        let took = nanos(self.stint.now.duration_since(begun));
+        if let Ok(Poll::Ready(Ok(Verdict::Done))) = polled {
+            self.spare.slot = started.map(Started::into_slot).unwrap_or_default();
+            self.tally.took(route, took);
+            self.spare.cx = Some(cx);
+            return (Seen::Done, took);
+        }
+        let begun = started.map(|future| Begun { future, cx, span: span.clone(), started: begun });
+        (self.not_done((at, route), event, polled, begun, (span, took)), took)
+    }
+
+    /// What an attempt came to that did not end well, or not yet.
+    #[cold]
+    fn not_done(
+        &self,
+        (at, route): (usize, &Arc<Route>),
+        event: &Event,
+        polled: Result<Poll<Handled>, String>,
+        begun: Option<Begun>,
+        (span, took): (Span, u64),
+    ) -> Seen {
+        let handled = match (polled, begun) {
+            (Ok(Poll::Pending), Some(begun)) => return Seen::Pending(at, Box::new(begun)),
+            // It is there: it was polled.
+            (Ok(Poll::Pending), None) => Err("an attempt was lost".to_owned()),
+            (Ok(Poll::Ready(handled)), _) => Ok(Ok(handled)),
+            (Err(panic), begun) => {
                 // Nothing of what it left half done ends the driver.
-                _ = catch_panic_of(|| drop(started));
+                _ = catch_panic_of(|| drop(begun));
                 Err(panic)
             }
         };
         // An error says what it is in code of its own.
         let ended = catch_panic_of(|| judge(handled)).unwrap_or_else(|panic| judge(Err(panic)));
-        let Ended::Failed(mut failure) = ended else { return (Seen::Done, took) };
+        let Ended::Failed(mut failure) = ended else { return Seen::Done };
         span.record("failure", failure.class.as_str());
         failure.handler = Some(route.name.to_string());
         if let Some(metrics) = self.runner.metrics.get(route.index) {
-            metrics.took(event.topic(), Some(failure.class), took);
+            metrics.took(event.topic(), Some(failure.class), Duration::from_nanos(took));
         }
-        (Seen::Failed(at, Box::new(failure)), took)
+        Seen::Failed(at, Box::new(failure))
     }
 }
 
@@ -253,18 +276,19 @@ impl Driver {
         let first = self.core.lanes().ready() == 0;
         let at = (now, self.clock.now());
         let mut taken = 0;
+        let mut plan = None;
         let mut deliveries = deliveries.into_iter();
         // A message is moved once: from where it was delivered to where a handler sees it.
         while let Some(next) = deliveries.as_slice().first() {
             taken += 1;
-            let plan = if first { self.plan_to_look(turn, next) } else { None };
-            let Some(delivery) = deliveries.next() else { break };
-            if let Some(plan) = plan {
-                if !self.look_at_delivery(turn, &plan, delivery, at) {
+            if first && let Some(plan) = self.plan_to_look(turn, next, &mut plan) {
+                let Some(delivery) = deliveries.next() else { break };
+                if !self.look_at_delivery(turn, plan, delivery, at) {
                     // It is not worked on any more: the rest comes again, as such a batch does.
                     break;
                 }
             } else {
+                let Some(delivery) = deliveries.next() else { break };
                 let (key, work) = Work::delivered(turn.clone(), delivery, now);
                 self.looks.stint.messages += 1;
                 self.looks.stint.others();
@@ -275,8 +299,14 @@ impl Driver {
         self.partitions.done(turn, &mut self.looks.done);
     }
 
-    /// The handlers of a message, if it is to be looked at: they are quick, it may run, and nothing of its key is here.
-    fn plan_to_look(&mut self, turn: &Turn, delivery: &Delivery) -> Option<Plan> {
+    /// The handlers of a message, if it is to be looked at: they are quick, it may run, and nothing of its key is here. `last`: those of the
+    /// message before, which mostly are the same.
+    fn plan_to_look<'a>(
+        &mut self,
+        turn: &Turn,
+        delivery: &Delivery,
+        last: &'a mut Option<Plan>,
+    ) -> Option<&'a Plan> {
         if !self.core.is_free() || self.looks.stint.is_over() {
             return None;
         }
@@ -290,11 +320,12 @@ impl Driver {
             return None;
         }
         let topic = &turn.owned.topic;
-        let plan = match self.plans.again(topic, message) {
-            Some(plan) => plan.clone(),
-            None => self.plans.of(topic, message.event_type()),
-        };
-        (plan.pace().is_quick() && !plan.is_empty()).then_some(plan)
+        match (self.plans.again(topic, message), &*last) {
+            (Some(plan), Some(last)) if plan.is(last) => {}
+            (Some(plan), _) => *last = Some(plan.clone()),
+            (None, _) => *last = Some(self.plans.of(topic, message.event_type())),
+        }
+        last.as_ref().filter(|plan| plan.pace().is_quick() && !plan.is_empty())
     }
 
     /// Answers whether its partition is worked on after that.
@@ -307,12 +338,13 @@ impl Driver {
         at: (Instant, Timestamp),
     ) -> bool {
         let (since, wall) = at;
-        let position = delivery.position;
-        let event = self.looks.event(turn, delivery);
+        let Delivery { position, message } = delivery;
+        let cx = self.looks.context(turn, position, message);
+        let event = cx.event().clone();
         self.looks.stint.refresh();
-        let waited = nanos(self.looks.stint.waited);
+        let waited = self.looks.stint.waited;
         self.looks.tally.started(nanos_since(event.timestamp(), wall).saturating_add(waited), waited);
-        let seen = self.looks.look(plan, &event, turn);
+        let seen = self.looks.look(plan, &event, cx, turn);
         if let Seen::Done = seen {
             self.looks.tally.handled(plan);
             self.looks.done.push(position);
@@ -337,7 +369,8 @@ impl Driver {
             let age = first.age.saturating_add(now.duration_since(first.at));
             self.looks.tally.started(nanos(age), nanos(now.duration_since(first.since)));
         }
-        let seen = self.looks.look(&run.plan, &run.event, &run.turn);
+        let cx = self.looks.runner.context(&run.event, 1, &run.turn.reins, self.looks.spare.cx.take());
+        let seen = self.looks.look(&run.plan, &run.event, cx, &run.turn);
         self.looked(ticket, run.plan, seen, at);
     }
 

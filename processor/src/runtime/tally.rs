@@ -11,7 +11,6 @@ use crate::{
     router::{Plan, Route},
 };
 use ropeway_broker::Topic;
-use std::{sync::Arc, time::Duration};
 
 /// Counts of looks that are not in the metrics yet.
 #[derive(Debug)]
@@ -20,8 +19,17 @@ pub(super) struct Tally {
     topic: Option<OfTopic>,
     waited: Tallied,
     handled: usize,
-    /// Looks at one plan, one after the other, that were quick and after which all was over.
-    quick: Option<(Plan, u32)>,
+    /// Looks at one plan, one after the other.
+    row: Option<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    plan: Plan,
+    /// How many were quick, and all was over then.
+    quick: u32,
+    /// How many messages all handlers are done with.
+    handled: u32,
 }
 
 #[derive(Debug)]
@@ -43,7 +51,7 @@ struct OfHandler {
 
 impl Tally {
     pub(super) fn new(waited: &Durations) -> Self {
-        Self { topic: None, waited: waited.tally(), handled: 0, quick: None }
+        Self { topic: None, waited: waited.tally(), handled: 0, row: None }
     }
 
     /// What is counted next is of that topic.
@@ -58,9 +66,9 @@ impl Tally {
     /// The first attempt of a message of that age started, after it had waited so long; in nanoseconds.
     #[inline]
     pub(super) fn started(&mut self, age: u64, waited: u64) {
-        self.waited.observe_nanos(waited);
+        self.waited.observe(waited);
         if let Some(histogram) = self.topic.as_mut().and_then(|of| of.age.as_mut()) {
-            histogram.observe_nanos(age);
+            histogram.observe(age);
         }
     }
 
@@ -72,6 +80,7 @@ impl Tally {
         }
     }
 
+    #[cold]
     fn begins_first(&mut self, index: usize, runner: &Runner) {
         let (Some(of), Some(metrics)) = (&mut self.topic, runner.metrics.get(index)) else { return };
         if of.handlers.len() <= index {
@@ -87,40 +96,44 @@ impl Tally {
         metrics.in_flight.inc();
     }
 
-    /// An attempt ended well.
+    /// An attempt ended well, after so many nanoseconds.
     #[inline]
-    pub(super) fn took(&mut self, route: &Route, time: Duration) {
+    pub(super) fn took(&mut self, route: &Route, nanos: u64) {
         if let Some(took) = self.of(route.index).and_then(|handler| handler.took.as_mut()) {
-            took.observe(time);
+            took.observe(nanos);
         }
     }
 
     /// A look at a message was quick, and all was over then.
     #[inline]
     pub(super) fn quick(&mut self, plan: &Plan) {
-        match &mut self.quick {
-            Some((last, looks)) if last.is(plan) => *looks += 1,
-            _ => {
-                self.end_row();
-                self.quick = Some((plan.clone(), 1));
-            }
-        }
-    }
-
-    /// What quick looks said of their plan is noted there.
-    pub(super) fn end_row(&mut self) {
-        if let Some((plan, looks)) = self.quick.take() {
-            plan.pace().looked_quickly(looks);
-        }
+        self.row(plan).quick += 1;
     }
 
     /// All handlers of a message are done with it.
     #[inline]
-    pub(super) fn handled(&mut self, plan: &[Arc<Route>]) {
-        self.handled += 1;
-        for route in plan {
+    pub(super) fn handled(&mut self, plan: &Plan) {
+        self.row(plan).handled += 1;
+    }
+
+    #[inline]
+    fn row(&mut self, plan: &Plan) -> &mut Row {
+        if self.row.as_ref().is_none_or(|row| !row.plan.is(plan)) {
+            self.end_row();
+        }
+        self.row.get_or_insert_with(|| Row { plan: plan.clone(), quick: 0, handled: 0 })
+    }
+
+    /// What looks said of their plan is noted there.
+    pub(super) fn end_row(&mut self) {
+        let Some(Row { plan, quick, handled }) = self.row.take() else { return };
+        if quick > 0 {
+            plan.pace().looked_quickly(quick);
+        }
+        self.handled += handled as usize;
+        for route in plan.iter() {
             if let Some(handler) = self.of(route.index) {
-                handler.ok += 1;
+                handler.ok += u64::from(handled);
             }
         }
     }

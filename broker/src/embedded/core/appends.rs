@@ -155,7 +155,8 @@ mod tests {
                     let stored = Stored::of(value).unwrap();
                     let first = stored.first(last).unwrap();
                     assert_eq!(first, 5 + found.len() as u64, "no gap");
-                    found.extend((0..stored.len()).map(|at| (segment, stored.message(at).unwrap().to_vec())));
+                    found
+                        .extend(stored.messages(0).map(|at| (segment, stored.bytes()[at.unwrap()].to_vec())));
                     records.push((segment, partition, first..last + 1));
                 }
             }

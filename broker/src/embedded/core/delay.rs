@@ -80,7 +80,7 @@ impl Core {
         step.topics.insert(life);
         // What is damaged is moved as it is: its consumer is told that it cannot be read.
         let partition = if value.len() < 4 { 0 } else { value.get_u32().min(count.saturating_sub(1)) };
-        if let Ok(message) = record::decode(value.clone()) {
+        if let Some(message) = record::decode(value.clone()) {
             step.batch.delete(self.spaces.schedule, id_key(life, message.id, seq));
         }
         self.append(step, life, partition, |out, at| record::restamp(&value, at, out));

@@ -11,7 +11,8 @@ use super::{
     topic::TopicState,
 };
 use crate::{
-    Batch, Delivery, Error, ErrorKind, Event, GapReason, GoneReason, Owned, Position, Result, Room,
+    AckWindow, Batch, Delivery, Error, ErrorKind, Event, GapReason, GoneReason, Owned, Position, Result,
+    Room,
     embedded::{
         batch::{self, Stored},
         record::{self, Unreadable},
@@ -105,11 +106,11 @@ impl Reading<'_> {
         let Some(begun) = stored.first(last).and_then(|first| self.next.checked_sub(first)) else {
             return false;
         };
-        for at in begun as usize..stored.len() {
-            let Some(message) = stored.message(at) else {
+        for at in stored.messages(begun as usize) {
+            let Some(at) = at else {
                 return self.refuse("the batch that holds the record is cut or damaged");
             };
-            let bytes = self.bytes + message.len();
+            let bytes = self.bytes + at.len();
             let found = &mut self.found;
             let is_first = found.deliveries.is_empty();
             if !is_first && (found.deliveries.len() >= self.plan.limit.items || bytes > self.plan.limit.bytes)
@@ -117,13 +118,11 @@ impl Reading<'_> {
                 return false;
             }
             let position = Position(self.plan.life, self.next);
-            match record::decode(message) {
-                Ok(message) => found.deliveries.push(Delivery { position, message }),
-                Err(unreadable) => {
-                    found.unreadable = Some((position, unreadable));
-                    return false;
-                }
-            }
+            let Some(message) = record::decode(stored.bytes().slice(at.clone())) else {
+                found.unreadable = Some((position, record::unreadable(stored.bytes().slice(at))));
+                return false;
+            };
+            found.deliveries.push(Delivery { position, message });
             self.bytes = bytes;
             self.next += 1;
         }
@@ -255,35 +254,20 @@ impl Core {
             }
             return None;
         }
-        let mut room = member.room(share);
-        let before = share.flight.total.bytes;
+        let room = member.room(share);
+        let Some(window) = share.window.as_mut() else { return None };
         let Found { mut deliveries, unreadable } = found;
-        let (mut taken, mut full) = (0, false);
-        for at in 0..deliveries.len() {
-            let Delivery { position, message } = &deliveries[at];
-            match share.hand_out(&mut room, *position, message.size()) {
-                HandedOut::Now => {
-                    if taken < at {
-                        deliveries.swap(taken, at);
-                    }
-                    taken += 1;
-                }
-                HandedOut::Before => {}
-                HandedOut::NoRoom => {
-                    full = true;
-                    break;
-                }
-            }
-        }
-        deliveries.truncate(taken);
+        let mut handing = HandingOut { room, next: share.next, messages: 0, bytes: 0, too_large: 0 };
+        deliveries.retain(|delivery| handing.out(window, delivery.position, delivery.message.size()));
         // Behind messages it waits for the next call.
-        let unreadable = unreadable.filter(|_| deliveries.is_empty() && !full).and_then(|(position, one)| {
-            let handed_out = share.hand_out(&mut room, position, one.raw.len());
-            (handed_out == HandedOut::Now).then(|| told(share.owned(), position, one))
-        });
-        let messages = deliveries.len() + usize::from(unreadable.is_some());
-        member.in_flight.messages += messages;
-        member.in_flight.bytes += share.flight.total.bytes - before;
+        let unreadable = unreadable
+            .filter(|(position, one)| deliveries.is_empty() && handing.out(window, *position, one.raw.len()));
+        let unreadable = unreadable.map(|(position, one)| told(share.owned(), position, one));
+        share.next = handing.next;
+        share.next_size = handing.too_large;
+        share.flight.hand_out(handing.messages, handing.bytes);
+        member.in_flight.messages += handing.messages;
+        member.in_flight.bytes += handing.bytes;
         self.statistics.delivered += deliveries.len() as u64;
         self.statistics.unreadable += u64::from(unreadable.is_some());
         if share.next < part.end || share.caught.is_some() {
@@ -314,39 +298,45 @@ impl Core {
     }
 }
 
-/// Whether a message was handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HandedOut {
-    Now,
-    /// It is known to be done, from before a restart.
-    Before,
-    /// It is looked at again when there is some.
-    NoRoom,
+/// What is handed out at once.
+struct HandingOut {
+    room: Room,
+    /// The offset that comes next.
+    next: u64,
+    messages: usize,
+    bytes: usize,
+    /// The size of the next message, where it has no room: it is looked at again when there is some.
+    too_large: usize,
+}
+
+impl HandingOut {
+    /// Whether the next message is handed out: all before it had room, it has some, and it is not known to be done, from before a restart.
+    #[inline]
+    fn out(&mut self, window: &mut AckWindow, position: Position, size: usize) -> bool {
+        let mut left = self.room;
+        if self.too_large > 0 {
+            return false;
+        }
+        if !left.take(size) {
+            self.too_large = size.max(1);
+            return false;
+        }
+        self.next = position.1 + 1;
+        let new = window.deliver_sized(position, size);
+        if new {
+            self.room = left;
+            self.messages += 1;
+            self.bytes += size;
+        }
+        new
+    }
 }
 
 impl Share {
-    /// Hands the next message out, where it has room.
-    fn hand_out(&mut self, room: &mut Room, position: Position, size: usize) -> HandedOut {
-        let Some(window) = self.window.as_mut() else { return HandedOut::NoRoom };
-        let mut left = *room;
-        if !left.take(size) {
-            self.next_size = size.max(1);
-            return HandedOut::NoRoom;
-        }
-        self.next_size = 0;
-        self.next = position.1 + 1;
-        if !window.deliver_sized(position, size) {
-            return HandedOut::Before;
-        }
-        *room = left;
-        self.flight.hand_out(size);
-        HandedOut::Now
-    }
-
     /// What is to be told before the next message: a gap, or that all was returned that there was.
     fn notice(&mut self, low: u64) -> Option<Event> {
         if let Some(before) = self.before.take() {
-            let to = self.window.as_ref().map(crate::AckWindow::position);
+            let to = self.window.as_ref().map(AckWindow::position);
             let of = self.owned();
             return Some(Event::Gap { of, from: Some(before), to, why: GapReason::Recreated });
         }

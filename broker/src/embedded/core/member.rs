@@ -194,10 +194,10 @@ impl Default for Flight {
 }
 
 impl Flight {
-    /// Notes that a message was handed out.
-    pub(super) const fn hand_out(&mut self, size: usize) {
-        self.total.messages += 1;
-        self.total.bytes += size;
+    /// Notes that messages were handed out.
+    pub(super) const fn hand_out(&mut self, messages: usize, bytes: usize) {
+        self.total.messages += messages;
+        self.total.bytes += bytes;
     }
 
     /// Notes that messages that were in flight are done.

@@ -57,11 +57,12 @@ impl Core {
         let (from, to) = (log_key(partition, offset), log_key(partition, u64::MAX));
         let page = self.store.scan(log, &from, Some(&to), Direction::Forward, Limit::items(1));
         let Some((key, record)) = page.map_err(store_error)?.items.pop() else { return Ok(None) };
-        let message = || {
+        let appended = || {
             let (last, stored) = (log_offset(&key)?, Stored::of(record)?);
-            stored.message(usize::try_from(offset.checked_sub(stored.first(last)?)?).ok()?)
+            let nth = usize::try_from(offset.checked_sub(stored.first(last)?)?).ok()?;
+            appended(&stored.bytes()[stored.messages(nth).next()??])
         };
-        Ok(message().as_deref().and_then(appended))
+        Ok(appended())
     }
 
     /// When the log took a message that is visible.

@@ -106,17 +106,13 @@ impl Salvaged {
                 };
                 found += 1;
                 let partition = (value.len() >= 4).then(|| value.get_u32());
-                let message = record::decode(value);
-                Ok(match (partition, message) {
-                    (Some(partition), Ok(message)) => {
+                Ok(match (partition, record::decode(value.clone())) {
+                    (Some(partition), Some(message)) => {
                         visit(Found::Message { partition, position: None, message })
                     }
-                    (partition, Err(unreadable)) => {
-                        visit(lost(Some(1), LossKind::Unreadable, unreadable.why.to_string(), partition))
-                    }
-                    (None, Ok(_)) => {
-                        let why = "the record is cut or damaged".to_owned();
-                        visit(lost(Some(1), LossKind::Unreadable, why, None))
+                    (partition, _) => {
+                        let why = record::unreadable(value).why.to_string();
+                        visit(lost(Some(1), LossKind::Unreadable, why, partition))
                     }
                 })
             })?;
@@ -228,17 +224,15 @@ impl<'a, 'v> Walk<'a, 'v> {
 
     /// The messages of a record that begins with `first`, from `from` on.
     fn messages(&mut self, stored: &Stored, first: u64, from: u64) -> ControlFlow<()> {
-        for offset in from..first + stored.len() as u64 {
+        for (offset, at) in (from..).zip(stored.messages((from - first) as usize)) {
             let position = Some(Position(self.topic.life, offset));
-            let message = usize::try_from(offset - first).ok().and_then(|at| stored.message(at));
-            let why = match message.map(record::decode) {
-                Some(Ok(message)) => {
-                    (self.visit)(Found::Message { partition: self.partition, position, message })?;
-                    continue;
-                }
-                Some(Err(unreadable)) => unreadable.why.to_string(),
-                None => DAMAGED.to_owned(),
-            };
+            let record = at.map(|at| stored.bytes().slice(at));
+            if let Some(message) = record.clone().and_then(record::decode) {
+                (self.visit)(Found::Message { partition: self.partition, position, message })?;
+                continue;
+            }
+            let why =
+                record.map_or_else(|| DAMAGED.to_owned(), |raw| record::unreadable(raw).why.to_string());
             self.lose(Some(offset), Some(1), LossKind::Unreadable, why)?;
         }
         ControlFlow::Continue(())
