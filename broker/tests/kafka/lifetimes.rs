@@ -4,11 +4,11 @@
 
 use super::{
     raw::{Consumer, Notes, Place, Producer, Report, living},
-    server::{LONG, Member, bootstrap, conf, conf_at, plain, topic, unique, values, write},
+    server::{LONG, Member, Seen, bootstrap, conf, conf_at, plain, topic, unique, values, write},
     tests,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use rdkafka::mocking::MockCluster;
+use rdkafka::mocking::{MockCluster, MockCoordinator};
 use std::{
     fs,
     sync::{Arc, mpsc},
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 tests![
     things_are_dropped_in_any_order_while_others_are_on_their_way,
     thousands_are_opened_and_closed,
+    members_leave_at_any_moment_while_servers_come_and_go,
     memory_does_not_grow,
     a_consumer_of_a_frozen_server_closes_within_its_deadline,
     a_closed_consumer_answers_that_it_is,
@@ -103,6 +104,60 @@ fn thousands_are_opened_and_closed() {
         // Not more at a time than threads can be had for.
         all_gone(OTHERS + 50);
     }
+    all_gone(OTHERS);
+}
+
+/// A member may be told to leave while it joins, with what it was given not answered, and while the server that coordinates its group goes or another does it.
+fn members_leave_at_any_moment_while_servers_come_and_go() {
+    let joining = |servers: &str, group: &str| {
+        let mut conf = conf_at(servers, &[("group.id", group), ("session.timeout.ms", "6000")]);
+        conf.set("partition.assignment.strategy", "cooperative-sticky").unwrap();
+        conf.set("heartbeat.interval.ms", "300").unwrap();
+        let member = Member::open(conf);
+        member.consumer.subscribe(&["some"]).unwrap();
+        member
+    };
+    let play = move |seed: u64| {
+        let mut random = StdRng::seed_from_u64(seed);
+        let cluster = MockCluster::new(2).unwrap();
+        cluster.create_topic("some", 4, 2).unwrap();
+        let servers = cluster.bootstrap_servers();
+        let until = Instant::now() + SECOND * 5;
+        for round in 0.. {
+            if Instant::now() >= until {
+                break;
+            }
+            let group = format!("group-{}", round / 3);
+            let server = random.random_range(1..3);
+            cluster.coordinator(MockCoordinator::Group(group.clone()), server).unwrap();
+            let mut members: Vec<Member> =
+                (0..random.random_range(1..4)).map(|_| joining(&servers, &group)).collect();
+            for member in &mut members {
+                member.poll_for(Duration::from_millis(random.random_range(0..150)));
+                let given = member.seen.iter().find_map(|seen| match seen {
+                    Seen::Assigned(places) => Some(places.clone()),
+                    _ => None,
+                });
+                if let Some(places) = given.filter(|_| random.random_bool(0.5)) {
+                    member.consumer.incremental_assign(&places).unwrap();
+                }
+            }
+            match random.random_range(0..3) {
+                0 => cluster.broker_down(server).unwrap(),
+                1 => cluster.coordinator(MockCoordinator::Group(group), 3 - server).unwrap(),
+                _ => {}
+            }
+            for member in members {
+                if random.random_bool(0.5) {
+                    member.consumer.close(Duration::from_millis(random.random_range(0..100)));
+                }
+            }
+            cluster.broker_up(server).unwrap();
+            all_gone(OTHERS + 50);
+        }
+    };
+    let threads: Vec<_> = (0..4).map(|seed| thread::spawn(move || play(seed))).collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     all_gone(OTHERS);
 }
 
