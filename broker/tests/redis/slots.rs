@@ -59,7 +59,7 @@ impl Stage {
             Published::Acked { position, .. } => *position,
             other => panic!("{other:?}"),
         };
-        outcomes.iter().map(position).last().flatten().unwrap().0
+        outcomes.iter().map(position).next_back().flatten().unwrap().0
     }
 
     /// A partition of the first node, and one of another.
