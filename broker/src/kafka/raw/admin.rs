@@ -16,7 +16,7 @@ use super::{
     producer::Producer,
     queue::{Event, Queue, millis},
 };
-use rdkafka_sys::{rd_kafka_AdminOptions_t, rd_kafka_Node_t, rd_kafka_TopicDescription_t};
+use rdkafka_sys::{rd_kafka_AdminOptions_t, rd_kafka_Node_t, rd_kafka_TopicDescription_t, rd_kafka_event_t};
 use std::{
     ffi::c_char,
     slice,
@@ -162,14 +162,26 @@ impl Admin {
         group: &str,
         wait: Duration,
         ask: impl FnOnce(&Client, &OptionsRef<'_>, &Queue),
-    ) -> Result<Event, Trouble> {
+    ) -> Result<GroupAnswer, Trouble> {
         let asks = self.asks_groups(group)?;
         let answered = answer(asks.client(), NEVER, wait, ask);
         if answered.as_ref().is_err_and(|trouble| trouble.code == Code::TIMED_OUT) {
             let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
             groups.client.take_if(|client| client.is(&asks));
         }
-        answered
+        Ok(GroupAnswer { event: answered?, _asked: asks })
+    }
+}
+
+/// What a coordinator answered. It keeps the client that asked, which another question may end meanwhile. Fields are dropped in this order.
+pub(super) struct GroupAnswer {
+    event: Event,
+    _asked: Producer,
+}
+
+impl GroupAnswer {
+    pub(super) fn native(&self) -> *mut rd_kafka_event_t {
+        self.event.native()
     }
 }
 
