@@ -184,7 +184,8 @@ async fn a_reader_is_told_from_where_to_where_retention_removed(stage: &Stage) {
     // And has come to rest: what it removes while the reader reads on is another gap.
     let rests = async || {
         let before = low().await;
-        sleep(Duration::from_millis(1500)).await;
+        // Several times as long as a broker takes from one look to the next.
+        sleep(Duration::from_secs(4)).await;
         before > behind && low().await == before
     };
     eventually(removed, rests, |rests| *rests).await;
