@@ -12,9 +12,12 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    sync::Arc,
+    io::{self, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -130,48 +133,73 @@ fn a_coordinator_that_comes_back_after_a_question_was_given_up_does_no_harm() {
     }
 }
 
-/// As one that has just come back does, until its controller has heard of it. The library ends the process where it is asked by its own question for servers.
-fn a_server_that_knows_no_servers_yet_does_no_harm() {
-    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = server.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        for stream in server.incoming().flatten() {
-            thread::spawn(move || while answer(&stream).is_some() {});
+/// Speaks as much of the protocol (ApiVersions 0, Metadata 1) as it takes to say that it is the only server, or that there is none, and that there are no
+/// such topics. Ends with its client.
+fn answer(mut stream: TcpStream, begins: &AtomicBool) -> io::Result<()> {
+    loop {
+        let mut size = [0; 4];
+        stream.read_exact(&mut size)?;
+        let mut asked = vec![0; u32::from_be_bytes(size) as usize];
+        stream.read_exact(&mut asked)?;
+        let number = |at: usize| usize::from(u16::from_be_bytes([asked[at], asked[at + 1]]));
+        let mut answer = asked[4..8].to_vec();
+        if number(0) == 18 {
+            // Another version than 0 is answered by that one, with UNSUPPORTED_VERSION.
+            answer.extend([0, if number(2) == 0 { 0 } else { 35 }, 0, 0, 0, 2]);
+            answer.extend([0, 3, 0, 0, 0, 1, 0, 18, 0, 0, 0, 0]);
+        } else {
+            // The servers and who is the controller; then the topics by the names that were asked for, each UNKNOWN_TOPIC_OR_PARTITION.
+            if begins.load(Ordering::SeqCst) {
+                answer.extend([0, 0, 0, 0, 255, 255, 255, 255]);
+            } else {
+                answer.extend([0, 0, 0, 1, 0, 0, 0, 1, 0, 9]);
+                answer.extend(b"127.0.0.1");
+                answer.extend(u32::from(stream.local_addr()?.port()).to_be_bytes());
+                answer.extend([255, 255, 0, 0, 0, 1]);
+            }
+            let topics = &asked[10 + number(8)..];
+            answer.extend(&topics[..4]);
+            let mut names = &topics[4..];
+            while let [high, low, rest @ ..] = names {
+                let (name, rest) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+                answer.extend([0, 3, *high, *low]);
+                answer.extend(name);
+                answer.extend([0, 0, 0, 0, 0]);
+                names = rest;
+            }
         }
-    });
-    let admin = Admin::open(conf_at(&address, &[]), Arc::default()).unwrap();
-    for _ in 0..3 {
-        wait_for(|| admin.nodes(SECOND).err().filter(|trouble| trouble.code == Code::PARTIAL));
+        stream.write_all(&u32::try_from(answer.len()).unwrap().to_be_bytes())?;
+        stream.write_all(&answer)?;
     }
 }
 
-/// Answers one request: what it can do (ApiVersions and Metadata in their first versions), and that there is nothing.
-fn answer(mut stream: &TcpStream) -> Option<()> {
-    let mut size = [0; 4];
-    stream.read_exact(&mut size).ok()?;
-    let mut request = vec![0; usize::try_from(i32::from_be_bytes(size)).ok()?];
-    stream.read_exact(&mut request).ok()?;
-    let field = |at: usize| i16::from_be_bytes([request[at], request[at + 1]]);
-    let (what, version) = (field(0), field(2));
-    let mut body = request[4..8].to_vec();
-    match (what, version) {
-        // UNSUPPORTED_VERSION: it asks again by the first one.
-        (18, 1..) => body.extend([0, 35, 0, 0, 0, 0]),
-        (18, _) => {
-            body.extend([0, 0, 0, 0, 0, 2]);
-            for [key, last] in [[18_i16, 0], [3, 1]] {
-                [key, 0, last].iter().for_each(|field| body.extend(field.to_be_bytes()));
-            }
+/// As one that has just come back does, until its controller has heard of it. The library ends the process where it is asked by its own question for servers,
+/// and by any other forgets all servers.
+fn a_server_that_knows_no_servers_yet_does_no_harm() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    let begins = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&begins);
+    thread::spawn(move || {
+        for stream in server.incoming().flatten() {
+            let begins = Arc::clone(&flag);
+            thread::spawn(move || answer(stream, &begins));
         }
-        // No servers, no controller, no topics.
-        _ => {
-            body.extend(0_i32.to_be_bytes());
-            body.extend((-1_i32).to_be_bytes());
-            body.extend(0_i32.to_be_bytes());
-        }
+    });
+    let admin = Admin::open(conf_at(&address, &[]), Arc::default()).unwrap();
+    let mut member = Member::open(conf_at(&address, &[("group.id", "any")]));
+    for _ in 0..3 {
+        wait_for(|| admin.nodes(SECOND).ok());
+        wait_for(|| {
+            member.poll(Duration::ZERO);
+            member.consumer.metadata(Some("any"), SECOND).ok().filter(|told| !told.nodes.is_empty())
+        });
+        begins.store(true, Ordering::SeqCst);
+        assert!(admin.nodes(SECOND).is_err());
+        let told = member.consumer.metadata(Some("any"), SECOND);
+        assert!(told.is_err() || told.is_ok_and(|told| told.nodes.is_empty()));
+        begins.store(false, Ordering::SeqCst);
     }
-    stream.write_all(&u32::try_from(body.len()).ok()?.to_be_bytes()).ok()?;
-    stream.write_all(&body).ok()
 }
 
 fn servers_that_come_back_are_no_longer_down() {

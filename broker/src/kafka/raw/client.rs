@@ -15,7 +15,7 @@ use super::{
 };
 use rdkafka_sys::rd_kafka_t;
 use std::{
-    ffi::{c_char, c_int, c_void},
+    ffi::{CString, c_char, c_int, c_void},
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
@@ -27,6 +27,7 @@ use std::{
     thread,
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// How many clients there are whose destruction has not ended.
 static LIVING: AtomicUsize = AtomicUsize::new(0);
@@ -63,6 +64,8 @@ pub(super) struct Client {
     /// Null once somebody else destroys it.
     native: *mut rd_kafka_t,
     told: Arc<Told>,
+    /// Those that it began with.
+    servers: CString,
 }
 
 // SAFETY: the library's clients may be used by any number of threads at once, and keep nothing of the thread that made them. What the callbacks
@@ -110,6 +113,7 @@ impl Client {
         // The client's share of it, given back when the client is destroyed.
         let share = Arc::into_raw(Arc::clone(&told));
         let mut said: [c_char; ERROR_BYTES] = [0; ERROR_BYTES];
+        let servers = conf.servers();
         // SAFETY: the configuration is ours; the function keeps to what the library asks of it; `share` lives as long as the client. `said` has as
         // many bytes as are named.
         let native = unsafe {
@@ -127,7 +131,7 @@ impl Client {
         }
         conf.given();
         LIVING.fetch_add(1, Relaxed);
-        Ok(Self { native, told })
+        Ok(Self { native, told, servers })
     }
 
     /// For calls. Valid while this is borrowed.
@@ -143,6 +147,16 @@ impl Client {
     pub(super) fn fatal(&self) -> Option<Trouble> {
         // SAFETY: the client is alive.
         unsafe { fatal(self.native) }
+    }
+
+    /// Names the servers that it began with again, when it has been without any for a while; to be called now and then. A server that has just come back
+    /// answers that there are no servers; then the library (2.10 to 2.13 at least, its issue 5301) forgets all that it knew, and may never find one again.
+    pub(super) fn find_servers(&self) {
+        if self.told.own.is_lost(Instant::now()) {
+            // SAFETY: the client is alive; the text ends in NUL, and is copied. Servers that it knows are not added again.
+            let known = unsafe { native::rd_kafka_brokers_add(self.native, self.servers.as_ptr()) };
+            tracing::debug!(known, "a Kafka client was told again where to begin");
+        }
     }
 
     /// Keeps the reason of an error that came as an event.
@@ -179,6 +193,7 @@ impl Drop for Client {
         let rest = Self {
             native: std::mem::replace(&mut self.native, ptr::null_mut()),
             told: Arc::clone(&self.told),
+            servers: CString::default(),
         };
         aside(Duration::ZERO, move || rest.destroy(0));
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use rdkafka_sys::rd_kafka_conf_t;
 use std::{
-    ffi::{CString, c_char},
+    ffi::{CStr, CString, c_char},
     fmt, ptr,
 };
 
@@ -68,6 +68,22 @@ impl Conf {
     pub(super) fn copy(&self) -> Self {
         // SAFETY: the configuration is ours, and no client has it; what is answered is ours.
         Self { native: unsafe { native::rd_kafka_conf_dup(self.native) } }
+    }
+
+    /// The servers to begin with, as they were set. Empty where they were not.
+    pub(super) fn servers(&self) -> CString {
+        let name = c"bootstrap.servers";
+        let mut size = 0;
+        // SAFETY: the configuration is ours, and the name ends in NUL. Without a place to write to it tells the size, with its NUL.
+        let found = unsafe {
+            native::rd_kafka_conf_get(self.native, name.as_ptr(), ptr::null_mut(), &raw mut size) == 0
+        };
+        let mut servers = vec![0_u8; if found { size } else { 0 }];
+        // SAFETY: as above; there are as many bytes to write to as are named.
+        unsafe {
+            native::rd_kafka_conf_get(self.native, name.as_ptr(), servers.as_mut_ptr().cast(), &raw mut size)
+        };
+        CStr::from_bytes_until_nul(&servers).map(CString::from).unwrap_or_default()
     }
 
     /// For calls that set callbacks.

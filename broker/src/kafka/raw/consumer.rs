@@ -143,6 +143,7 @@ impl Consumer {
     ) -> usize {
         let most = most.clamp(1, self.most);
         let Some(open) = &mut self.open else { return 0 };
+        open.client.find_servers();
         let mut shown = open.commits.show(&mut self.names, take);
         let messages = &mut self.messages;
         messages.fill(&open.queue, Duration::ZERO, most);

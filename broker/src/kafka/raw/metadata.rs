@@ -99,7 +99,10 @@ unsafe fn of(client: &Client, only: *mut rd_kafka_topic_t, wait: Duration) -> Re
         Code(native::rd_kafka_metadata(client.native(), all, only, &raw mut answer, millis(wait))).check()?;
         let metadata = copy(&*answer);
         native::rd_kafka_metadata_destroy(answer);
-        client.told().heard();
+        // One that says that there are none has just come back, and takes from the client all that it knew.
+        if !metadata.nodes.is_empty() {
+            client.told().heard();
+        }
         Ok(metadata)
     }
 }

@@ -194,6 +194,12 @@ unsafe extern "C" {
         errstr: *mut c_char,
         errstr_size: usize,
     ) -> i32;
+    pub(super) fn rd_kafka_conf_get(
+        conf: *const rd_kafka_conf_t,
+        name: *const c_char,
+        dest: *mut c_char,
+        dest_size: *mut usize,
+    ) -> i32;
     pub(super) fn rd_kafka_conf_set_opaque(conf: *mut rd_kafka_conf_t, opaque: *mut c_void);
     pub(super) fn rd_kafka_conf_set_events(conf: *mut rd_kafka_conf_t, events: c_int);
     pub(super) fn rd_kafka_conf_set_rebalance_cb(
@@ -350,6 +356,7 @@ unsafe extern "C" {
         timeout_ms: c_int,
     ) -> i32;
     pub(super) fn rd_kafka_metadata_destroy(metadata: *const Metadata);
+    pub(super) fn rd_kafka_brokers_add(rk: *mut rd_kafka_t, brokerlist: *const c_char) -> c_int;
     pub(super) fn rd_kafka_consumer_group_metadata(
         rk: *mut rd_kafka_t,
     ) -> *mut rd_kafka_consumer_group_metadata_t;

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 /// How many lines of the log of a client are passed on within a second. How many were not is told with the next one that is.
 const LINES: u32 = 20;
 
+/// For how long a client has found no server when it is first told again where to begin, and the longest pause until it is told once more.
+const LOST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
 /// What was heard of one or more clients. Shared by `Arc`.
 #[derive(Debug, Default)]
 pub(in crate::kafka) struct Notes {
@@ -31,6 +34,8 @@ struct Kept {
     latest: Option<(Instant, Trouble)>,
     /// The latest that trying again does not mend: a password, a certificate.
     refused: Option<(Instant, Trouble)>,
+    /// No server could be reached: when it is told next where to begin, and the pause behind that.
+    next: Option<(Instant, Duration)>,
     /// When the current second of lines began, how many there were, and how many of these were not passed on.
     second: Option<Instant>,
     lines: u32,
@@ -63,6 +68,18 @@ impl Notes {
         self.down.load(Relaxed)
     }
 
+    /// Whether it is to be told now where to begin, since no server could be reached for a while: after 1 s, then after pauses that double, of 60 s at the most.
+    pub(super) fn is_lost(&self, now: Instant) -> bool {
+        if !self.brokers_down() {
+            return false;
+        }
+        let next = &mut self.kept().next;
+        let (at, pause) = next.unwrap_or((now + LOST.0, LOST.0 * 2));
+        let lost = now >= at;
+        *next = Some(if lost { (now + pause, (pause * 2).min(LOST.1)) } else { (at, pause) });
+        lost
+    }
+
     /// Keeps a reason.
     pub(super) fn note(&self, mut trouble: Trouble) {
         // What a server says of a certificate comes while data is received, as a failure of that.
@@ -90,7 +107,9 @@ impl Notes {
         // Read first: this is on the way of every batch.
         if self.down.load(Relaxed) {
             self.down.store(false, Relaxed);
-            self.kept().refused = None;
+            let mut kept = self.kept();
+            kept.refused = None;
+            kept.next = None;
         }
     }
 
@@ -151,6 +170,17 @@ mod tests {
 
     fn trouble(code: Code, text: &str) -> Trouble {
         Trouble::new(code, text)
+    }
+
+    #[test]
+    fn who_finds_no_server_is_told_again_where_to_begin_with_pauses_that_grow() {
+        let (notes, began) = (Notes::default(), Instant::now());
+        assert!(!notes.is_lost(began));
+        notes.note(trouble(Code::ALL_BROKERS_DOWN, "1/1 brokers are down"));
+        let told = |until: u64| (0..until).filter(|s| notes.is_lost(began + Duration::from_secs(*s)));
+        assert_eq!(told(300).collect::<Vec<_>>(), [1, 3, 7, 15, 31, 63, 123, 183, 243]);
+        notes.heard();
+        assert!(!notes.is_lost(began + Duration::from_secs(400)));
     }
 
     #[test]

@@ -314,6 +314,7 @@ impl Core {
                 _ => {}
             }
         }
+        self.client.find_servers();
         let finished = mem::take(&mut *self.finished.lock().unwrap_or_else(PoisonError::into_inner));
         finished.into_iter().for_each(tell);
     }
