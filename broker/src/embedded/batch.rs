@@ -115,7 +115,7 @@ impl Stored {
 
     /// Where its messages lie in it, from one on, counted from 0; `None` in the place of one where it does not tell that.
     pub(super) fn messages(&self, from: usize) -> impl Iterator<Item = Option<Range<usize>>> + '_ {
-        let mut start = from.checked_sub(1).map_or(Some(self.head()), |before| self.end(before));
+        let mut start = from.checked_sub(1).map_or_else(|| Some(self.head()), |before| self.end(before));
         (from..self.len()).map(move |at| {
             let end = self.end(at);
             let (start, end) = (std::mem::replace(&mut start, end)?, end?);

@@ -255,7 +255,7 @@ impl Core {
             return None;
         }
         let room = member.room(share);
-        let Some(window) = share.window.as_mut() else { return None };
+        let window = share.window.as_mut()?;
         let Found { mut deliveries, unreadable } = found;
         let mut handing = HandingOut { room, next: share.next, messages: 0, bytes: 0, too_large: 0 };
         deliveries.retain(|delivery| handing.out(window, delivery.position, delivery.message.size()));

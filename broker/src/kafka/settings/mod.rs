@@ -345,8 +345,8 @@ impl KafkaSettings {
         }
         self.client.iter().try_for_each(|(name, _)| allowed::check(name))?;
         // The library looks at it only when a client is opened.
-        let sends = self.client.iter().filter(|(name, _)| name == "max.in.flight");
-        if let Some((_, value)) = sends.last().filter(|(_, value)| !matches!(value.parse(), Ok(1..=5))) {
+        let sends = self.client.iter().rfind(|(name, _)| name == "max.in.flight");
+        if let Some((_, value)) = sends.filter(|(_, value)| !matches!(value.parse(), Ok(1..=5))) {
             return Err(invalid(format!("`rdkafka.max.in.flight` is 1 to 5, and not {value:?}")));
         }
         // Values that the client library does not take.
