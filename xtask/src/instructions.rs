@@ -1,6 +1,7 @@
 //! `cargo xtask instructions`: what a message costs, in instructions, against the bounds written here.
 //!
-//! Instructions do not depend on how busy the machine is, so that they can be compared with a bound. Each cell runs twice under valgrind's
+//! Instructions hardly depend on how busy the machine is, so that they can be compared with a bound. What runs handlers looks at the clock, so on a
+//! busy machine its cells cost up to a few hundred more now and then: run them again there. Each cell runs twice under valgrind's
 //! callgrind, with N and 4 N messages; the slope is what one message costs, with all threads summed and without what starting costs.
 //! Not here: the work itself (`benches/instructions/`), times and rates (`benches/`).
 
@@ -40,14 +41,14 @@ const CELLS: &[Cell] = &[
     Cell {
         name: "consume_to_ack",
         without: Some("publish"),
-        bound: 780,
+        bound: 680,
         goal: None,
         meaning: "from the log to a consumer and acked, a batch at a time",
     },
     Cell {
         name: "pool",
         without: Some("publish"),
-        bound: 2_000,
+        bound: 1_750,
         goal: Some(1_500),
         meaning: "the same through a processor, with a handler that does nothing and 4,096 keys",
     },
@@ -61,7 +62,7 @@ const CELLS: &[Cell] = &[
     Cell {
         name: "pool_one_key",
         without: Some("publish"),
-        bound: 2_100,
+        bound: 1_850,
         goal: None,
         meaning: "the same, all of one key",
     },

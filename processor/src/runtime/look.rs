@@ -183,9 +183,9 @@ impl Looks {
         }
         self.stint.messages += 1;
         self.stint.waited += took;
-        let ready = !matches!(seen, Seen::Pending(..));
+        let (ready, done) = (!matches!(seen, Seen::Pending(..)), matches!(seen, Seen::Done));
         if ready && took < self.soon {
-            self.tally.quick(plan);
+            self.tally.looked(plan, true, done);
             return seen;
         }
         let took = Duration::from_nanos(took);
@@ -194,6 +194,7 @@ impl Looks {
         }
         self.tally.end_row();
         plan.pace().looked(Look { took, ready }, self.bounds);
+        self.tally.looked(plan, false, done);
         seen
     }
 
@@ -346,7 +347,6 @@ impl Driver {
         self.looks.tally.started(nanos_since(event.timestamp(), wall).saturating_add(waited), waited);
         let seen = self.looks.look(plan, &event, cx, turn);
         if let Seen::Done = seen {
-            self.looks.tally.handled(plan);
             self.looks.done.push(position);
             return true;
         }
@@ -380,10 +380,8 @@ impl Driver {
         let turn = work.turn.clone();
         let now = self.looks.stint.now;
         match seen {
-            Seen::Done => {
-                let progress = Progress { at: plan.len(), attempt: 1 };
-                self.ran(ticket, Ok(Ran { progress, ended: Ended::Done, at: now }), now);
-            }
+            // It is counted.
+            Seen::Done => self.done(ticket),
             Seen::Failed(at, failure) => {
                 self.looks.stint.others();
                 // Where it is dead-lettered, they are given first.

@@ -132,7 +132,7 @@ impl Driver {
     }
 
     /// The message is done: its position is acked and its key goes on.
-    fn done(&mut self, ticket: Ticket) {
+    pub(super) fn done(&mut self, ticket: Ticket) {
         if let Some(Finished::Current(work)) = self.core.finish(ticket) {
             let position = work.position;
             self.over(&work, Some(position));

@@ -64,7 +64,8 @@ impl Tally {
     }
 
     /// The first attempt of a message of that age started, after it had waited so long; in nanoseconds.
-    #[inline]
+    // The call costs a quarter of what it does.
+    #[inline(always)]
     pub(super) fn started(&mut self, age: u64, waited: u64) {
         self.waited.observe(waited);
         if let Some(histogram) = self.topic.as_mut().and_then(|of| of.age.as_mut()) {
@@ -104,24 +105,18 @@ impl Tally {
         }
     }
 
-    /// A look at a message was quick, and all was over then.
+    /// A look at a message came to its end: whether it was quick and all was over then, and whether all handlers are done with it.
     #[inline]
-    pub(super) fn quick(&mut self, plan: &Plan) {
-        self.row(plan).quick += 1;
-    }
-
-    /// All handlers of a message are done with it.
-    #[inline]
-    pub(super) fn handled(&mut self, plan: &Plan) {
-        self.row(plan).handled += 1;
-    }
-
-    #[inline]
-    fn row(&mut self, plan: &Plan) -> &mut Row {
-        if self.row.as_ref().is_none_or(|row| !row.plan.is(plan)) {
-            self.end_row();
+    pub(super) fn looked(&mut self, plan: &Plan, quick: bool, done: bool) {
+        if let Some(row) = &mut self.row
+            && row.plan.is(plan)
+        {
+            row.quick += u32::from(quick);
+            row.handled += u32::from(done);
+            return;
         }
-        self.row.get_or_insert_with(|| Row { plan: plan.clone(), quick: 0, handled: 0 })
+        self.end_row();
+        self.row = Some(Row { plan: plan.clone(), quick: quick.into(), handled: done.into() });
     }
 
     /// What looks said of their plan is noted there.
