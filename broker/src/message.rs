@@ -179,16 +179,13 @@ impl Message {
         {
             return too_large(format!("the key has {} bytes and may have {}", key.len(), Self::MAX_KEY));
         }
-        let count = self.headers.check_names()?;
+        self.headers.check()?;
         for (what, at) in [("timestamp", Some(self.timestamp)), ("time of delivery", self.deliver_at)] {
             if at.is_some_and(|at| !(1..=LAST_MILLIS).contains(&at.as_millis())) {
                 let context =
                     format!("the {what} must lie between 1970 and 9999, in milliseconds since 1970");
                 return Err(Error::new(ErrorKind::Invalid, context));
             }
-        }
-        if count > Headers::MAX_COUNT {
-            return Err(headers::too_many(count));
         }
         if self.size() > max_message {
             return too_large(format!(

@@ -218,7 +218,9 @@ impl Finished {
         let Some(done) = self.0.done.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         // Counted when the call has returned, also by a panic.
         let _counted = Counted(&self.0.open);
-        done(self.0.reports().flatten().collect());
+        let mut reports = Vec::with_capacity(self.0.slots.len());
+        reports.extend(self.0.reports().flatten());
+        done(reports);
     }
 }
 
