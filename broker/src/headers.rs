@@ -64,19 +64,14 @@ impl Headers {
 
     /// All headers in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        let mut rest = &self.0[..];
-        std::iter::from_fn(move || {
-            let (name, value, after) = split(rest)?;
-            rest = after;
-            Some((name, value))
-        })
+        self.iter_bytes().map_while(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
     }
 
     /// The same with names as bytes, for who writes them: that they are text was seen when they were taken.
     pub(crate) fn iter_bytes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let mut rest = &self.0[..];
         std::iter::from_fn(move || {
-            let (name, value, after) = split_bytes(rest)?;
+            let (name, value, after) = split(rest)?;
             rest = after;
             Some((name, value))
         })
@@ -91,7 +86,7 @@ impl Headers {
             return Ok(());
         }
         let (mut rest, mut count) = (&self.0[..], 0);
-        while let Some((name, _, after)) = split_bytes(rest) {
+        while let Some((name, _, after)) = split(rest) {
             (rest, count) = (after, count + 1);
             if name.len() > Self::MAX_NAME {
                 let text = format!(
@@ -116,7 +111,7 @@ impl Headers {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Option<&[u8]>> {
         let mut rest = &self.0[..];
-        while let Some((found, value, after)) = split_bytes(rest) {
+        while let Some((found, value, after)) = split(rest) {
             if found == name.as_bytes() {
                 return Some(value);
             }
@@ -230,7 +225,7 @@ fn damaged(at: usize) -> Error {
 fn check_packed(packed: &[u8]) -> Result<()> {
     let (mut rest, mut count) = (packed, 0);
     while !rest.is_empty() {
-        match split_bytes(rest) {
+        match split(rest) {
             // Most names are ASCII, which is seen with less work than that they are text.
             Some((name, _, after)) if name.is_ascii() || std::str::from_utf8(name).is_ok() => rest = after,
             _ => return Err(damaged(packed.len() - rest.len())),
@@ -241,16 +236,10 @@ fn check_packed(packed: &[u8]) -> Result<()> {
 }
 
 /// A name, its value, and what follows.
-type Split<'a, N> = (&'a N, Option<&'a [u8]>, &'a [u8]);
+type Split<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
 
-fn split(rest: &[u8]) -> Option<Split<'_, str>> {
-    let (name, value, rest) = split_bytes(rest)?;
-    Some((std::str::from_utf8(name).ok()?, value, rest))
-}
-
-/// The same with a name that may be no text.
 #[inline]
-fn split_bytes(rest: &[u8]) -> Option<Split<'_, [u8]>> {
+fn split(rest: &[u8]) -> Option<Split<'_>> {
     let (name_len, rest) = varint::take(rest)?;
     let (name, rest) = rest.split_at_checked(usize::try_from(name_len).ok()?)?;
     let (value_len, rest) = varint::take(rest)?;
