@@ -1,6 +1,7 @@
 //! Histories of drills that the judge must flag, each a good one with one thing changed; and the good one, which it must pass.
 
 use super::{
+    again::RunsOut,
     judge::{Judge, Place},
     rules::Rules,
 };
@@ -39,7 +40,7 @@ fn good() -> Left {
         history: lines.split('|').map(written).collect(),
         log: vec![("1", 1), ("2", 2), ("4", 3), ("5", 4)],
         dead: vec!["5"],
-        rules: Rules { stated: Durability::ProcessCrash, atomic: true, placed: true, once: true, undone: 0 },
+        rules: Rules { stated: Durability::ProcessCrash, atomic: true, placed: true, again: None, undone: 0 },
     }
 }
 
@@ -107,11 +108,44 @@ const BAD: &[(&str, Change, &str)] = &[
     (
         "a_message_that_lies_twice_and_not_where_its_ack_says",
         |left| {
-            left.rules.once = false;
-            left.log[1].1 = 9;
-            left.log.push(("2", 10));
+            left.rules.again = Some(RunsOut { after: 1, until: 5 });
+            left.log[3].1 = 9;
+            left.log.push(("5", 10));
         },
-        "2 lies nowhere",
+        "5 was acked at",
+    ),
+    (
+        "a_message_twice_that_was_acked_before_another_ran_out_of_time",
+        |left| {
+            left.rules.again = Some(RunsOut { after: 1, until: 5 });
+            left.log.push(("2", 9));
+        },
+        "2 is in the streams twice",
+    ),
+    (
+        "a_message_twice_that_was_published_long_after_another_ran_out_of_time",
+        |left| {
+            left.rules.again = Some(RunsOut { after: 1, until: 3 });
+            left.log.push(("5", 9));
+        },
+        "5 is in the streams twice",
+    ),
+    (
+        "a_message_twice_where_another_was_in_doubt_before_its_time_was_over",
+        |left| {
+            left.rules.again = Some(RunsOut { after: 2, until: 5 });
+            left.log.push(("5", 9));
+        },
+        "5 is in the streams twice",
+    ),
+    (
+        "a_message_twice_where_one_of_another_publisher_ran_out_of_time",
+        |left| {
+            left.rules.again = Some(RunsOut { after: 2, until: 5 });
+            left.add("invoke @5", &["2 26 invoke r2-0:1", "2 29 unknown r2-0:1 Unavailable"]);
+            left.log.push(("5", 9));
+        },
+        "5 is in the streams twice",
     ),
     ("a_stream_out_of_order", |left| left.log.swap(0, 1), "1 is in its stream behind a larger number"),
     ("a_refused_message_in_a_stream", |left| left.log.push(("3", 9)), "3 is in a stream, though"),
@@ -248,9 +282,13 @@ const GOOD: &[(&str, Good)] = &[
         left.rules.stated = Durability::Replicated;
         left.log.remove(0);
     }),
-    ("a_message_that_was_sent_again", |left| {
-        left.rules.once = false;
-        left.log.push(("2", 9));
+    ("a_message_that_was_sent_again_when_another_had_run_out_of_time", |left| {
+        left.rules.again = Some(RunsOut { after: 1, until: 5 });
+        left.log.push(("5", 9));
+    }),
+    ("a_message_that_ran_out_of_time_and_was_sent_again", |left| {
+        left.rules.again = Some(RunsOut { after: 1, until: 0 });
+        left.log.push(("4", 9));
     }),
     ("an_ack_that_does_not_say_where", |left| {
         left.rules.placed = false;

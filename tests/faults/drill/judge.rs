@@ -1,8 +1,9 @@
 //! Judges the history that all processes of a drill share, line by line as it grows, and at the end what lies in the streams.
 //!
 //! Pure; O(1) a line. Bad histories that it must flag are in `bad.rs`. What holds, for messages of one group:
-//! * what is acked at the durability that is asked for, or a stronger one, is in its stream, once, at the place its ack said, behind smaller numbers of its key,
+//! * what is acked at the durability that is asked for, or a stronger one, is in its stream, at the place its ack said, behind smaller numbers of its key,
 //!   and is handled or dead-lettered; what was refused, or never published, never appears;
+//! * nothing lies in a stream twice, but on Kafka what was on its way when something of its publisher ran out of time (`again.rs`);
 //! * first completions of a key come in the order of its numbers;
 //! * a member that was told that a partition is gone starts nothing of it any more, and nothing is handed out in an epoch before that of another owner;
 //! * two handlers of a key run at once only where the earlier owner lost its lease, or its process was killed;
@@ -15,6 +16,7 @@
 //! Not here: the streams themselves, faults (`redis/`, `kafka/`).
 
 use super::{
+    again::Again,
     removed::Removed,
     rules::{Counts, Rules},
 };
@@ -40,7 +42,9 @@ type Id = (u32, u64);
 /// What became of a message.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
+    publisher: u32,
     invoked: u64,
+    answered: u64,
     /// Where it lies, unless the ack did not say so; and what that survives.
     acked: Option<(Option<Place>, u8)>,
     refused: bool,
@@ -88,6 +92,7 @@ pub(crate) struct Judge {
     /// A server may have lost the end of its streams.
     undone: bool,
     removed: Removed,
+    again: Again,
     /// First completions behind a higher number, and overlaps: judged when all is known.
     behind: Vec<(Id, u64)>,
     overlaps: Vec<(Id, Running, u64)>,
@@ -113,6 +118,7 @@ impl Judge {
             suffers: false,
             undone: false,
             removed: Removed::default(),
+            again: Again::default(),
             behind: Vec::new(),
             overlaps: Vec::new(),
             since: 0,
@@ -187,7 +193,7 @@ impl Judge {
         let at: u64 = words.next()?.parse().ok()?;
         let what = words.next()?;
         match what {
-            "invoke" | "acked" | "unknown" | "refused" => self.publishes(at, what, &mut words)?,
+            "invoke" | "acked" | "unknown" | "refused" => self.publishes(worker, at, what, &mut words)?,
             "start" => {
                 let id = self.id(words.next()?)?;
                 self.start(worker, id, words.next()?.parse().ok()?);
@@ -225,16 +231,23 @@ impl Judge {
     }
 
     /// What becomes of a publish.
-    fn publishes(&mut self, at: u64, what: &str, words: &mut Words<'_>) -> Option<()> {
+    fn publishes(&mut self, worker: u32, now: u64, what: &str, words: &mut Words<'_>) -> Option<()> {
         let id = self.id(words.next()?)?;
         if what == "invoke" {
             self.counts.published += 1;
-            if self.fates.insert(id, Fate { invoked: at, ..Fate::default() }).is_some() {
+            let fate = Fate { publisher: worker, invoked: now, ..Fate::default() };
+            if self.fates.insert(id, fate).is_some() {
                 self.flag(id, "was published twice by the test");
             }
             return Some(());
         }
         let fate = self.fates.get_mut(&id)?;
+        fate.answered = now;
+        if what != "acked"
+            && let Some(rule) = self.rules.again
+        {
+            self.again.failed(rule, fate.publisher, fate.invoked, now);
+        }
         match what {
             "acked" => {
                 let partition = words.next()?.parse().ok()?;
@@ -411,24 +424,18 @@ impl Judge {
         fate.met |= matches!(fate.acked, Some((Some(place), _)) if place == at);
         self.counts.unknown_written += u64::from(fate.unknown);
         let fate = *fate;
-        let again = fate.places > 1;
-        match (again, self.rules.once) {
-            (true, true) => self.flag(id, "is in the streams twice"),
-            (true, false) => self.counts.twice += 1,
-            (false, _) => {}
-        }
         if fate.refused {
             self.flag(id, "is in a stream, though its publisher was told that it is not written");
         }
-        if let Some((Some(place), _)) = fate.acked
-            && place != at
-            && self.rules.once
-        {
-            self.flag(id, &format!("was acked at {place:?} and lies at {at:?}"));
+        let is_first = fate.places == 1;
+        if !is_first {
+            self.counts.twice += 1;
+            if !self.again.excuses(fate.publisher, fate.invoked, fate.answered) {
+                self.flag(id, "is in the streams twice");
+            }
         }
         // Nobody knows where what was told as unknown comes to lie.
-        let first = self.rules.once || !again;
-        if first && fate.acked.is_some() && last.insert(id.0, id.1).is_some_and(|last| last > id.1) {
+        if is_first && fate.acked.is_some() && last.insert(id.0, id.1).is_some_and(|last| last > id.1) {
             self.flag(id, "is in its stream behind a larger number of its key");
         }
         if fate.completed.is_none() {
@@ -473,8 +480,8 @@ impl Judge {
                     self.flag(*id, &format!("was acked at {place:?} and is in no stream"));
                 } else if fate.places == 0 {
                     self.counts.given_up += 1;
-                } else if !self.rules.once && place.is_some() && !fate.met {
-                    self.flag(*id, "lies nowhere where its ack says");
+                } else if let Some(place) = place.filter(|_| !fate.met) {
+                    self.flag(*id, &format!("was acked at {place:?} and lies elsewhere"));
                 } else if fate.completed.is_none() {
                     self.flag(*id, "was acked and nobody completed it");
                 }

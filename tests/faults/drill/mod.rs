@@ -2,9 +2,12 @@
 //!
 //! `ROPEWAY_TEST_DRILL` says for how long, such as `300s`; by default every fault comes once, which takes about 40 s. `ROPEWAY_TEST_DRILL_RATE`: messages
 //! a second that are published. `ROPEWAY_TEST_SEED` repeats who is killed.
-//! Here: which drills there are: `redis/` and `kafka/` have servers and what happens to them. `stage.rs` has the processes (`member.rs`), `proxy.rs` and `process.rs`
-//! the means, `judge.rs` what must hold (which `bad.rs` judges), `removed.rs` what it knows of what was taken away.
+//! Here: which drills there are: `redis/` and `kafka/` have servers and what happens to them, `site.rs` what happens to members and ways
+//! to any server. `stage.rs` has the processes (`member.rs`), `proxy.rs` and `process.rs`
+//! the means, `judge.rs` what must hold (which `bad.rs` judges), `removed.rs` and `again.rs` what it knows of what was taken
+//! away, and of what may lie twice.
 
+mod again;
 mod bad;
 mod judge;
 mod kafka;
@@ -14,6 +17,7 @@ mod proxy;
 mod redis;
 mod removed;
 mod rules;
+mod site;
 mod stage;
 
 use crate::run::number;

@@ -2,6 +2,7 @@
 //!
 //! Not here: who judges and counts (`judge.rs`).
 
+use super::again::RunsOut;
 use ropeway_broker::Durability;
 
 /// What a drill asks for.
@@ -13,9 +14,8 @@ pub(crate) struct Rules {
     pub(crate) atomic: bool,
     /// Whether each ack says where the message lies.
     pub(crate) placed: bool,
-    /// Whether what was acked lies once. Kafka's client library may send again, when a server goes, what that had written: with the same id, and one of
-    /// the places is that of the ack.
-    pub(crate) once: bool,
+    /// What may lie twice; `None`: nothing.
+    pub(crate) again: Option<RunsOut>,
     /// Acks that were confirmed less than that many milliseconds before a server lost its end may be undone.
     pub(crate) undone: u64,
 }

@@ -4,14 +4,14 @@
 
 use super::{
     DEADLINE, direct_load,
-    faults::{HOLD, SOON},
+    faults::SOON,
     log,
     nodes::{Kit, Nodes, READY},
     rules,
 };
 use crate::{
     disk::SmallDisk,
-    drill::{Told, failed, stage::Stage},
+    drill::{Told, failed, site::HOLD, stage::Stage},
 };
 use rand::rngs::StdRng;
 use ropeway_broker::Durability;
@@ -41,7 +41,7 @@ fn on(disk: &SmallDisk, root: &Path, kit: &Kit, random: StdRng) -> Result<String
     let mut nodes = Nodes::plan(kit, &disk.path().join("server"), 1, 0)?;
     nodes.start()?;
     let load = direct_load(&nodes, None, DEADLINE);
-    let mut stage = Stage::new(root, load, rules(Durability::ProcessCrash), random)?;
+    let mut stage = Stage::new(root, load, rules(Durability::ProcessCrash, DEADLINE), random)?;
     stage.open()?;
     stage.pass(HOLD)?;
     stage.note("fault DiskFull");

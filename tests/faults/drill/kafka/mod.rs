@@ -12,14 +12,15 @@ mod three;
 mod topics;
 
 use super::{
-    Told, drill, failed, length,
-    proxy::Proxy,
-    rate,
+    Told,
+    again::RunsOut,
+    drill, length, rate,
     rules::Rules,
+    site::{self, Site, Times},
     stage::{Load, Stage},
 };
 use crate::run::number;
-use faults::{Kind, LONG, SHORT, Site};
+use faults::{LONG, SHORT, SOON, suffer};
 use libtest_mimic::{Completion, Failed, Trial};
 use nodes::{Kit, Nodes};
 use rand::rngs::StdRng;
@@ -29,6 +30,8 @@ use tokio::time::Instant;
 
 /// How long a member that is not heard of keeps what it owns.
 const SESSION: Duration = Duration::from_secs(4);
+/// Nobody waits longer than a machine that has much else to do takes.
+const TIMES: Times = Times { session: SESSION, soon: SOON, taken_over: SOON };
 /// When a publish is answered at the latest: sooner than a killed broker is back, so that some are answered before it is.
 const DEADLINE: Duration = Duration::from_secs(6);
 /// Of one publisher, what is not answered at the most.
@@ -67,24 +70,30 @@ fn trial(name: &str, run: fn(&Path, &Kit, StdRng) -> Told) -> Trial {
     })
 }
 
-/// The same where what is published twice is looked for. A publish that runs out of time while it is on its way makes the client library (2.12.1) begin anew
-/// with all that is on its way to that partition: what was written meanwhile is written a second time. `ROPEWAY_TEST_DRILL_DEADLINE=6` shows it.
+/// The same where nothing runs out of time, so that nothing may lie twice; `ROPEWAY_TEST_DRILL_DEADLINE=6` has some run out of it.
 const PATIENT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What URLs say. `ROPEWAY_TEST_DRILL_PROTOCOL=consumer` has members use the newer protocol (KIP-848), where the servers say how long a session is: longer than
 /// that by more than the time between two signs of life (`nodes.rs`).
 fn settings(deadline: Duration) -> String {
     let session = SESSION.as_secs();
-    let deadline = number("ROPEWAY_TEST_DRILL_DEADLINE").unwrap_or(deadline.as_secs());
+    let deadline = given(deadline).as_secs();
     match std::env::var("ROPEWAY_TEST_DRILL_PROTOCOL") {
         Ok(protocol) => format!("group_protocol={protocol}&session={session}s&publish_deadline={deadline}s"),
         Err(_) => format!("session={session}s&publish_deadline={deadline}s"),
     }
 }
 
-/// What is asked for on Kafka: an ack may not say where a message lies, and a dead letter and its ack are two steps.
-fn rules(stated: Durability) -> Rules {
-    Rules { stated, atomic: false, placed: false, once: false, undone: 0 }
+/// The deadline of publishes, or the one that is given.
+fn given(deadline: Duration) -> Duration {
+    number("ROPEWAY_TEST_DRILL_DEADLINE").map_or(deadline, Duration::from_secs)
+}
+
+/// What is asked for on Kafka: an ack may not say where a message lies, a dead letter and its ack are two steps, and what is on its way when something runs
+/// out of time may be written twice.
+fn rules(stated: Durability, deadline: Duration) -> Rules {
+    let again = Some(RunsOut::with(given(deadline)));
+    Rules { stated, atomic: false, placed: false, again, undone: 0 }
 }
 
 /// The load of nodes that nothing stands before.
@@ -95,25 +104,22 @@ fn direct_load(nodes: &Nodes, at_least: Option<&'static str>, deadline: Duration
 
 /// One server, two ways to it, every fault: once, or again and again for that long and until enough is acked.
 fn every_fault(root: &Path, kit: &Kit, random: StdRng, length: Option<Duration>) -> Told {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(failed)?;
     let mut nodes = Nodes::plan(kit, &root.join("server"), 1, 2)?;
-    let ways = nodes.all[0].fronts().map(|port| runtime.block_on(Proxy::before(port)));
-    let ways: Vec<Proxy> = ways.collect::<Result<_, _>>()?;
+    let (_runtime, ways) = site::ways(nodes.all[0].fronts())?;
     nodes.all[0].advertise(ways.iter().map(|way| way.address.port()));
     nodes.start()?;
     let urls = ways.iter().map(|way| format!("kafka://{}?{}", way.address, settings(DEADLINE))).collect();
     let load = Load { urls, ..direct_load(&nodes, None, DEADLINE) };
-    let mut stage = Stage::new(root, load, rules(Durability::ProcessCrash), random)?;
+    let mut stage = Stage::new(root, load, rules(Durability::ProcessCrash, DEADLINE), random)?;
     stage.open()?;
-    let mut site = Site { nodes: &mut nodes, ways: &ways, stage: &mut stage };
+    let mut site = Site { ways: &ways, stage: &mut stage, times: TIMES };
     match length {
-        None => suffer(&mut site, SHORT)?,
+        None => suffer(&mut site, &mut nodes, SHORT)?,
         Some(length) => {
             let began = Instant::now();
             let is_enough = |stage: &Stage| began.elapsed() >= length && stage.counts().acked >= ACKED;
             while !is_enough(site.stage) {
-                suffer(&mut site, LONG)?;
+                suffer(&mut site, &mut nodes, LONG)?;
                 if began.elapsed() >= length * 4 && !is_enough(site.stage) {
                     let acked = site.stage.counts().acked;
                     return Err(format!("only {acked} were acked in {:?}", began.elapsed()));
@@ -122,11 +128,4 @@ fn every_fault(root: &Path, kit: &Kit, random: StdRng, length: Option<Duration>)
         }
     }
     stage.close(&nodes.url(), |judge| log::read_all(judge, &nodes)).map(Ok)
-}
-
-fn suffer(site: &mut Site<'_>, all: &[Kind]) -> Result<(), String> {
-    all.iter().try_for_each(|kind| {
-        site.suffer(*kind)?;
-        site.stage.pass(Duration::from_millis(200))
-    })
 }

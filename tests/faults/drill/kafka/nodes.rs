@@ -4,10 +4,14 @@
 //! behind each way to it, which tells clients the address of that way. Not here: servers that tests share and leave alone (`cargo xtask servers`), what
 //! stands before them (`../proxy.rs`).
 
+#[path = "../../../../xtask/src/servers/kafka/properties.rs"]
+mod properties;
+
 use crate::drill::{
     failed,
     process::{free_port, signal},
 };
+use properties::Properties;
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
@@ -31,6 +35,8 @@ pub(crate) const READY: Duration = Duration::from_secs(90);
 const ANSWER: Duration = Duration::from_secs(2);
 /// What Java is given beside what the servers of `cargo xtask` get; the later one counts.
 const HEAP: [&str; 3] = ["-Xms48m", "-Xmx256m", "-XX:TieredStopAtLevel=1"];
+/// How often a node says that it is there, and after which silence it counts as gone, in milliseconds.
+const HEARTBEAT: (u32, u32) = (500, 3000);
 
 /// What nodes are made of.
 #[derive(Clone, Debug)]
@@ -207,11 +213,9 @@ impl Nodes {
         format!("kafka://{}", self.addresses())
     }
 
-    /// What a drill wants: groups notice quickly who is gone, nothing waits. With three nodes each topic is on all of them, and acked when it is on two.
+    /// One listener for who runs the drill and for the other nodes, and one behind each way to it.
     fn settings(&self, node: &Node) -> String {
-        let voter = |node: &Node| format!("{}@127.0.0.1:{}", node.number, node.controller);
-        let voters: Vec<String> = self.all.iter().map(voter).collect();
-        let (copies, in_sync) = (self.all.len(), self.all.len().min(2));
+        let voters: Vec<(usize, u16)> = self.all.iter().map(|node| (node.number, node.controller)).collect();
         let mut listeners = format!("DIRECT://127.0.0.1:{}", node.port);
         let (mut advertised, mut map) =
             (listeners.clone(), "CONTROLLER:PLAINTEXT,DIRECT:PLAINTEXT".to_owned());
@@ -220,41 +224,18 @@ impl Nodes {
             _ = write!(advertised, ",WAY{at}://127.0.0.1:{client}");
             _ = write!(map, ",WAY{at}:PLAINTEXT");
         }
-        format!(
-            "process.roles=broker,controller\n\
-             node.id={number}\n\
-             controller.quorum.voters={voters}\n\
-             controller.listener.names=CONTROLLER\n\
-             inter.broker.listener.name=DIRECT\n\
-             listener.security.protocol.map={map}\n\
-             listeners={listeners},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners={advertised}\n\
-             log.dirs={log}\n\
-             log.cleaner.dedupe.buffer.size=4194304\n\
-             num.partitions=1\n\
-             default.replication.factor={copies}\n\
-             min.insync.replicas={in_sync}\n\
-             auto.create.topics.enable=false\n\
-             broker.heartbeat.interval.ms=500\n\
-             broker.session.timeout.ms=3000\n\
-             offsets.topic.replication.factor={copies}\n\
-             offsets.topic.num.partitions=4\n\
-             transaction.state.log.replication.factor={copies}\n\
-             transaction.state.log.min.isr={in_sync}\n\
-             transaction.state.log.num.partitions=4\n\
-             share.coordinator.state.topic.replication.factor={copies}\n\
-             share.coordinator.state.topic.min.isr={in_sync}\n\
-             group.initial.rebalance.delay.ms=0\n\
-             group.min.session.timeout.ms=3000\n\
-             group.consumer.min.session.timeout.ms=3000\n\
-             group.consumer.session.timeout.ms=6000\n\
-             group.consumer.min.heartbeat.interval.ms=500\n\
-             group.consumer.heartbeat.interval.ms=1000\n",
-            number = node.number,
-            voters = voters.join(","),
-            controller = node.controller,
-            log = node.dir.join("data").display(),
-        )
+        let meaning = format!(
+            "inter.broker.listener.name=DIRECT\nlistener.security.protocol.map={map}\nadvertised.listeners={advertised}\n"
+        );
+        let properties = Properties {
+            number: node.number,
+            voters: &voters,
+            listeners: &listeners,
+            meaning: &meaning,
+            log: &node.dir.join("data"),
+            heartbeat: HEARTBEAT,
+        };
+        properties.text()
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn run(root: &Path, kit: &Kit, random: StdRng) -> Told {
     let mut nodes = Nodes::plan(kit, &root.join("servers"), 3, 0)?;
     nodes.start()?;
     let load = direct_load(&nodes, Some("replicated"), PATIENT_DEADLINE);
-    let mut stage = Stage::new(root, load, rules(Durability::Replicated), random)?;
+    let mut stage = Stage::new(root, load, rules(Durability::Replicated, PATIENT_DEADLINE), random)?;
     stage.open()?;
     let (began, mut turns) = (Instant::now(), 0);
     while turns < TURNS || length.is_some_and(|length| began.elapsed() < length) {

@@ -4,13 +4,13 @@
 
 use super::{
     DEADLINE, direct_load,
-    faults::{HOLD, SOON},
+    faults::SOON,
     length, log,
     nodes::{Kit, Nodes, stock},
     rules,
 };
 use crate::{
-    drill::{Told, failed, stage::Stage},
+    drill::{Told, failed, site::HOLD, stage::Stage},
     traffic,
 };
 use rand::rngs::StdRng;
@@ -34,7 +34,7 @@ pub(super) fn run(root: &Path, kit: &Kit, random: StdRng) -> Told {
     let mut nodes = Nodes::plan(kit, &root.join("server"), 1, 0)?;
     nodes.start()?;
     let load = direct_load(&nodes, None, DEADLINE);
-    let mut stage = Stage::new(root, load, rules(Durability::ProcessCrash), random)?;
+    let mut stage = Stage::new(root, load, rules(Durability::ProcessCrash, DEADLINE), random)?;
     stage.open()?;
     let topic = traffic::names().map_err(failed)?.topic;
     let began = Instant::now();

@@ -38,7 +38,7 @@ pub(crate) fn run(root: &Path, random: StdRng, turns: usize) -> Result<Result<St
     }
     let url = format!("{direct}&lease={}s&publish_deadline=10s", LEASE.as_secs());
     let rules =
-        Rules { stated: Durability::Replicated, atomic: true, placed: true, once: true, undone: UNDONE };
+        Rules { stated: Durability::Replicated, atomic: true, placed: true, again: None, undone: UNDONE };
     let at_least = vec![Some("replicated"), None];
     let load = Load { urls: vec![url.clone(), url], rate: 600, at_least, in_flight: IN_FLIGHT };
     let mut stage = Stage::new(&root.join("history-of-two"), load, rules, random)?;

@@ -11,13 +11,11 @@ mod slow_disk;
 mod stock;
 
 use super::{
-    Told, drill, failed, length,
-    proxy::Proxy,
-    rate,
+    Told, drill, length, rate,
     rules::Rules,
+    site::{self, Site, Times},
     stage::{Load, Stage},
 };
-use faults::{ALL, Site};
 use libtest_mimic::{Completion, Failed, Trial};
 use rand::rngs::StdRng;
 use ropeway_broker::Durability;
@@ -27,6 +25,9 @@ use tokio::time::Instant;
 
 /// The lease of members.
 const LEASE: Duration = Duration::from_secs(3);
+/// Nobody waits for a lease but who takes over.
+const TIMES: Times =
+    Times { session: LEASE, soon: Duration::from_secs(30), taken_over: Duration::from_secs(40) };
 /// What keys begin with.
 const PREFIX: &str = "drill";
 /// Of one publisher, what is not answered at the most.
@@ -55,22 +56,17 @@ fn every_fault(root: &Path, random: StdRng) -> Told {
     let length = length()?;
     let began = Instant::now();
     let mut server = Server::start(&root.join("server"), &["--appendfsync", "always"])?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(failed)?;
-    let ways = [server.port, server.port].map(|port| runtime.block_on(Proxy::before(port)));
-    let ways: Vec<Proxy> = ways.into_iter().collect::<Result<_, _>>()?;
+    let (_runtime, ways) = site::ways([server.port; 2].into_iter())?;
     let settings = format!("prefix={PREFIX}&lease={}s&publish_deadline=10s", LEASE.as_secs());
     let urls = ways.iter().map(|way| format!("redis://{}?{settings}", way.address)).collect();
     let rules =
-        Rules { stated: Durability::ProcessCrash, atomic: true, placed: true, once: true, undone: 2500 };
+        Rules { stated: Durability::ProcessCrash, atomic: true, placed: true, again: None, undone: 2500 };
     let load = Load { urls, rate: rate(1500), at_least: vec![None; 2], in_flight: IN_FLIGHT };
     let mut stage = Stage::new(root, load, rules, random)?;
     stage.open()?;
+    let mut site = Site { ways: &ways, stage: &mut stage, times: TIMES };
     loop {
-        for kind in ALL {
-            Site { server: &mut server, ways: &ways, stage: &mut stage }.suffer(kind)?;
-            stage.pass(Duration::from_millis(200))?;
-        }
+        faults::suffer_all(&mut site, &mut server)?;
         if length.is_none_or(|length| began.elapsed() >= length) {
             break;
         }

@@ -36,7 +36,7 @@ pub(crate) fn run(root: &Path, random: StdRng, length: Option<Duration>) -> Resu
     let urls = (0..2).map(|from| format!("redis+cluster://{}?{settings}", seeds(from))).collect();
     // In a cluster a dead letter and the ack are two steps.
     let rules =
-        Rules { stated: Durability::ProcessCrash, atomic: false, placed: true, once: true, undone: 0 };
+        Rules { stated: Durability::ProcessCrash, atomic: false, placed: true, again: None, undone: 0 };
     let load = Load { urls, rate: RATE, at_least: vec![None; 2], in_flight: IN_FLIGHT };
     let mut stage = Stage::new(root, load, rules, random)?;
     stage.open()?;

@@ -1,9 +1,10 @@
 //! Apache Kafka: nodes that are broker and controller, each in one Java: one, three, or one behind TLS.
 //!
-//! `node.rs`: one of them. `tls.rs`: its ports behind TLS. `wire.rs`: asking it in its protocol. `pom.xml`: its jars. Not here: Java
+//! `node.rs`: one of them, with `properties.rs`. `tls.rs`: its ports behind TLS. `wire.rs`: asking it in its protocol. `pom.xml`: its jars. Not here: Java
 //! (`../java/mod.rs`), certificates (`../certificates.rs`).
 
 mod node;
+mod properties;
 mod tls;
 mod wire;
 

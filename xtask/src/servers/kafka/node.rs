@@ -1,7 +1,8 @@
 //! One process of Kafka: its configuration and its start.
 //!
-//! Not here: what several make together, and when they are ready (`mod.rs` beside this).
+//! Not here: the properties (`properties.rs`), what several make together, and when they are ready (`mod.rs` beside this).
 
+use super::properties::Properties;
 use crate::servers::{
     process::Process,
     trouble::{Trouble, broken},
@@ -15,6 +16,9 @@ const FORMAT_AND_RUN: &str = "\
     java=$0; arguments=$1; cluster=$2; settings=$3; shift 3; \
     \"$java\" \"$arguments\" kafka.tools.StorageTool format --ignore-formatted -t \"$cluster\" -c \"$settings\" \"$@\" && \
     exec \"$java\" \"$arguments\" kafka.Kafka \"$settings\"";
+
+/// How often a node says that it is there, and after which silence it counts as gone, in milliseconds.
+const HEARTBEAT: (u32, u32) = (1000, 5000);
 
 /// A node: what it is called and where it listens.
 #[derive(Debug)]
@@ -62,64 +66,22 @@ impl Node {
         ground.start(self.role, &command)
     }
 
-    /// What tests want: nothing waits, groups notice quickly who is gone, no topic appears by itself. With three nodes each topic is on all of
-    /// them, and acked when it is on two.
     fn settings(&self, whole: &Whole<'_>, log: &Path) -> String {
-        let voters: Vec<String> =
-            whole.nodes.iter().map(|node| format!("{}@127.0.0.1:{}", node.number, node.controller)).collect();
-        let (copies, in_sync) = (whole.nodes.len(), whole.nodes.len().min(2));
-        let listeners = if whole.more.is_empty() {
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
-        } else {
-            &whole.more
-        };
-        let behind_tls = if whole.more.is_empty() {
-            String::new()
-        } else {
-            format!(",PASSWORD://127.0.0.1:{},CERTIFICATE://127.0.0.1:{}", self.password, self.certificate)
-        };
-        format!(
-            "process.roles=broker,controller\n\
-             node.id={number}\n\
-             controller.quorum.voters={voters}\n\
-             controller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{behind_tls}\n\
-             {listeners}\
-             log.dirs={log}\n\
-             log.cleaner.dedupe.buffer.size=4194304\n\
-             log.retention.check.interval.ms=5000\n\
-             num.partitions=1\n\
-             default.replication.factor={copies}\n\
-             min.insync.replicas={in_sync}\n\
-             auto.create.topics.enable=false\n\
-             broker.heartbeat.interval.ms=1000\n\
-             broker.session.timeout.ms=5000\n\
-             offsets.topic.replication.factor={copies}\n\
-             offsets.topic.num.partitions=4\n\
-             transaction.state.log.replication.factor={copies}\n\
-             transaction.state.log.min.isr={in_sync}\n\
-             transaction.state.log.num.partitions=4\n\
-             share.coordinator.state.topic.replication.factor={copies}\n\
-             share.coordinator.state.topic.min.isr={in_sync}\n\
-             share.coordinator.state.topic.num.partitions=4\n\
-             group.initial.rebalance.delay.ms=0\n\
-             group.min.session.timeout.ms=3000\n\
-             group.consumer.min.session.timeout.ms=3000\n\
-             group.consumer.session.timeout.ms=6000\n\
-             group.consumer.min.heartbeat.interval.ms=500\n\
-             group.consumer.heartbeat.interval.ms=1000\n",
-            number = self.number,
-            port = self.port,
-            controller = self.controller,
-            voters = voters.join(","),
-            log = value(log),
-        )
+        let voters: Vec<(usize, u16)> =
+            whole.nodes.iter().map(|node| (node.number, node.controller)).collect();
+        let mut listeners = format!("PLAINTEXT://127.0.0.1:{}", self.port);
+        let mut meaning = "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n";
+        if !whole.more.is_empty() {
+            meaning = &whole.more;
+            let more = format!(
+                ",PASSWORD://127.0.0.1:{},CERTIFICATE://127.0.0.1:{}",
+                self.password, self.certificate
+            );
+            listeners.push_str(&more);
+        }
+        let (number, voters, listeners) = (self.number, &*voters, &*listeners);
+        Properties { number, voters, listeners, meaning, log, heartbeat: HEARTBEAT }.text()
     }
-}
-
-/// A path as it stands in a file of properties.
-pub(super) fn value(path: &Path) -> String {
-    path.display().to_string().replace('\\', "\\\\")
 }
 
 #[cfg(test)]

@@ -2,10 +2,7 @@
 //!
 //! Not here: making certificates (`../certificates.rs`).
 
-use super::{
-    node::{Node, value},
-    wire,
-};
+use super::{node::Node, properties::value, wire};
 use crate::servers::{
     clock::Deadline,
     place::Record,
