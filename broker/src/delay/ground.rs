@@ -25,6 +25,12 @@ pub(crate) trait Ground: Debug + Send + Sync + 'static {
     /// `NotFound`.
     fn look(&self, topic: &Topic) -> Answer<Result<Seen>>;
 
+    /// The same, asked after this call: another process may have deleted the topic a moment ago, and made one of its name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn look_now(&self, topic: &Topic) -> Answer<Result<Seen>>;
+
     /// Makes an internal topic that keeps everything, and takes messages of that many bytes.
     ///
     /// # Errors

@@ -51,13 +51,14 @@
 //! A limit that is left: where an owner is crowded out of memory *before* it has read its own take (more than 49,152 messages, or 12 MiB, behind the
 //! position), it moves on without knowing all. Then what the map of acks forgot may be moved again. Cancels are refused while a partition is crowded.
 //!
-//! Another one: where another process deletes a topic and makes it again, what is delayed within the second for which the old description is kept goes with
-//! the topic that was deleted, though it was acked; and what is just being moved then may land in the new one. Asking for the topic's id with each
-//! publish would close it, for one more question to the servers each.
+//! Another one: who moves asks once a second at the most which topic it is. What is due within that second after another process deleted the topic and
+//! made it again may land in the new one. Nothing is lost by that: whoever publishes for later, or takes something back, asks the servers first, so
+//! that what is acked waits for the topic that is there.
 //!
 //! # Cost
 //! For each topic with delayed messages: 8 partitions, and in each process that takes part one member of a group. For each message: one record in the internal
-//! topic, its share of a close and a done record (some 10 bytes each in a batch), two group commits a batch.
+//! topic, its share of a close and a done record (some 10 bytes each in a batch), two group commits a batch;
+//! and one question to the servers, which all share that publish for later at the same time.
 //!
 //! # Where things are
 //! Pure: `record.rs`, `shelf.rs` (what is known), `plan.rs` (what to do), `tier.rs`, `names.rs`. Acting: `engine.rs` (the task of a topic), `job.rs`, `publish.rs`,
@@ -241,7 +242,9 @@ impl Delay {
         topic: &Topic,
         id: MessageId,
     ) -> Result<bool> {
-        match self.find(ground, topic).await? {
+        self.open()?;
+        let seen = ground.look_now(topic).await?;
+        match self.find_as(ground, topic, seen).await? {
             Some(engine) => cancel::cancel(&engine.site, id).await,
             // Nobody ever delayed anything.
             None => Ok(false),
@@ -338,6 +341,16 @@ impl Delay {
     async fn find(&self, ground: &Arc<dyn Ground>, topic: &Topic) -> Result<Option<Arc<Engine>>> {
         self.open()?;
         let seen = ground.look(topic).await?;
+        self.find_as(ground, topic, seen).await
+    }
+
+    /// The same of a topic that is known.
+    async fn find_as(
+        &self,
+        ground: &Arc<dyn Ground>,
+        topic: &Topic,
+        seen: Seen,
+    ) -> Result<Option<Arc<Engine>>> {
         if let Some(engine) = self.here(topic, seen.life) {
             return Ok(Some(engine));
         }
@@ -359,7 +372,7 @@ impl Delay {
             let why = format!("topic {topic:?} holds delayed messages; nothing can be delayed in it");
             return Err(Error::new(ErrorKind::Invalid, why));
         }
-        let seen = ground.look(topic).await?;
+        let seen = ground.look_now(topic).await?;
         if let Some(engine) = self.here(topic, seen.life) {
             return Ok((engine, seen));
         }

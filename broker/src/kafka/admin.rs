@@ -2,11 +2,12 @@
 //!
 //! A change is made by the controller, and each node learns of it a moment later: so creating and deleting answer when all nodes that live know. Topics that
 //! Kafka keeps for itself are not shown, and not touched. Kafka cannot hold a topic while it is looked at: a member that joins between the look at its groups and the end
-//! of a topic loses it. Not here: groups (`group_admin.rs`), what is kept how (`retention.rs`), what is known of topics
+//! of a topic loses it. Not here: a controller that does not answer (`change.rs`), groups (`group_admin.rs`), what is kept how (`retention.rs`), what is known of topics
 //! (`topics.rs`).
 
 use super::{
     broker::{Kafka, Shared},
+    change::{change, perhaps},
     delay,
     failure::{BACKEND, failed_by_crate, not_found, refused},
     group_admin,
@@ -22,8 +23,8 @@ use crate::{
 use async_trait::async_trait;
 use rdkafka::{
     TopicPartitionList,
-    admin::{AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication, TopicResult},
-    error::{KafkaError, RDKafkaErrorCode},
+    admin::{AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
+    error::RDKafkaErrorCode,
     topic_partition_list::Offset,
 };
 use std::{sync::Arc, time::Duration};
@@ -51,7 +52,8 @@ const KAFKAS: &[&str] =
 impl Admin for Kafka {
     async fn create_topic(&self, topic: &Topic, spec: TopicSpec) -> Result<()> {
         let shared = &self.shared;
-        during(shared.call(create(shared, topic, &spec, None)).await, || format!("create topic {topic:?}"))
+        let created = shared.call(create(shared, topic, &spec, None)).await.map_err(perhaps);
+        during(created, || format!("create topic {topic:?}"))
     }
 
     async fn describe_topic(&self, topic: &Topic) -> Result<TopicInfo> {
@@ -66,7 +68,8 @@ impl Admin for Kafka {
 
     async fn grow_topic(&self, topic: &Topic, partitions: u32) -> Result<()> {
         let shared = &self.shared;
-        during(shared.call(grow(shared, topic, partitions)).await, || format!("grow topic {topic:?}"))
+        let grown = shared.call(grow(shared, topic, partitions)).await.map_err(perhaps);
+        during(grown, || format!("grow topic {topic:?}"))
     }
 
     async fn purge_topic(&self, topic: &Topic, partition: Option<u32>, before: Start) -> Result<()> {
@@ -83,7 +86,7 @@ impl Admin for Kafka {
             shared.delay.deleted(&delay::below(shared), topic, life).await;
             Ok(())
         });
-        during(deleted.await, || format!("delete topic {topic:?}"))
+        during(deleted.await.map_err(perhaps), || format!("delete topic {topic:?}"))
     }
 
     async fn cancel_delayed(&self, topic: &Topic, id: MessageId) -> Result<bool> {
@@ -144,14 +147,17 @@ fn exists(topic: &Topic) -> Error {
     Error::new(ErrorKind::Exists, format!("topic {topic:?} exists; use it, or choose another name"))
 }
 
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(DONE))
+/// A topic is there after a server did not answer that was to make it.
+fn whose(shared: &Shared, topic: &Topic) -> Error {
+    let context = format!(
+        "kafka {} did not answer in time at first, and topic {topic:?} is there by now, made by this call or by somebody else",
+        shared.servers()
+    );
+    Error::new(ErrorKind::Unavailable, context)
 }
 
-/// The code of the one topic that was asked for.
-fn code_of(shared: &Shared, answer: Result<Vec<TopicResult>, KafkaError>) -> Result<Result<(), Code>> {
-    let all = answer.map_err(|error| failed_by_crate(shared.servers(), &error))?;
-    Ok(all.into_iter().try_for_each(|one| one.map(drop).map_err(|(_, code)| Code(code as i32))))
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(DONE))
 }
 
 /// Makes a topic; where it is told, one that takes messages of that many bytes.
@@ -182,10 +188,13 @@ pub(super) async fn create(
     }
     let until = Instant::now() + FREED;
     loop {
-        let answer = shared.admin.create_topics([&new], &options()).await;
-        let Err(code) = code_of(shared, answer)? else { break };
+        let said = change(shared, topic, |options| shared.admin.create_topics([&new], &options)).await?;
+        let Err(code) = said.answer else { break };
         if code != Code::TOPIC_ALREADY_EXISTS {
             return Err(refused(shared.servers(), &format!("topic {topic:?}"), code));
+        }
+        if said.doubted {
+            return Err(whose(shared, topic));
         }
         // The name of one that was deleted a moment ago is taken for a moment yet.
         match shared.topics.describe(topic).await {
@@ -314,8 +323,8 @@ pub(super) async fn grow(shared: &Arc<Shared>, topic: &Topic, wanted: u32) -> Re
         return Ok(());
     }
     let new = NewPartitions::new(topic.as_str(), wanted as usize);
-    let answer = shared.admin.create_partitions([&new], &options()).await;
-    match code_of(shared, answer)? {
+    let said = change(shared, topic, |options| shared.admin.create_partitions([&new], &options)).await?;
+    match said.answer {
         Ok(()) => {}
         Err(Code::UNKNOWN_TOPIC_OR_PART) => return Err(not_found(topic)),
         Err(code) => {
@@ -394,9 +403,12 @@ pub(super) async fn delete(shared: &Arc<Shared>, topic: &Topic) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::Conflict, context));
     }
-    let answer = shared.admin.delete_topics(&[topic.as_str()], &options()).await;
-    match code_of(shared, answer)? {
+    let said =
+        change(shared, topic, |options| shared.admin.delete_topics(&[topic.as_str()], &options)).await?;
+    match said.answer {
         Ok(()) => {}
+        // The one that did not answer did it.
+        Err(Code::UNKNOWN_TOPIC_OR_PART) if said.doubted => {}
         Err(Code::UNKNOWN_TOPIC_OR_PART) => return Err(not_found(topic)),
         Err(code) => return Err(refused(shared.servers(), &format!("topic {topic:?}"), code)),
     }

@@ -2,13 +2,14 @@
 //!
 //! Not here: delay itself (`../delay`).
 
-use super::{admin, broker::Shared, members, reader};
+use super::{admin, broker::Shared, facts::Described, members, reader};
 use crate::{
     Answer, Consumer, Message, Outcomes, Position, Reader, Result, Start, Subscription, Target, Timestamp,
     Topic, TopicSpec, clock,
     delay::{Ground, Seen},
 };
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// A broker without delay.
 #[derive(Debug)]
@@ -17,6 +18,10 @@ struct Below(Arc<Shared>);
 /// What delay stands on.
 pub(super) fn below(shared: &Arc<Shared>) -> Arc<dyn Ground> {
     Arc::new(Below(Arc::clone(shared)))
+}
+
+fn seen(described: &Described) -> Seen {
+    Seen { life: described.life, partitions: described.count(), max_message: described.max_message() }
 }
 
 impl Ground for Below {
@@ -35,14 +40,12 @@ impl Ground for Below {
 
     fn look(&self, topic: &Topic) -> Answer<Result<Seen>> {
         let (shared, topic) = (Arc::clone(&self.0), topic.clone());
-        Box::pin(async move {
-            let described = shared.topics.get(&topic).await?;
-            Ok(Seen {
-                life: described.life,
-                partitions: described.count(),
-                max_message: described.max_message(),
-            })
-        })
+        Box::pin(async move { Ok(seen(&*shared.topics.get(&topic).await?)) })
+    }
+
+    fn look_now(&self, topic: &Topic) -> Answer<Result<Seen>> {
+        let (shared, topic, now) = (Arc::clone(&self.0), topic.clone(), Instant::now());
+        Box::pin(async move { Ok(seen(&*shared.topics.since(&topic, now).await?)) })
     }
 
     fn make(&self, topic: &Topic, partitions: u32, max_message: usize) -> Answer<Result<()>> {

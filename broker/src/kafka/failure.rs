@@ -4,6 +4,7 @@
 
 use super::raw::{Code, Notes, Trouble};
 use crate::{Error, ErrorKind, Topic};
+use rdkafka::error::KafkaError;
 
 /// The name of the backend in errors and capabilities.
 pub(super) const BACKEND: &str = "kafka";
@@ -133,8 +134,12 @@ pub(super) fn told(servers: &str, trouble: &Trouble, notes: &Notes) -> Error {
 }
 
 /// The same for an error of the crate's own clients.
-pub(super) fn failed_by_crate(servers: &str, error: &rdkafka::error::KafkaError) -> Error {
-    let code = error.rdkafka_error_code().map_or(-200, |code| code as i32);
+pub(super) fn failed_by_crate(servers: &str, error: &KafkaError) -> Error {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    };
+    let code = code.map_or(-200, |code| code as i32);
     let (kind, way_out) = meaning(code);
     Error::new(kind, format!("kafka {servers}: {error}; {way_out}"))
 }
@@ -235,6 +240,23 @@ mod tests {
             let error = failed("h:1", &Trouble { code: Code(code), text: text.into() });
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.to_string().contains(way_out), "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_crate_are_told_by_their_code() {
+        use rdkafka::types::RDKafkaErrorCode::{
+            BrokerTransportFailure, TopicAuthorizationFailed, UnsupportedFeature,
+        };
+        for (error, kind) in [
+            (KafkaError::AdminOp(TopicAuthorizationFailed), ErrorKind::Unauthorized),
+            (KafkaError::AdminOp(UnsupportedFeature), ErrorKind::Unsupported),
+            (KafkaError::MetadataFetch(BrokerTransportFailure), ErrorKind::Unavailable),
+            (KafkaError::Canceled, ErrorKind::Unavailable),
+        ] {
+            let told = failed_by_crate("h:1", &error);
+            assert_eq!(told.kind(), kind, "{told}");
+            assert!(told.to_string().contains("h:1"), "{told}");
         }
     }
 

@@ -49,13 +49,15 @@
 //! Pure: `settings/`, `layout.rs` (records), `facts.rs` (what follows from how a topic is configured), `failure.rs` (errors), `follow.rs` and
 //! `following/` (what a reader reads, and is told), `start.rs` (where reading starts), `metadata.rs` and `group_lag.rs` (what a group has of a partition), `retention.rs` (what
 //! is kept). `raw/` is the only unsafe code: the
-//! client library made safe. The contract on top: `broker.rs`, `publish/`, `members/`, `reader.rs` with `reader_watch.rs`, `admin.rs` and `group_admin.rs`; `topics.rs` and
-//! `offsets.rs` are what they know of topics and partitions. Not here:
+//! client library made safe. The contract on top: `broker.rs`, `publish/`, `members/`, `reader.rs` with `reader_watch.rs`, `admin.rs` with `change.rs`, and `group_admin.rs`; `topics.rs`,
+//! `offsets.rs` and `damage.rs` are what they know of topics and partitions. Not here:
 //! what all backends share.
 
 mod admin;
 mod broker;
+mod change;
 mod counted;
+mod damage;
 mod delay;
 mod facts;
 mod failure;

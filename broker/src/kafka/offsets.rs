@@ -1,6 +1,7 @@
 //! Asks what partitions say of themselves: where they begin and end, where a time is, what lies first behind an offset.
 //!
-//! A partition says nothing of its topic's life, so that is asked before and after. Not here: what follows from the answers (`start.rs`, `follow.rs`).
+//! A partition says nothing of its topic's life, so that is asked before and after. Not here: what follows from the answers (`start.rs`, `follow.rs`), where damage
+//! ends (`damage.rs`).
 
 use super::{
     broker::Shared,
@@ -19,8 +20,6 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a look at single records may take.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long one question of it waits before it is asked again: twice what a server waits for something to come.
-const ASK: Duration = Duration::from_secs(1);
 
 /// A topic, and what partitions of it say of themselves.
 #[derive(Debug)]
@@ -169,80 +168,6 @@ pub(super) async fn first_at(
     let looking = Arc::clone(shared);
     let looked = tokio::task::spawn_blocking(move || look(&looking, &of)).await;
     looked.ok().and_then(Result::ok).unwrap_or_default()
-}
-
-/// The first offset behind a damaged batch that begins at `begin`, in a log that ends at `end`. `None`: it could not be found out now.
-///
-/// The library tells where such a batch begins, and nothing of its end. A server hands out the batch in which an offset lies: so offsets are tried, in steps that
-/// double until one is behind it, and then by halves, by a client of its own, which gives its records to nobody.
-pub(super) async fn behind_damage(
-    shared: &Arc<Shared>,
-    topic: &Topic,
-    partition: u32,
-    begin: u64,
-    end: u64,
-) -> Option<u64> {
-    let (shared, topic) = (Arc::clone(shared), topic.clone());
-    let found = tokio::task::spawn_blocking(move || find_end(&shared, &topic, partition, begin, end)).await;
-    match found {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "the end of a damaged batch is looked for again");
-            None
-        }
-        Err(_) => None,
-    }
-}
-
-fn find_end(shared: &Shared, topic: &Topic, partition: u32, begin: u64, end: u64) -> Result<Option<u64>> {
-    let conf = shared.settings.consumer(None, None)?;
-    let client = raw::Consumer::probe(conf, Arc::clone(&shared.notes));
-    let mut client = client.map_err(|trouble| shared.failed(&trouble))?;
-    let (name, number) = (Arc::from(topic.as_str()), i32::try_from(partition).unwrap_or(i32::MAX));
-    let until = Instant::now() + LOOK;
-    // At `low` it is that batch, at `high` it is not.
-    let (mut low, mut high, mut step) = (begin, end.max(begin + 1), 1);
-    while high - low > 1 {
-        let now = Instant::now();
-        if now >= until {
-            return Ok(None);
-        }
-        let middle = low + step.min((high - low) / 2);
-        let place = raw::Place::new(&name, number, i64::try_from(middle).unwrap_or(i64::MAX));
-        client.assign(&[place]).map_err(|trouble| shared.failed(&trouble))?;
-        match first_seen(&mut client, until.min(now + ASK)) {
-            Some(Seen::Damaged(at)) if at <= begin => (low, step) = (middle, step.saturating_mul(2)),
-            Some(_) => high = middle,
-            // The library may drop what it has to say of a damaged batch: it is asked again.
-            None => {}
-        }
-    }
-    Ok(Some(high))
-}
-
-/// What comes first of an offset.
-enum Seen {
-    /// A batch that is damaged, and where it begins.
-    Damaged(u64),
-    /// A record, or the end.
-    Other,
-}
-
-/// `None`: nothing is known by then, or the library has lost its place.
-fn first_seen(client: &mut raw::Consumer, until: Instant) -> Option<Seen> {
-    let (mut seen, mut lost) = (None, false);
-    while seen.is_none() && !lost {
-        let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-        client.next(left, 1, &mut |told| match told {
-            Told::Record(_) | Told::Problem { code: Code::PARTITION_EOF, .. } => seen = Some(Seen::Other),
-            Told::Problem { code, place: Some(place), .. } if is_damage(code.0) => {
-                seen = u64::try_from(place.offset).ok().map(Seen::Damaged);
-            }
-            Told::Problem { place: Some(_), .. } => lost = true,
-            _ => {}
-        });
-    }
-    seen
 }
 
 fn look(shared: &Shared, of: &[(Topic, u32, u64)]) -> Result<BTreeMap<(Topic, u32), Option<First>>> {

@@ -6,6 +6,7 @@
 
 use super::{
     broker::Shared,
+    damage::{self, Damaged},
     follow::Followed,
     following::Place,
     offsets::{self, First},
@@ -75,12 +76,15 @@ async fn look(shared: &Arc<Shared>, following: &Following, topic: &Topic) -> boo
         }
         state.grown(topic, added.start, begun(topic, added, &answers), now);
     });
-    let mut all = true;
+    let count = stuck.len();
+    let known = |(place, begin): &(Place, u64)| {
+        Some(Damaged { place: place.clone(), begin: *begin, end: answers.get(&place.1)?.end })
+    };
+    let ends = damage::ends(shared, stuck.iter().filter_map(known).collect()).await;
+    let all = ends.len() == count;
     for (place, begin) in stuck {
-        let Some(extent) = answers.get(&place.1) else { continue };
-        match offsets::behind_damage(shared, topic, place.1, begin, extent.end).await {
-            Some(to) => following.change(|state| state.past_damage(&place, begin, to)),
-            None => all = false,
+        if let Some(to) = ends.get(&place) {
+            following.change(|state| state.past_damage(&place, begin, *to));
         }
     }
     all

@@ -43,6 +43,8 @@ pub(super) struct Topics {
     servers: Arc<str>,
     known: Mutex<HashMap<Topic, Known>>,
     changes: AtomicU64,
+    /// Held by who asks for many.
+    asking: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Topics {
@@ -64,7 +66,14 @@ impl Topics {
         client: Arc<AdminClient<DefaultClientContext>>,
         servers: Arc<str>,
     ) -> Self {
-        Self { admin, client, servers, known: Mutex::default(), changes: AtomicU64::new(0) }
+        Self {
+            admin,
+            client,
+            servers,
+            known: Mutex::default(),
+            changes: AtomicU64::new(0),
+            asking: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The description, which may be a moment old.
@@ -72,15 +81,30 @@ impl Topics {
     /// # Errors
     /// `NotFound`; those of the connection.
     pub(super) async fn get(&self, topic: &Topic) -> Result<Arc<Described>> {
-        let kept = {
-            let known = self.known();
-            let known = known.get(topic).filter(|known| known.at.elapsed() < FRESH);
-            known.map(|known| Arc::clone(&known.described))
-        };
-        match kept {
+        match self.kept(topic, |at| at.elapsed() < FRESH) {
             Some(kept) => Ok(kept),
             None => self.describe(topic).await,
         }
+    }
+
+    /// The description, asked for after that moment. Those who want it at the same time wait for one question, and the next one is for all that came
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the connection.
+    pub(super) async fn since(&self, topic: &Topic, since: Instant) -> Result<Arc<Described>> {
+        let _one = self.asking.lock().await;
+        match self.kept(topic, |at| at >= since) {
+            Some(kept) => Ok(kept),
+            None => self.describe(topic).await,
+        }
+    }
+
+    /// What is kept, if it was asked for at an acceptable time.
+    fn kept(&self, topic: &Topic, is_acceptable: impl Fn(Instant) -> bool) -> Option<Arc<Described>> {
+        let known = self.known();
+        let known = known.get(topic).filter(|known| is_acceptable(known.at));
+        known.map(|known| Arc::clone(&known.described))
     }
 
     /// The description as it is now; how it is configured may be some seconds old.
@@ -159,10 +183,7 @@ impl Topics {
         let what = [ResourceSpecifier::Topic(topic.as_str())];
         let answered = self.client.describe_configs(&what, &options).await;
         if answered.is_err() {
-            // It waits for the server that was the controller when it was last told, also where that stands still. Who it is now comes with metadata.
-            let (client, name) = (Arc::clone(&self.client), topic.as_str().to_owned());
-            let asked = move || client.inner().fetch_metadata(Some(&name), CONTROLLER).is_ok();
-            _ = tokio::task::spawn_blocking(asked).await;
+            self.look_for_controller(topic).await;
         }
         let answered = answered.map_err(|error| failed_by_crate(&self.servers, &error))?;
         let resource: ConfigResource = match answered.into_iter().next() {
@@ -178,6 +199,13 @@ impl Topics {
         };
         let values: HashMap<_, _> = resource.entry_map();
         Ok(TopicConfig::parse(|name| values.get(name)?.value.as_deref()))
+    }
+
+    /// The crate's client waits for the server that was the controller when it was last told, also where that stands still. Who it is now comes with metadata.
+    pub(super) async fn look_for_controller(&self, topic: &Topic) {
+        let (client, name) = (Arc::clone(&self.client), topic.as_str().to_owned());
+        let asked = move || client.inner().fetch_metadata(Some(&name), CONTROLLER).is_ok();
+        _ = tokio::task::spawn_blocking(asked).await;
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Topic, Known>> {

@@ -3,6 +3,7 @@
 //! Not here: how that is told to users (`broker/src/kafka/failure.rs`).
 
 use super::{
+    fake::Fake,
     raw::{Admin, Code, Conf, Consumer, Notes, Place, Producer},
     server::{LONG, Member, bootstrap, conf_at, unique},
     tests,
@@ -12,12 +13,7 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use std::{
-    io::{self, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -133,59 +129,11 @@ fn a_coordinator_that_comes_back_after_a_question_was_given_up_does_no_harm() {
     }
 }
 
-/// Speaks as much of the protocol (ApiVersions 0, Metadata 1) as it takes to say that it is the only server, or that there is none, and that there are no
-/// such topics. Ends with its client.
-fn answer(mut stream: TcpStream, begins: &AtomicBool) -> io::Result<()> {
-    loop {
-        let mut size = [0; 4];
-        stream.read_exact(&mut size)?;
-        let mut asked = vec![0; u32::from_be_bytes(size) as usize];
-        stream.read_exact(&mut asked)?;
-        let number = |at: usize| usize::from(u16::from_be_bytes([asked[at], asked[at + 1]]));
-        let mut answer = asked[4..8].to_vec();
-        if number(0) == 18 {
-            // Another version than 0 is answered by that one, with UNSUPPORTED_VERSION.
-            answer.extend([0, if number(2) == 0 { 0 } else { 35 }, 0, 0, 0, 2]);
-            answer.extend([0, 3, 0, 0, 0, 1, 0, 18, 0, 0, 0, 0]);
-        } else {
-            // The servers and who is the controller; then the topics by the names that were asked for, each UNKNOWN_TOPIC_OR_PARTITION.
-            if begins.load(Ordering::SeqCst) {
-                answer.extend([0, 0, 0, 0, 255, 255, 255, 255]);
-            } else {
-                answer.extend([0, 0, 0, 1, 0, 0, 0, 1, 0, 9]);
-                answer.extend(b"127.0.0.1");
-                answer.extend(u32::from(stream.local_addr()?.port()).to_be_bytes());
-                answer.extend([255, 255, 0, 0, 0, 1]);
-            }
-            let topics = &asked[10 + number(8)..];
-            answer.extend(&topics[..4]);
-            let mut names = &topics[4..];
-            while let [high, low, rest @ ..] = names {
-                let (name, rest) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])));
-                answer.extend([0, 3, *high, *low]);
-                answer.extend(name);
-                answer.extend([0, 0, 0, 0, 0]);
-                names = rest;
-            }
-        }
-        stream.write_all(&u32::try_from(answer.len()).unwrap().to_be_bytes())?;
-        stream.write_all(&answer)?;
-    }
-}
-
 /// As one that has just come back does, until its controller has heard of it. The library ends the process where it is asked by its own question for servers,
 /// and by any other forgets all servers.
 fn a_server_that_knows_no_servers_yet_does_no_harm() {
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = server.local_addr().unwrap().to_string();
-    let begins = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&begins);
-    thread::spawn(move || {
-        for stream in server.incoming().flatten() {
-            let begins = Arc::clone(&flag);
-            thread::spawn(move || answer(stream, &begins));
-        }
-    });
+    let fake = Fake::start(1, 0, |_, _, _| None);
+    let address = fake.addresses();
     let admin = Admin::open(conf_at(&address, &[]), Arc::default()).unwrap();
     let mut member = Member::open(conf_at(&address, &[("group.id", "any")]));
     for _ in 0..3 {
@@ -194,11 +142,11 @@ fn a_server_that_knows_no_servers_yet_does_no_harm() {
             member.poll(Duration::ZERO);
             member.consumer.metadata(Some("any"), SECOND).ok().filter(|told| !told.nodes.is_empty())
         });
-        begins.store(true, Ordering::SeqCst);
+        fake.begins.store(true, Ordering::SeqCst);
         assert!(admin.nodes(SECOND).is_err());
         let told = member.consumer.metadata(Some("any"), SECOND);
         assert!(told.is_err() || told.is_ok_and(|told| told.nodes.is_empty()));
-        begins.store(false, Ordering::SeqCst);
+        fake.begins.store(false, Ordering::SeqCst);
     }
 }
 

@@ -33,6 +33,8 @@ mod kafka {
     mod codes;
     mod commits;
     mod failing;
+    #[path = "../kafka_broker/fake.rs"]
+    mod fake;
     mod groups;
     mod lifetimes;
     mod outcomes;

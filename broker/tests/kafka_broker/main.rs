@@ -1,14 +1,17 @@
 //! The Kafka backend on real servers, beyond what the suites for all backends check. Where there is no server, each is shown as ignored.
 //!
 //! `server.rs` has the servers, and topics on them. `publishing.rs` is what becomes of messages; `connecting.rs` is bad input: servers that are not there,
-//! passwords and certificates that are wrong; `replicas.rs` is a topic that lacks some. Not here: the unsafe module below the backend.
+//! passwords and certificates that are wrong; `replicas.rs` is a topic that lacks some, `standing.rs` a controller that stands still, on
+//! servers that are none (`fake.rs`). Not here: the unsafe module below the backend.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod connecting;
+mod fake;
 mod publishing;
 mod replicas;
 mod server;
+mod standing;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 use std::{
@@ -47,8 +50,12 @@ fn main() -> ExitCode {
             },
         })
     };
-    let modules =
-        [("publishing", publishing::all()), ("connecting", connecting::all()), ("replicas", replicas::all())];
+    let modules = [
+        ("publishing", publishing::all()),
+        ("connecting", connecting::all()),
+        ("replicas", replicas::all()),
+        ("standing", standing::all()),
+    ];
     let trials = modules
         .into_iter()
         .flat_map(|(module, tests)| tests.into_iter().map(move |test| trial(module, test)))

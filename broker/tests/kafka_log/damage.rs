@@ -13,22 +13,23 @@ use rdkafka::{
 };
 use ropeway_broker::{Event, GapReason, Group, MessageBroker, Owned, Position, Start, Subscription, Topic};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
     future::poll_fn,
     os::unix::fs::FileExt,
     panic::resume_unwind,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 crate::async_tests!(
     a_reader_is_told_a_damaged_batch_at_the_end_of_a_log_and_goes_on,
     a_reader_is_told_a_damaged_batch_between_others,
     a_member_is_told_a_damaged_batch_at_the_end_of_a_log_and_goes_on,
     a_member_is_told_a_damaged_batch_between_others,
+    many_damaged_partitions_are_gone_on_with_at_once,
 );
 
 /// A batch of records in a file: its place, its first and last offset.
@@ -40,8 +41,8 @@ struct Stored {
     last: u64,
 }
 
-/// The file of a partition that was never rolled.
-async fn file(topic: &Topic) -> PathBuf {
+/// The folder of a server that is on this machine.
+async fn folder() -> PathBuf {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", server::host()).create().unwrap();
     let node = admin.inner().fetch_metadata(None, PATIENCE).unwrap().brokers()[0].id();
@@ -52,7 +53,12 @@ async fn file(topic: &Topic) -> PathBuf {
     if !folder.is_dir() {
         resume_unwind(Box::new(server::Absent));
     }
-    folder.join(format!("{topic}-0")).join("00000000000000000000.log")
+    folder
+}
+
+/// The file of a partition that was never rolled.
+fn file(folder: &Path, topic: &Topic, partition: u32) -> PathBuf {
+    folder.join(format!("{topic}-{partition}")).join("00000000000000000000.log")
 }
 
 /// The batches of a file (<https://kafka.apache.org/documentation/#recordbatch>).
@@ -138,7 +144,7 @@ async fn damaged(broker: &Arc<dyn MessageBroker>, topic: &Topic, last: bool) -> 
     for begin in [0, 10, 20, 30] {
         put(broker, topic, 0, begin..begin + 10).await;
     }
-    let file = file(topic).await;
+    let file = file(&folder().await, topic, 0);
     let all = batches(&file);
     assert!(all.len() >= 4 && all.last().unwrap().last == 39, "{all:?}");
     let chosen = match last {
@@ -234,4 +240,46 @@ async fn a_member_is_told_a_damaged_batch_between_others() {
         let (_, topic) = stage().await;
         consumes(&url, &topic, false).await;
     }
+}
+
+/// One after the other each takes a client, and up to 5 s.
+async fn many_damaged_partitions_are_gone_on_with_at_once() {
+    const MANY: u32 = 24;
+    const SOON: Duration = Duration::from_secs(40);
+    let (broker, topic) = stage().await;
+    create(&broker, &topic, MANY).await;
+    let folder = folder().await;
+    let mut expected = BTreeSet::new();
+    for partition in 0..MANY {
+        for begin in [0, 10, 20] {
+            put(&broker, &topic, partition, begin..begin + 10).await;
+        }
+        let file = file(&folder, &topic, partition);
+        let all = batches(&file);
+        damage(&file, all[all.len() / 2]);
+        expected.insert((partition, all.last().unwrap().first));
+    }
+    let group = Group::new(format!("of-{topic}")).unwrap();
+    let mut consumer = broker.subscribe(Subscription::new(group, [topic.clone()])).await.unwrap();
+    let mut reader = broker.read().await.unwrap();
+    reader.follow(&topic, None, Start::Earliest).await.unwrap();
+    // What lies behind the damage comes, to both.
+    let (mut consumed, mut read) = (expected.clone(), expected);
+    let take = |left: &mut BTreeSet<(u32, u64)>, event: Event| {
+        let Event::Batch(batch) = event else { return };
+        batch.deliveries.iter().for_each(|it| _ = left.remove(&(batch.of.partition, it.position.1)));
+    };
+    let began = Instant::now();
+    while !consumed.is_empty() || !read.is_empty() {
+        let next = async {
+            tokio::select! {
+                event = poll_fn(|cx| consumer.poll_next(cx)) => take(&mut consumed, event.unwrap()),
+                event = poll_fn(|cx| reader.poll_next(cx)) => take(&mut read, event.unwrap()),
+            }
+        };
+        let left = SOON.saturating_sub(began.elapsed());
+        let more = timeout(left, next).await;
+        assert!(more.is_ok(), "not within {SOON:?}: consumed {consumed:?}, read {read:?}");
+    }
+    println!("{MANY} damaged partitions took {:?}", began.elapsed());
 }

@@ -11,11 +11,16 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio::time::Instant;
 
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// For how long a process believes what it was told of a topic.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// A clock that is ahead of another.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub(super) struct Log {
     pub(super) loses: Loses,
     /// How often topics were asked for.
     pub(super) looks: Mutex<usize>,
+    /// What this process was told of topics, and when.
+    kept: Arc<Mutex<BTreeMap<Topic, (Instant, Seen)>>>,
 }
 
 impl Log {
@@ -56,13 +63,27 @@ impl Log {
         let clock = Arc::<TokioClock>::default();
         let ahead = Arc::new(Ahead(Arc::clone(&clock)));
         let inner = Embedded::memory(EmbeddedSettings { clock: ahead, ..EmbeddedSettings::default() })?;
-        Ok(Self { inner, clock, ahead: Duration::ZERO, loses: |_, _| false, looks: Mutex::new(0) })
+        Ok(Self {
+            inner,
+            clock,
+            ahead: Duration::ZERO,
+            loses: |_, _| false,
+            looks: Mutex::new(0),
+            kept: Arc::default(),
+        })
     }
 
     /// The same log for another process.
     pub(super) fn shared(&self) -> Self {
         let (inner, clock) = (Arc::clone(&self.inner), Arc::clone(&self.clock));
-        Self { inner, clock, ahead: self.ahead, loses: self.loses, looks: Mutex::new(0) }
+        Self {
+            inner,
+            clock,
+            ahead: self.ahead,
+            loses: self.loses,
+            looks: Mutex::new(0),
+            kept: Arc::default(),
+        }
     }
 }
 
@@ -104,14 +125,24 @@ impl Ground for Log {
 
     fn look(&self, topic: &Topic) -> Answer<Result<Seen>> {
         *self.looks.lock().unwrap() += 1;
-        let (inner, topic) = (Arc::clone(&self.inner), topic.clone());
+        let kept = self.kept.lock().unwrap().get(topic).filter(|(at, _)| at.elapsed() < FRESH).copied();
+        match kept {
+            Some((_, seen)) => Box::pin(std::future::ready(Ok(seen))),
+            None => self.look_now(topic),
+        }
+    }
+
+    fn look_now(&self, topic: &Topic) -> Answer<Result<Seen>> {
+        let (inner, topic, kept) = (Arc::clone(&self.inner), topic.clone(), Arc::clone(&self.kept));
         Box::pin(async move {
             let info = inner.admin().describe_topic(&topic).await?;
-            Ok(Seen {
+            let seen = Seen {
                 life: info.partitions[0].low.0,
                 partitions: info.partitions.len() as u32,
                 max_message: info.max_message,
-            })
+            };
+            kept.lock().unwrap().insert(topic, (Instant::now(), seen));
+            Ok(seen)
         })
     }
 
@@ -221,7 +252,7 @@ impl Admin for Memory {
     }
 
     async fn delete_topic(&self, topic: &Topic) -> Result<()> {
-        let life = self.ground.look(topic).await?.life;
+        let life = self.ground.look_now(topic).await?.life;
         self.log.inner.admin().delete_topic(topic).await?;
         self.delay.deleted(&self.ground, topic, life).await;
         Ok(())

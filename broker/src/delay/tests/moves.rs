@@ -147,6 +147,24 @@ async fn what_was_delayed_goes_with_its_topic_whoever_deletes_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_delayed_just_after_another_process_made_the_topic_again_is_delivered_and_can_be_taken_back()
+{
+    let processes = processes(2).await;
+    publish(&processes[0], 3, |_| 30_000).await;
+    processes[1].delete_topic(&topic()).await.unwrap();
+    // Gone: it is refused, and not acked into what goes with the topic.
+    let due = processes[0].log.clock.now() + Duration::from_secs(5);
+    let failed = processes[0].publish_one(topic(), later(due)).await.unwrap_err();
+    assert_eq!((failed.may_be_written, failed.failed.error.kind()), (false, ErrorKind::NotFound));
+    processes[1].create_topic(&topic(), TopicSpec::partitions(1)).await.unwrap();
+    let ids = publish(&processes[0], 3, |_| 5_000).await;
+    assert!(processes[1].cancel_delayed(&topic(), ids[1]).await.unwrap());
+    assert!(processes[0].cancel_delayed(&topic(), ids[2]).await.unwrap());
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(delivered(&processes[1]).await.into_keys().collect::<Vec<_>>(), ids[..1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn bad_input_is_refused_by_what_is_wrong_with_it() {
     let processes = processes(1).await;
     let process = &processes[0];

@@ -9,7 +9,11 @@ use super::{
 use crate::{
     ErrorKind, Group, Result, Timestamp, Topic,
     balance::TopicPartition,
-    kafka::{broker::Shared, offsets},
+    kafka::{
+        broker::Shared,
+        damage::{self, Damaged},
+        offsets,
+    },
     members::Shell as _,
 };
 use std::{
@@ -60,11 +64,15 @@ async fn look(member: &Member, keys: &[TopicPartition], check: &BTreeSet<Topic>)
 /// Where damaged batches end that the client does not get over.
 async fn find_ends(member: &Member, keys: &[TopicPartition], looked: &mut Looked) {
     let damaged = member.core().damaged(keys);
-    for (key, begin) in damaged {
-        let Some(seen) = looked.topics.get_mut(&key.0) else { continue };
-        let Some((_, end)) = seen.ends.get(&key.1).copied() else { continue };
-        let behind = offsets::behind_damage(&member.shared, &key.0, key.1, begin, end).await;
-        seen.behind.extend(behind.map(|to| (key.1, to)));
+    let known = |(key, begin): (TopicPartition, u64)| {
+        let (_, end) = looked.topics.get(&key.0)?.ends.get(&key.1).copied()?;
+        Some(Damaged { place: key, begin, end })
+    };
+    let damaged = damaged.into_iter().filter_map(known).collect();
+    for ((topic, partition), to) in damage::ends(&member.shared, damaged).await {
+        if let Some(seen) = looked.topics.get_mut(&topic) {
+            seen.behind.insert(partition, to);
+        }
     }
 }
 
