@@ -5,7 +5,7 @@
 //! [`Followed::verify`] finds what somebody else trimmed by counting. Not here: the connection that asks (`feed.rs`), which entries are
 //! messages (`layout.rs`), which of them are done (`../ack_window.rs`).
 
-use super::{keys::PartitionKeys, layout};
+use super::{keys::PartitionKeys, layout, pace::Pace};
 use crate::{Delivery, Error, GapReason, Message, Owned, Position};
 use bytes::Bytes;
 
@@ -26,6 +26,13 @@ pub(super) const fn before(position: Position) -> Position {
 pub(super) struct Entry {
     pub(super) at: Position,
     pub(super) fields: Vec<layout::Field>,
+}
+
+impl Entry {
+    /// Bytes of its values.
+    pub(super) fn size(&self) -> usize {
+        self.fields.iter().map(|(_, value)| value.len()).sum()
+    }
 }
 
 /// What a partition said of itself when it was read.
@@ -68,6 +75,8 @@ pub(super) enum Told {
 pub(super) struct Followed {
     pub(super) of: Owned,
     pub(super) keys: PartitionKeys,
+    /// How large its entries are.
+    pub(super) pace: Pace,
     /// `None`: a stream of somebody else, which has no lives.
     life: Option<u64>,
     /// The last entry that was seen or is known to be gone.
@@ -100,6 +109,7 @@ impl Followed {
         Self {
             of,
             keys,
+            pace: Pace::default(),
             life: marks.life,
             after,
             seen: ZERO,
@@ -122,6 +132,7 @@ impl Followed {
         Self {
             of,
             keys,
+            pace: Pace::default(),
             life,
             after: before(position),
             seen: ZERO,

@@ -8,6 +8,7 @@ use super::{
     feed::{Ask, Brought},
     follow::{Counts, Followed, Told},
     keys::PartitionKeys,
+    pace::Pace,
     start::Extent,
 };
 use crate::{Batch, Delivery, Error, Event, Owned, Topic};
@@ -19,7 +20,7 @@ use std::{
 
 /// What lies ready at the most, in messages.
 pub(super) const MOST_MESSAGES: usize = 1024;
-/// The same in bytes; one message may be larger.
+/// The same in bytes; the last message may go beyond it.
 pub(super) const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// How much of one partition is read at once.
 const AT_ONCE: usize = 256;
@@ -80,13 +81,19 @@ impl State {
         self.held = held;
     }
 
+    /// What there is room for, in messages and bytes.
+    fn room(&self) -> (usize, usize) {
+        (MOST_MESSAGES.saturating_sub(self.held.messages), MOST_BYTES.saturating_sub(self.held.bytes))
+    }
+
     /// What to read next: logs, how much of each, and whether to wait for more. `None`: nothing now.
     pub(super) fn plan(&self) -> Option<Plan> {
-        let room = MOST_MESSAGES.saturating_sub(self.held.messages);
-        if self.followed.is_empty() || room == 0 || self.held.bytes >= MOST_BYTES {
+        let (messages, bytes) = self.room();
+        if self.followed.is_empty() || messages == 0 || bytes == 0 {
             return None;
         }
-        let count = (room / self.followed.len()).clamp(1, AT_ONCE);
+        let paces = self.followed.values().map(|slot| slot.followed.pace);
+        let count = Pace::count(paces, self.room(), AT_ONCE);
         let wait = if self.followed.values().all(|slot| slot.followed.is_caught_up()) {
             WAIT
         } else {
@@ -104,9 +111,10 @@ impl State {
     /// Takes what a read brought, as far as there is room: what there is none for is read again.
     pub(super) fn take(&mut self, plan: &Plan, brought: Vec<Brought>) {
         for ((place, turn), mut brought) in plan.turns.iter().zip(brought) {
+            let room = self.room();
             let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.turn == *turn) else { continue };
             let read = brought.entries.len();
-            let fits = fitting(self.held, &brought);
+            let fits = slot.followed.pace.fitting(&brought.entries, room);
             brought.entries.truncate(fits);
             let asked = if fits < read { fits } else { plan.count };
             slot.unverified |= !brought.entries.is_empty();
@@ -188,18 +196,6 @@ pub(super) struct Plan {
     pub(super) wait: Duration,
 }
 
-/// How many of the entries there is room for: at least one where nothing else is held.
-fn fitting(held: Size, brought: &Brought) -> usize {
-    let room = MOST_MESSAGES.saturating_sub(held.messages);
-    let mut bytes = held.bytes;
-    let fits = brought.entries.iter().take(room).take_while(|entry| {
-        let before = bytes;
-        bytes += entry.fields.iter().map(|(_, value)| value.len()).sum::<usize>();
-        bytes <= MOST_BYTES || before == 0
-    });
-    fits.count()
-}
-
 /// What a reader is told, in order; messages that follow each other in one batch.
 fn events(of: &Owned, told: Vec<Told>) -> Vec<(Event, Size)> {
     let mut events = Vec::new();
@@ -278,7 +274,7 @@ mod tests {
         large.take(&plan, vec![brought(1..=3, MOST_BYTES / 2 + 1)]);
         assert_eq!(
             (large.held.messages, large.followed.values().next().unwrap().followed.after()),
-            (1, Position(7, 1))
+            (2, Position(7, 2))
         );
         let mut huge = self::state(1);
         let plan = huge.plan().unwrap();

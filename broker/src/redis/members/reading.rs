@@ -8,7 +8,8 @@ use crate::{
     members::{key_of, owned, queue},
     redis::{
         feed::{Ask, Brought},
-        follow::{Entry, Told},
+        follow::Told,
+        pace::Pace,
         start::Extent,
     },
 };
@@ -20,7 +21,7 @@ const AT_ONCE: usize = 512;
 pub(super) const FEW: usize = AT_ONCE;
 /// What lies read ahead at the most beyond what is in flight, over all partitions: messages.
 const AHEAD_MESSAGES: usize = 4096;
-/// The same in bytes; one read may bring more, and what is beyond is read again.
+/// The same in bytes; the last message may go beyond it. Where messages grow suddenly a read brings more, and what is beyond is read again.
 const AHEAD_BYTES: usize = 8 * 1024 * 1024;
 
 /// A read that is under way.
@@ -33,10 +34,17 @@ pub(super) struct Plan {
 }
 
 impl Core {
+    /// What there is room for, in messages and bytes.
+    fn room(&self) -> (usize, usize) {
+        let ahead = self.owner.ahead;
+        (AHEAD_MESSAGES.saturating_sub(ahead.messages), AHEAD_BYTES.saturating_sub(ahead.bytes))
+    }
+
     /// What to read next.
     pub(super) fn plan(&mut self, longest: Duration) -> Plan {
-        let room = AHEAD_MESSAGES.saturating_sub(self.owner.ahead.messages);
-        let full = room == 0 || self.owner.ahead.bytes >= AHEAD_BYTES;
+        let room = self.room();
+        let full = room.0 == 0 || room.1 == 0;
+        let mut paces = Vec::new();
         let mut plan = Plan { asks: Vec::new(), of: Vec::new(), count: 1, wait: longest };
         for share in self.owner.shares.values_mut() {
             share.log.left_out = full || !share.is_read() || share.ahead.messages >= FEW;
@@ -45,11 +53,12 @@ impl Core {
             }
             plan.asks.push(Ask { keys: share.log.followed.keys.clone(), after: share.log.followed.after() });
             plan.of.push(share.of.clone());
+            paces.push(share.log.followed.pace);
             if !share.log.followed.is_caught_up() {
                 plan.wait = Duration::ZERO;
             }
         }
-        plan.count = (room / plan.asks.len().max(1)).clamp(1, AT_ONCE);
+        plan.count = Pace::count(paces.into_iter(), room, AT_ONCE);
         plan
     }
 
@@ -57,6 +66,7 @@ impl Core {
     pub(super) fn take(&mut self, plan: &Plan, brought: Vec<Brought>) -> (Option<Waker>, bool) {
         let mut lost = Vec::new();
         for (of, mut brought) in plan.of.iter().zip(brought) {
+            let room = self.room();
             let Ok(share) = owned(&mut self.owner.shares, of) else { continue };
             if share.revoking.is_some() {
                 continue;
@@ -71,7 +81,7 @@ impl Core {
                 continue;
             }
             let read = brought.entries.len();
-            let fits = fitting(self.owner.ahead.bytes, &brought.entries);
+            let fits = share.log.followed.pace.fitting(&brought.entries, room);
             brought.entries.truncate(fits);
             let asked = if fits < read { fits } else { plan.count };
             let before = share.ahead;
@@ -117,14 +127,4 @@ impl Core {
         lost.iter().for_each(|key| self.lose(key));
         (self.owner.wake_if_told(), !lost.is_empty())
     }
-}
-
-/// How many of the entries there is room for: at least one where nothing else is held.
-fn fitting(mut bytes: usize, entries: &[Entry]) -> usize {
-    let fits = entries.iter().take_while(|entry| {
-        let before = bytes;
-        bytes += entry.fields.iter().map(|(_, value)| value.len()).sum::<usize>();
-        bytes <= AHEAD_BYTES || before == 0
-    });
-    fits.count()
 }
