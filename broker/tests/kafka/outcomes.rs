@@ -7,7 +7,10 @@ use super::{
     server::{LONG, Member, conf_at, plain, producer, send, topic, values},
     tests,
 };
-use rdkafka::mocking::MockCluster;
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 use std::{
     sync::{Arc, mpsc},
     thread,
@@ -18,6 +21,7 @@ use tokio::time::Instant;
 tests![
     what_was_sent_and_purged_is_perhaps_written_and_what_was_not_sent_is_not,
     what_times_out_unsent_is_not_written,
+    what_only_a_later_request_vouches_for_is_perhaps_written,
     one_oversize_record_fails_its_neighbours,
     a_refused_record_is_told_with_the_others,
     a_batch_that_is_refused_is_told_at_once,
@@ -83,6 +87,29 @@ fn what_times_out_unsent_is_not_written() {
     assert!(began.elapsed() < Duration::from_secs(15));
     let not = Report { written: Written::No, code: Code::MSG_TIMED_OUT, partition: 0, offset: -1 };
     assert_eq!(reports, [not; 5]);
+}
+
+/// With several requests under way, of which a server refuses the first and takes the second, the library concludes that the first was written.
+fn what_only_a_later_request_vouches_for_is_perhaps_written() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("some", 1, 1).unwrap();
+    let settings = [
+        ("enable.idempotence", "true"),
+        ("max.in.flight", "5"),
+        ("batch.num.messages", "1"),
+        ("linger.ms", "0"),
+    ];
+    let producer = at(&cluster.bootstrap_servers(), &settings);
+    assert_eq!(send(&producer, "some", 0, &values(0, 1))[0].written, Written::Yes);
+    // The second goes before the first is answered.
+    cluster.broker_round_trip_time(1, Duration::from_millis(500)).unwrap();
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS];
+    cluster.request_errors(RDKafkaApiKey::Produce, &refused);
+    let reports = begin(&producer, "some", &values(1, 3)).recv_timeout(LONG).unwrap();
+    let told: Vec<_> = reports.iter().map(|report| (report.written, report.code)).collect();
+    assert_eq!(told, [(Written::Perhaps, Code::NONE), (Written::Yes, Code::NONE)], "{reports:?}");
+    // It is not there: of three there are two.
+    assert_eq!(reports[1].offset, 1);
 }
 
 fn one_oversize_record_fails_its_neighbours() {

@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 crate::async_tests!(
     they_come_soon_after_they_are_due_and_never_before,
     all_come_where_a_process_that_moves_them_is_killed,
+    what_is_delayed_just_after_another_client_made_the_topic_again_comes,
 );
 
 /// What a process of this program is told that it is to move messages, and of which topic.
@@ -95,6 +96,25 @@ async fn they_come_soon_after_they_are_due_and_never_before() {
     assert!(all[0] >= 0, "it came {} ms before it was due", -all[0]);
     // What is promised holds of an idle machine.
     assert!(at(99) < 10_000, "p99 is {} ms late", at(99));
+    broker.close(Duration::from_secs(10)).await;
+}
+
+async fn what_is_delayed_just_after_another_client_made_the_topic_again_comes() {
+    let (broker, topic) = stage().await;
+    create(&broker, &topic, 2).await;
+    let gone = put(&broker, &topic, 60_000, 61_000).await;
+    let other = ropeway_broker::connect(&server::url()).await.unwrap();
+    // Asked for anew each time, so that it is known to the first as what it was.
+    broker.admin().describe_topic(&topic).await.unwrap();
+    other.admin().delete_topic(&topic).await.unwrap();
+    create(&other, &topic, 2).await;
+    let ids = put(&broker, &topic, 2_000, 3_000).await;
+    let mut consumer = subscribed(&other, &topic).await;
+    let mut late = BTreeMap::new();
+    while late.len() < MANY {
+        assert!(comes(&mut *consumer, &mut late, Duration::from_secs(60)).await, "{} of {MANY}", late.len());
+    }
+    assert!(ids.iter().all(|id| late.contains_key(id)) && gone.iter().all(|id| !late.contains_key(id)));
     broker.close(Duration::from_secs(10)).await;
 }
 
