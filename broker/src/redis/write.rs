@@ -8,7 +8,7 @@ use ropeway_store::redis::Reply;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// How many entries are looked at for a message that is sent again.
+/// How many entries are looked at for a message that is sent again; 64 MiB of them at the most (`search.lua`).
 pub(super) const LOOKED_AT: u32 = 20_000;
 
 /// Whole batches, in the order in which they were taken over.

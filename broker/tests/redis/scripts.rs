@@ -250,6 +250,26 @@ fn a_message_that_is_sent_again_is_added_once() {
     assert_eq!(add(&mut server, id, &behind, "1000")[0], "added", "what lies before is not looked at");
 }
 
+fn a_search_ends_where_there_is_too_much_to_look_at() {
+    let mut server = Server::own();
+    let log = format!("{}:log", server.prefix);
+    let large = "x".repeat(1 << 20);
+    for number in 1..=72 {
+        let _: String = server.ask(&format!("XADD {log} {number}-0 id {number} payload {large}"));
+    }
+    assert_eq!(server.run("find", &[&log], &["0-0", "20000", "3"]), ["far"], "more than 64 MiB");
+    assert_eq!(server.run("find", &[&log], &["40-0", "20000", "3", "50"]), ["found", "72-0", "", "50-0"]);
+    let add = |server: &mut Server, id: &str| {
+        server.run("add_once", &[&log], &[id, "0-0", "20000", "id", id, "payload", "x"])
+    };
+    assert_eq!(add(&mut server, "60"), ["there", "60-0"]);
+    assert_eq!(add(&mut server, "70"), ["far"]);
+    assert_eq!(server.ask::<i64>(&format!("XLEN {log}")), 72);
+    let text: String = server.ask("INFO memory");
+    let lua = text.lines().find_map(|line| line.strip_prefix("used_memory_lua:")).unwrap();
+    assert!(lua.trim().parse::<u64>().unwrap() < 24 << 20, "{lua} bytes for what is looked at together");
+}
+
 fn packed(words: &[&str]) -> String {
     // Lengths below 128 are text.
     let word = |word: &&str| format!("\0\0\0{}{word}", char::from(word.len() as u8));
@@ -317,6 +337,7 @@ super::tests! {
     a_trim_spares_what_a_consumer_group_of_others_has_pending_until_it_is_dead,
     what_may_go_goes_from_a_server_without_memory,
     a_message_that_is_sent_again_is_added_once,
+    a_search_ends_where_there_is_too_much_to_look_at,
     messages_are_found_by_their_ids_before_they_are_sent_again,
     what_is_held_is_moved_when_it_is_due_and_not_before_and_once,
     all_that_is_held_under_an_id_is_cancelled,

@@ -1,7 +1,7 @@
 //! The scripts that run in Redis: each one role, told in its first lines. They are sent by their hash.
 //!
 //! What a script answers is a list that begins with a word: what it did, or why it did nothing. An error reply means that Redis refused
-//! it. `entries.lua`, `held.lua`, `progress.lua` and `remember.lua` are no scripts of their own: what several share stands before each of them. Those by which members of groups join, own and
+//! it. `entries.lua`, `held.lua`, `progress.lua`, `remember.lua` and `search.lua` are no scripts of their own: what several share stands before each of them. Those by which members of groups join, own and
 //! commit run also where the server has no memory left (`allow_oom.lua`): what they write is small and takes the place of what was there, and without
 //! them nobody could finish what makes room. Not here: what their keys hold (`../mod.rs`), who
 //! runs them (`../commands.rs`).
@@ -53,8 +53,8 @@ scripts! {
     PARTITION_PURGE "partition_purge" behind "entries";
     PARTITION_MEASURE "partition_measure" behind "entries";
     PARTITION_TRIM "partition_trim" behind "entries";
-    ADD_ONCE "add_once";
-    FIND "find";
+    ADD_ONCE "add_once" behind "search";
+    FIND "find" behind "search";
     TAKE_OVER "take_over" behind "allow_oom";
     COMMIT "commit" behind "allow_oom" "progress";
     FORWARD "forward" behind "progress" "held";
@@ -82,6 +82,7 @@ mod tests {
                 include_str!("progress.lua"),
                 include_str!("held.lua"),
                 include_str!("remember.lua"),
+                include_str!("search.lua"),
             ];
             let own = shared.iter().fold(script.text, |own, shared| own.strip_prefix(shared).unwrap_or(own));
             let head: Vec<&str> = own.lines().take_while(|line| line.starts_with("--")).collect();
