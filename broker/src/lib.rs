@@ -31,6 +31,8 @@
 mod ack_window;
 mod admin;
 pub mod balance;
+#[cfg(any(feature = "kafka", feature = "redis"))]
+mod batched;
 mod broker;
 mod clock;
 #[cfg(feature = "conformance")]

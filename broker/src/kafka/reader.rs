@@ -9,14 +9,16 @@ use super::{
     delay,
     failure::{BACKEND, closed},
     follow::{Content, Followed, Meaning, meaning},
-    following::{Begin, Brought, Place, Size, State, Step},
+    following::{Begin, Brought, Place, State, Step},
     layout::{Blocks, Lies},
     offsets,
     raw::{self, Told},
     reader_watch,
     start::one_place,
 };
-use crate::{Answer, Epoch, Error, ErrorKind, Event, Owned, Position, Reader, Result, Start, Topic};
+use crate::{
+    Answer, Epoch, Error, ErrorKind, Event, Owned, Position, Reader, Result, Start, Topic, batched::Size,
+};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering},

@@ -11,7 +11,10 @@ use super::{
     pace::Pace,
     start::Extent,
 };
-use crate::{Batch, Delivery, Error, Event, Owned, Topic};
+use crate::{
+    Error, Event, Owned, Topic,
+    batched::{Piece, Size, batched},
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     task::Waker,
@@ -53,12 +56,6 @@ pub(super) struct Slot {
     pub(super) home: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Size {
-    pub(super) messages: usize,
-    pub(super) bytes: usize,
-}
-
 impl State {
     pub(super) fn follow(&mut self, followed: Followed) {
         let place = (followed.of.topic.clone(), followed.of.partition);
@@ -73,27 +70,29 @@ impl State {
         self.ready.retain(|(of, _, size)| {
             let keep = of != place;
             if !keep {
-                held.messages -= size.messages;
-                held.bytes -= size.bytes;
+                held.take(*size);
             }
             keep
         });
         self.held = held;
     }
 
-    /// What there is room for, in messages and bytes.
-    fn room(&self) -> (usize, usize) {
-        (MOST_MESSAGES.saturating_sub(self.held.messages), MOST_BYTES.saturating_sub(self.held.bytes))
+    /// What there is room for.
+    const fn room(&self) -> Size {
+        Size {
+            messages: MOST_MESSAGES.saturating_sub(self.held.messages),
+            bytes: MOST_BYTES.saturating_sub(self.held.bytes),
+        }
     }
 
     /// What to read next: logs, how much of each, and whether to wait for more. `None`: nothing now.
     pub(super) fn plan(&self) -> Option<Plan> {
-        let (messages, bytes) = self.room();
-        if self.followed.is_empty() || messages == 0 || bytes == 0 {
+        let room = self.room();
+        if self.followed.is_empty() || room.messages == 0 || room.bytes == 0 {
             return None;
         }
         let paces = self.followed.values().map(|slot| slot.followed.pace);
-        let count = Pace::count(paces, self.room(), AT_ONCE);
+        let count = Pace::count(paces, room, AT_ONCE);
         let wait = if self.followed.values().all(|slot| slot.followed.is_caught_up()) {
             WAIT
         } else {
@@ -126,8 +125,7 @@ impl State {
 
     pub(super) fn tell(&mut self, place: &Place, of: &Owned, told: Vec<Told>) {
         for (event, size) in events(of, told) {
-            self.held.messages += size.messages;
-            self.held.bytes += size.bytes;
+            self.held.add(size);
             self.ready.push_back((place.clone(), event, size));
         }
     }
@@ -196,39 +194,23 @@ pub(super) struct Plan {
     pub(super) wait: Duration,
 }
 
-/// What a reader is told, in order; messages that follow each other in one batch.
+/// What a reader is told, in order.
 fn events(of: &Owned, told: Vec<Told>) -> Vec<(Event, Size)> {
-    let mut events = Vec::new();
-    let mut deliveries: Vec<Delivery> = Vec::new();
-    let flush = |deliveries: &mut Vec<Delivery>, events: &mut Vec<(Event, Size)>| {
-        if !deliveries.is_empty() {
-            let deliveries = std::mem::take(deliveries);
-            let bytes = deliveries.iter().map(|delivery| delivery.message.size()).sum();
-            let size = Size { messages: deliveries.len(), bytes };
-            events.push((Event::Batch(Batch { of: of.clone(), deliveries }), size));
+    let piece = |told| match told {
+        Told::Message(delivery) => Some(Piece::Message(delivery)),
+        Told::Unreadable { at, raw, why } => {
+            let size = Size { messages: 1, bytes: raw.len() };
+            let why = why.on(BACKEND);
+            Some(Piece::Event(Event::Unreadable { of: of.clone(), position: at, raw: Some(raw), why }, size))
         }
+        Told::Gap { from, to, why } => {
+            Some(Piece::Event(Event::Gap { of: of.clone(), from, to, why }, Size::default()))
+        }
+        Told::CaughtUp => Some(Piece::Event(Event::CaughtUp(of.clone()), Size::default())),
+        // Nothing comes until it is made again, which is a gap; that nobody deleted it is found out (`lost`).
+        Told::Deleted => None,
     };
-    for told in told {
-        let of = of.clone();
-        let (event, size) = match told {
-            Told::Message(delivery) => {
-                deliveries.push(delivery);
-                continue;
-            }
-            Told::Unreadable { at, raw, why } => {
-                let size = Size { messages: 1, bytes: raw.len() };
-                (Event::Unreadable { of, position: at, raw: Some(raw), why: why.on(BACKEND) }, size)
-            }
-            Told::Gap { from, to, why } => (Event::Gap { of, from, to, why }, Size::default()),
-            Told::CaughtUp => (Event::CaughtUp(of), Size::default()),
-            // Nothing comes until it is made again, which is a gap; that nobody deleted it is found out (`lost`).
-            Told::Deleted => continue,
-        };
-        flush(&mut deliveries, &mut events);
-        events.push((event, size));
-    }
-    flush(&mut deliveries, &mut events);
-    events
+    batched(of, told.into_iter().filter_map(piece))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! grow suddenly, one read brings more. Pure. Not here: which logs are read and what there is room for (`following.rs`, `members/reading.rs`).
 
 use super::follow::Entry;
+use crate::batched::Size;
 
 /// What a read aims at for each log, in bytes: copied a third faster at the server than a few times as much (500 instead of 700 to 1,100 ns an entry of 1 KiB, Redis 7.0),
 /// since it stays in the processor's cache.
@@ -22,20 +23,20 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How many entries of each of these logs to ask for, so that not much more comes than there is room for, in messages and bytes: at least one,
+    /// How many entries of each of these logs to ask for, so that not much more comes than there is room for: at least one,
     /// and `most` at the most.
-    pub(super) fn count(logs: impl Iterator<Item = Self>, room: (usize, usize), most: usize) -> usize {
+    pub(super) fn count(logs: impl Iterator<Item = Self>, room: Size, most: usize) -> usize {
         let (count, each) = logs.fold((0, 0), |(count, each), Self(size)| (count + 1, each + size));
-        let bytes = room.1.min(GOAL.saturating_mul(count));
-        (bytes / each.max(1)).min(room.0 / count.max(1)).clamp(1, most)
+        let bytes = room.bytes.min(GOAL.saturating_mul(count));
+        (bytes / each.max(1)).min(room.messages / count.max(1)).clamp(1, most)
     }
 
-    /// How many of these entries there is room for, in messages and bytes. The last may go beyond the bytes: where there is some room one is always taken, or it
+    /// How many of these entries there is room for. The last may go beyond the bytes: where there is some room one is always taken, or it
     /// would be read again and again.
-    pub(super) fn fitting(&mut self, entries: &[Entry], room: (usize, usize)) -> usize {
+    pub(super) fn fitting(&mut self, entries: &[Entry], room: Size) -> usize {
         let (mut fits, mut bytes) = (0, 0);
         for entry in entries {
-            fits += usize::from(fits < room.0 && bytes < room.1);
+            fits += usize::from(fits < room.messages && bytes < room.bytes);
             bytes += entry.size();
         }
         if !entries.is_empty() {
@@ -66,7 +67,11 @@ mod tests {
         pace
     }
 
-    const ROOM: (usize, usize) = (4096, 8 << 20);
+    const ROOM: Size = room(4096, 8 << 20);
+
+    const fn room(messages: usize, bytes: usize) -> Size {
+        Size { messages, bytes }
+    }
 
     #[test]
     fn a_read_asks_for_few_large_entries_and_for_many_small_ones() {
@@ -79,20 +84,20 @@ mod tests {
         assert_eq!(count(&[of(1); 64]), 64, "as many messages as there is room for");
         assert_eq!(count(&[of(64 << 10); 64]), 2, "as many bytes as there is room for");
         assert_eq!(count(&[of(1 << 20), of(1024), of(1024), of(1024)]), 1);
-        assert_eq!(Pace::count([of(1024)].into_iter(), (100, 20 << 10), 512), 20);
-        assert_eq!(Pace::count([of(1024)].into_iter(), (0, 0), 512), 1);
+        assert_eq!(Pace::count([of(1024)].into_iter(), room(100, 20 << 10), 512), 20);
+        assert_eq!(Pace::count([of(1024)].into_iter(), room(0, 0), 512), 1);
         assert_eq!(Pace::count(std::iter::empty(), ROOM, 512), 1);
     }
 
     #[test]
     fn what_there_is_no_room_for_is_left_and_all_that_came_is_learned_from() {
         let mut pace = Pace::default();
-        assert_eq!(pace.fitting(&entries(&[10, 10, 40]), (9, 20)), 2);
+        assert_eq!(pace.fitting(&entries(&[10, 10, 40]), room(9, 20)), 2);
         assert_eq!(pace.0, 20);
-        assert_eq!(pace.fitting(&entries(&[10, 10, 10]), (2, 99)), 2);
-        assert_eq!(pace.fitting(&entries(&[50, 1]), (9, 20)), 1, "one is taken where there is any room");
-        assert_eq!(pace.fitting(&entries(&[5, 1]), (9, 0)), 0);
-        assert_eq!(pace.fitting(&entries(&[5, 1]), (0, 9)), 0);
+        assert_eq!(pace.fitting(&entries(&[10, 10, 10]), room(2, 99)), 2);
+        assert_eq!(pace.fitting(&entries(&[50, 1]), room(9, 20)), 1, "one is taken where there is any room");
+        assert_eq!(pace.fitting(&entries(&[5, 1]), room(9, 0)), 0);
+        assert_eq!(pace.fitting(&entries(&[5, 1]), room(0, 9)), 0);
         let known = pace.0;
         assert_eq!(pace.fitting(&[], ROOM), 0);
         assert_eq!(pace.0, known, "nothing tells nothing");

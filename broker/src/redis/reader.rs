@@ -92,8 +92,7 @@ impl Reader for LogReader {
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        state.held.messages -= size.messages;
-        state.held.bytes -= size.bytes;
+        state.held.take(size);
         let drained = state.held.messages <= MOST_MESSAGES / 2 && state.held.bytes <= MOST_BYTES / 2;
         drop(state);
         if drained {

@@ -9,25 +9,10 @@ use super::{
     },
     MOST_BYTES, Place,
 };
-use crate::{Batch, Delivery, Event, Owned};
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::kafka) struct Size {
-    pub(in crate::kafka) messages: usize,
-    pub(in crate::kafka) bytes: usize,
-}
-
-impl Size {
-    pub(super) fn add(&mut self, more: Self) {
-        self.messages += more.messages;
-        self.bytes += more.bytes;
-    }
-
-    pub(super) fn take(&mut self, less: Self) {
-        self.messages -= less.messages;
-        self.bytes -= less.bytes;
-    }
-}
+use crate::{
+    Event, Owned,
+    batched::{Piece, Size, batched},
+};
 
 /// What one turn at the client brought. It takes no more than there is room for.
 #[derive(Debug)]
@@ -77,35 +62,19 @@ impl Brought {
     }
 }
 
-/// What a reader is told, in order; messages that follow each other in one batch.
+/// What a reader is told, in order.
 pub(super) fn events(of: &Owned, told: Vec<Told>) -> Vec<(Event, Size)> {
-    let mut events = Vec::new();
-    let mut deliveries: Vec<Delivery> = Vec::new();
-    let flush = |deliveries: &mut Vec<Delivery>, events: &mut Vec<(Event, Size)>| {
-        if !deliveries.is_empty() {
-            let deliveries = std::mem::take(deliveries);
-            let bytes = deliveries.iter().map(|delivery| delivery.message.size()).sum();
-            let size = Size { messages: deliveries.len(), bytes };
-            events.push((Event::Batch(Batch { of: of.clone(), deliveries }), size));
+    let piece = |told| match told {
+        Told::Message(delivery) => Piece::Message(delivery),
+        Told::Unreadable { at, raw, why } => {
+            let size = Size { messages: 1, bytes: raw.as_ref().map_or(0, bytes::Bytes::len) };
+            let why = why.on(BACKEND);
+            Piece::Event(Event::Unreadable { of: of.clone(), position: at, raw, why }, size)
         }
+        Told::Gap { from, to, why } => {
+            Piece::Event(Event::Gap { of: of.clone(), from, to, why }, Size::default())
+        }
+        Told::CaughtUp => Piece::Event(Event::CaughtUp(of.clone()), Size::default()),
     };
-    for told in told {
-        let of = of.clone();
-        let (event, size) = match told {
-            Told::Message(delivery) => {
-                deliveries.push(delivery);
-                continue;
-            }
-            Told::Unreadable { at, raw, why } => {
-                let size = Size { messages: 1, bytes: raw.as_ref().map_or(0, bytes::Bytes::len) };
-                (Event::Unreadable { of, position: at, raw, why: why.on(BACKEND) }, size)
-            }
-            Told::Gap { from, to, why } => (Event::Gap { of, from, to, why }, Size::default()),
-            Told::CaughtUp => (Event::CaughtUp(of), Size::default()),
-        };
-        flush(&mut deliveries, &mut events);
-        events.push((event, size));
-    }
-    flush(&mut deliveries, &mut events);
-    events
+    batched(of, told.into_iter().map(piece))
 }

@@ -12,13 +12,13 @@
 
 mod brought;
 
-pub(in crate::kafka) use brought::{Brought, Size};
+pub(in crate::kafka) use brought::Brought;
 
 use super::{
     follow::{Followed, Told},
     start::Extent,
 };
-use crate::{Error, Event, Topic};
+use crate::{Error, Event, Topic, batched::Size};
 use brought::{Arrived, events};
 use std::{
     collections::{BTreeMap, VecDeque},

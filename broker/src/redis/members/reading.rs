@@ -5,6 +5,7 @@
 use super::core::Core;
 use crate::{
     GapReason, Owned,
+    batched::Size,
     members::{key_of, owned, queue},
     redis::{
         feed::{Ask, Brought},
@@ -34,16 +35,19 @@ pub(super) struct Plan {
 }
 
 impl Core {
-    /// What there is room for, in messages and bytes.
-    fn room(&self) -> (usize, usize) {
+    /// What there is room for.
+    const fn room(&self) -> Size {
         let ahead = self.owner.ahead;
-        (AHEAD_MESSAGES.saturating_sub(ahead.messages), AHEAD_BYTES.saturating_sub(ahead.bytes))
+        Size {
+            messages: AHEAD_MESSAGES.saturating_sub(ahead.messages),
+            bytes: AHEAD_BYTES.saturating_sub(ahead.bytes),
+        }
     }
 
     /// What to read next.
     pub(super) fn plan(&mut self, longest: Duration) -> Plan {
         let room = self.room();
-        let full = room.0 == 0 || room.1 == 0;
+        let full = room.messages == 0 || room.bytes == 0;
         let mut paces = Vec::new();
         let mut plan = Plan { asks: Vec::new(), of: Vec::new(), count: 1, wait: longest };
         for share in self.owner.shares.values_mut() {
