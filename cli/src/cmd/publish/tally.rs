@@ -161,7 +161,7 @@ impl Tally {
 
 const fn survives(durability: Durability) -> &'static str {
     match durability {
-        Durability::Volatile => "nothing that is certain: it is in memory only",
+        Durability::Volatile => "nothing that is certain (`ropeway doctor URL` says why)",
         Durability::ProcessCrash => "the process being killed",
         Durability::PowerLoss => "the machine losing power",
         Durability::Replicated => "the loss of the machine",
