@@ -41,7 +41,7 @@ async fn a_dead_port_is_told_within_seconds() {
 }
 
 /// The server with TLS: its host, the user, the password, its files.
-fn secured() -> (String, String, String, String) {
+pub(crate) fn secured() -> (String, String, String, String) {
     let host = host(&said("ROPEWAY_TEST_KAFKA_TLS_URL"));
     let (user, password) = (said("ROPEWAY_TEST_KAFKA_TLS_USER"), said("ROPEWAY_TEST_KAFKA_TLS_PASSWORD"));
     (host, user, password, said("ROPEWAY_TEST_KAFKA_TLS_DIR"))

@@ -2,11 +2,12 @@
 //!
 //! `server.rs` has the servers, and topics on them. `publishing.rs` is what becomes of messages; `connecting.rs` is bad input: servers that are not there,
 //! passwords and certificates that are wrong; `replicas.rs` is a topic that lacks some, `standing.rs` a controller that stands still, on
-//! servers that are none (`fake.rs`). Not here: the unsafe module below the backend.
+//! servers that are none (`fake.rs`); `ending.rs` is the end of a process. Not here: the unsafe module below the backend.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod connecting;
+mod ending;
 mod fake;
 mod publishing;
 mod replicas;
@@ -40,6 +41,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn main() -> ExitCode {
+    ending::end();
     let trial = |module: &str, (name, test): Test| {
         // No ignored flag: with that the reason would not be printed.
         Trial::ignorable_test(format!("{module}::{name}"), move || match catch_unwind(test) {
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         ("connecting", connecting::all()),
         ("replicas", replicas::all()),
         ("standing", standing::all()),
+        ("ending", ending::all()),
     ];
     let trials = modules
         .into_iter()

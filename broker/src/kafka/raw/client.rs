@@ -104,6 +104,8 @@ impl Client {
     }
 
     fn open(kind: u32, mut conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
+        // Before any client: as the library sets OpenSSL up, the end of the process frees what threads of clients that live still use.
+        openssl_sys::init();
         let told = Arc::new(Told {
             notes,
             own: Notes::default(),
