@@ -13,7 +13,7 @@ use super::{
     group_admin,
     layout::OVERHEAD,
     offsets,
-    raw::Code,
+    raw::{Code, Trouble},
     retention::{self, check_partitions},
     start::one_place,
 };
@@ -21,17 +21,10 @@ use crate::{
     Admin, Error, ErrorKind, Group, GroupInfo, MessageId, Result, Start, Topic, TopicInfo, TopicSpec,
 };
 use async_trait::async_trait;
-use rdkafka::{
-    TopicPartitionList,
-    admin::{AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
-    error::RDKafkaErrorCode,
-    topic_partition_list::Offset,
-};
+use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long a server may take to do what it is asked.
-const DONE: Duration = Duration::from_secs(20);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(25);
 /// How long the nodes may take to learn of a change.
@@ -156,10 +149,6 @@ fn whose(shared: &Shared, topic: &Topic) -> Error {
     Error::new(ErrorKind::Unavailable, context)
 }
 
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(DONE))
-}
-
 /// Makes a topic; where it is told, one that takes messages of that many bytes.
 pub(super) async fn create(
     shared: &Arc<Shared>,
@@ -188,7 +177,7 @@ pub(super) async fn create(
     }
     let until = Instant::now() + FREED;
     loop {
-        let said = change(shared, topic, |options| shared.admin.create_topics([&new], &options)).await?;
+        let said = change(shared, |options| shared.admin.create_topics([&new], &options)).await?;
         let Err(code) = said.answer else { break };
         if code != Code::TOPIC_ALREADY_EXISTS {
             return Err(refused(shared.servers(), &format!("topic {topic:?}"), code));
@@ -323,7 +312,7 @@ pub(super) async fn grow(shared: &Arc<Shared>, topic: &Topic, wanted: u32) -> Re
         return Ok(());
     }
     let new = NewPartitions::new(topic.as_str(), wanted as usize);
-    let said = change(shared, topic, |options| shared.admin.create_partitions([&new], &options)).await?;
+    let said = change(shared, |options| shared.admin.create_partitions([&new], &options)).await?;
     match said.answer {
         Ok(()) => {}
         Err(Code::UNKNOWN_TOPIC_OR_PART) => return Err(not_found(topic)),
@@ -361,28 +350,24 @@ pub(super) async fn purge(
     let found = offsets::ask(shared, topic, partition).await?;
     one_place(topic, found.extents.len(), before)?;
     let starts = offsets::starts(shared, topic, &found.extents, before).await?;
-    let mut list = TopicPartitionList::new();
+    let mut before = Vec::new();
     for ((partition, extent), start) in found.extents.iter().zip(starts) {
         let (Ok(partition), Ok(offset)) = (i32::try_from(*partition), i64::try_from(start)) else { continue };
         if start > extent.low {
-            let added = list.add_partition_offset(topic.as_str(), partition, Offset::Offset(offset));
-            added.map_err(|error| failed_by_crate(shared.servers(), &error))?;
+            before.push((partition, offset));
         }
     }
-    if list.count() == 0 {
+    if before.is_empty() {
         return Ok(());
     }
-    let answer = shared.admin.delete_records(&list, &options()).await;
-    let answer = answer.map_err(|error| failed_by_crate(shared.servers(), &error))?;
-    for element in answer.elements() {
-        let Err(error) = element.error() else { continue };
-        return Err(match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::PolicyViolation) => only_compacts(topic),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => not_found(topic),
-            _ => failed_by_crate(shared.servers(), &error),
-        });
+    let name: Arc<str> = Arc::from(topic.as_str());
+    let told = shared.ask(move |admin, _| admin.delete_records(&name, &before, ANSWER)).await?;
+    match told.into_iter().find_map(|(_, told)| told.err()) {
+        None => Ok(()),
+        Some(Trouble { code: Code::POLICY_VIOLATION, .. }) => Err(only_compacts(topic)),
+        Some(Trouble { code: Code::UNKNOWN_TOPIC_OR_PART, .. }) => Err(not_found(topic)),
+        Some(trouble) => Err(shared.failed(&trouble)),
     }
-    Ok(())
 }
 
 fn only_compacts(topic: &Topic) -> Error {
@@ -403,8 +388,7 @@ pub(super) async fn delete(shared: &Arc<Shared>, topic: &Topic) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::Conflict, context));
     }
-    let said =
-        change(shared, topic, |options| shared.admin.delete_topics(&[topic.as_str()], &options)).await?;
+    let said = change(shared, |options| shared.admin.delete_topics(&[topic.as_str()], &options)).await?;
     match said.answer {
         Ok(()) => {}
         // The one that did not answer did it.

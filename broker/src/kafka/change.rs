@@ -3,7 +3,7 @@
 //! Not here: what is changed, and when all nodes know it (`admin.rs`).
 
 use super::{broker::Shared, failure::failed_by_crate, raw::Code};
-use crate::{Error, ErrorKind, Result, Topic};
+use crate::{Error, ErrorKind, Result};
 use rdkafka::{
     admin::{AdminOptions, TopicResult},
     error::KafkaError,
@@ -28,11 +28,7 @@ pub(super) struct Said {
 ///
 /// # Errors
 /// Those of the connection: it may be done all the same.
-pub(super) async fn change<F>(
-    shared: &Shared,
-    topic: &Topic,
-    ask: impl Fn(AdminOptions) -> F + Send,
-) -> Result<Said>
+pub(super) async fn change<F>(shared: &Shared, ask: impl Fn(AdminOptions) -> F + Send) -> Result<Said>
 where
     F: Future<Output = Result<Vec<TopicResult>, KafkaError>> + Send,
 {
@@ -42,7 +38,7 @@ where
         Err(error) if !error.is_retryable() => return Err(error),
         _ => {}
     }
-    shared.topics.look_for_controller(topic).await;
+    shared.topics.look_for_controller().await;
     let answer = code_of(shared, ask(options()).await)?;
     Ok(Said { answer, doubted: true })
 }

@@ -131,10 +131,13 @@ async fn list(shared: &Arc<Shared>, topic: &Topic, partitions: &[u32], spec: Spe
         }
         for answer in shared.ask(move |admin, wait| admin.list_offsets(&asks, wait)).await? {
             match (u32::try_from(answer.0.partition), answer.1) {
-                (Ok(partition), Ok(at)) => _ = found.insert(partition, (at.offset >= 0).then_some(at.offset)),
+                (Ok(partition), Ok(())) => {
+                    let offset = answer.0.offset;
+                    found.insert(partition, (offset >= 0).then_some(offset));
+                }
                 (_, Err(trouble)) if is_passing(trouble.code) => {}
                 (_, Err(trouble)) => return Err(shared.failed(&trouble)),
-                (Err(_), Ok(_)) => {}
+                (Err(_), Ok(())) => {}
             }
         }
         if found.len() < partitions.len() {

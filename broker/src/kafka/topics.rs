@@ -183,7 +183,7 @@ impl Topics {
         let what = [ResourceSpecifier::Topic(topic.as_str())];
         let answered = self.client.describe_configs(&what, &options).await;
         if answered.is_err() {
-            self.look_for_controller(topic).await;
+            self.look_for_controller().await;
         }
         let answered = answered.map_err(|error| failed_by_crate(&self.servers, &error))?;
         let resource: ConfigResource = match answered.into_iter().next() {
@@ -201,10 +201,11 @@ impl Topics {
         Ok(TopicConfig::parse(|name| values.get(name)?.value.as_deref()))
     }
 
-    /// The crate's client waits for the server that was the controller when it was last told, also where that stands still. Who it is now comes with metadata.
-    pub(super) async fn look_for_controller(&self, topic: &Topic) {
-        let (client, name) = (Arc::clone(&self.client), topic.as_str().to_owned());
-        let asked = move || client.inner().fetch_metadata(Some(&name), CONTROLLER).is_ok();
+    /// The crate's client waits for the server that was the controller when it was last told, also where that stands still. Who it is now comes with metadata:
+    /// that of all topics, as the crate gives a topic that is named back before it asks for it.
+    pub(super) async fn look_for_controller(&self) {
+        let client = Arc::clone(&self.client);
+        let asked = move || client.inner().fetch_metadata(None, CONTROLLER).is_ok();
         _ = tokio::task::spawn_blocking(asked).await;
     }
 

@@ -56,13 +56,27 @@ fn offsets_are_listed_by_place_and_by_time() {
     let ask = |partition, spec| {
         let told = admin.list_offsets(&[(Arc::clone(&topic), partition, spec)], LONG).unwrap();
         assert_eq!((told.len(), told[0].0.partition), (1, partition));
-        told[0].1.as_ref().map(|at| at.offset).map_err(|trouble| trouble.code)
+        told[0].1.as_ref().map(|()| told[0].0.offset).map_err(|trouble| trouble.code)
     };
     assert_eq!((ask(0, Spec::Earliest), ask(0, Spec::Latest), ask(1, Spec::Latest)), (Ok(0), Ok(5), Ok(0)));
     assert_eq!(ask(0, Spec::Time(0)), Ok(0));
     assert_eq!(ask(0, Spec::Time(i64::MAX / 2)), Ok(-1), "nothing is that late");
-    let both = [(Arc::clone(&topic), 0, Spec::Latest), (Arc::clone(&topic), 1, Spec::Latest)];
-    assert_eq!(admin.list_offsets(&both, LONG).unwrap().len(), 2);
+    let latest = |topic: &Arc<str>, partition| (Arc::clone(topic), partition, Spec::Latest);
+    let told = |asks: &[_]| {
+        let told = admin.list_offsets(asks, LONG).unwrap();
+        told.into_iter()
+            .map(|(place, told)| {
+                (place.partition, told.map(|()| place.offset).map_err(|trouble| trouble.code))
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&[latest(&topic, 1), latest(&topic, 0)]), [(1, Ok(0)), (0, Ok(5))]);
+    let absent: Arc<str> = unique("absent").into();
+    assert_eq!(told(&[latest(&absent, 0)]), [(0, Err(Code::UNKNOWN_TOPIC_OR_PART))]);
+    assert_eq!(
+        told(&[latest(&topic, 0), latest(&topic, 2)]),
+        [(0, Ok(5)), (2, Err(Code::UNKNOWN_PARTITION))]
+    );
 }
 
 fn a_group_is_made_by_its_offsets_and_deleted() {

@@ -4,7 +4,7 @@
 
 use super::{
     fake::Fake,
-    raw::{Admin, Code, Conf, Consumer, Notes, Place, Producer},
+    raw::{Admin, Code, Conf, Consumer, Notes, Place, Producer, Spec},
     server::{LONG, Member, bootstrap, conf_at, unique},
     tests,
 };
@@ -13,7 +13,8 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use std::{
-    sync::{Arc, atomic::Ordering},
+    hint,
+    sync::{Arc, Barrier, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -26,6 +27,7 @@ tests![
     a_group_whose_coordinator_has_moved_is_asked_for_again_in_time,
     a_coordinator_that_comes_back_after_a_question_was_given_up_does_no_harm,
     a_server_that_knows_no_servers_yet_does_no_harm,
+    offsets_that_are_asked_for_while_leaders_become_known_do_no_harm,
     servers_that_come_back_are_no_longer_down,
     a_setting_that_is_wrong_is_named_and_no_secret_is_told,
     a_consumer_without_a_group_is_refused,
@@ -148,6 +150,30 @@ fn a_server_that_knows_no_servers_yet_does_no_harm() {
         assert!(told.is_err() || told.is_ok_and(|told| told.nodes.is_empty()));
         fake.begins.store(false, Ordering::SeqCst);
     }
+}
+
+/// The library's own question for offsets (and the one that removes records) is worked on by who asks and by its main thread at once, where leaders are not
+/// known yet: it ends the process where an answer that tells them comes just then.
+fn offsets_that_are_asked_for_while_leaders_become_known_do_no_harm() {
+    const AT_ONCE: u32 = 4;
+    const ROUNDS: u32 = 1_500;
+    let cluster = MockCluster::new(1).unwrap();
+    let admin = Admin::open(conf_at(&cluster.bootstrap_servers(), &[]), Arc::default()).unwrap();
+    admin.nodes(LONG).unwrap();
+    let begin = Barrier::new(AT_ONCE as usize);
+    let asks = |who: u32| {
+        for round in 0..ROUNDS {
+            let ask = [(Arc::from(format!("none-{round}")), 0, Spec::Latest)];
+            begin.wait();
+            // At other moments of the others' questions in each round.
+            let until = Instant::now() + Duration::from_micros(u64::from(who * round * 7 % 1_000));
+            while Instant::now() < until {
+                hint::spin_loop();
+            }
+            assert_eq!(admin.list_offsets(&ask, LONG).unwrap().len(), 1);
+        }
+    };
+    thread::scope(|scope| (0..AT_ONCE).for_each(|who| _ = scope.spawn(move || asks(who))));
 }
 
 fn servers_that_come_back_are_no_longer_down() {

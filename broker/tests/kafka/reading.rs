@@ -3,11 +3,10 @@
 //! Not here: groups (`groups.rs`), commits (`commits.rs`).
 
 use super::{
-    raw::{Code, Consumer, OFFSET_BEGINNING, OFFSET_END, Place},
-    server::{LONG, Member, Seen, admin, conf, topic, unique, values, write},
+    raw::{Admin, Code, Consumer, OFFSET_BEGINNING, OFFSET_END, Place},
+    server::{LONG, Member, Seen, conf, topic, unique, values, write},
     tests,
 };
-use rdkafka::{TopicPartitionList, admin::AdminOptions};
 use std::{sync::Arc, thread, time::Duration};
 use tokio::time::Instant;
 
@@ -183,9 +182,12 @@ fn a_paused_partition_is_silent_and_loses_nothing() {
 fn a_gap_is_told_and_a_new_assignment_goes_on() {
     let topic = topic(1, &[]);
     write(&topic, 0, &values(0, 100));
-    let mut before = TopicPartitionList::new();
-    before.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(60)).unwrap();
-    super::server::block_on(admin().delete_records(&before, &AdminOptions::new())).unwrap();
+    let admin = Admin::open(conf(&[]), Arc::default()).unwrap();
+    let removed = |partition, before| admin.delete_records(&topic, &[(partition, before)], LONG);
+    let told = removed(0, 60).unwrap();
+    assert!(matches!(&told[..], [(Place { partition: 0, offset: 60, .. }, Ok(()))]), "{told:?}");
+    assert_eq!(removed(0, 500).unwrap()[0].1.as_ref().unwrap_err().code, Code::OFFSET_OUT_OF_RANGE);
+    assert_eq!(removed(1, 0).unwrap_err().code, Code::UNKNOWN_TOPIC_OR_PART);
     let mut member = Member::reading(&topic, 0, 10, &[]);
     let (code, place) = member.until("problem", |seen| match seen {
         Seen::Problem { code, place } => Some((*code, place.clone())),

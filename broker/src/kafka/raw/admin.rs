@@ -28,10 +28,10 @@ use std::{
 const ANY: u32 = 0;
 /// A name that no topic has.
 const NO_TOPIC: &str = "__ropeway.none";
-/// How long it is asked which server is the controller, after one did not answer.
-const CONTROLLER: Duration = Duration::from_secs(1);
+/// How long it is asked which server is the controller, after one did not answer, or who leads.
+pub(super) const CONTROLLER: Duration = Duration::from_secs(1);
 /// How much longer than it may take an answer is waited for: the library answers by itself, with its reason.
-const MARGIN: Duration = Duration::from_secs(1);
+pub(super) const MARGIN: Duration = Duration::from_secs(1);
 /// What the library is told that the answer to a question of a group may take: longer than any is waited for.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -88,6 +88,20 @@ impl Admin {
         Ok(Self { asking: Producer::open(conf, Arc::clone(&notes))?, groups, notes })
     }
 
+    /// Who asks everything else.
+    pub(super) fn asking(&self) -> &Client {
+        self.asking.client()
+    }
+
+    /// The settings of another client.
+    pub(super) fn conf(&self) -> Conf {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).conf.copy()
+    }
+
+    pub(super) fn notes(&self) -> Arc<Notes> {
+        Arc::clone(&self.notes)
+    }
+
     /// Who asks coordinators of groups; `group` is one that is asked for.
     fn asks_groups(&self, group: &str) -> Result<Producer, Trouble> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +135,7 @@ impl Admin {
         if let (Err(Trouble { code: Code::TIMED_OUT, .. }), Some(first)) = (&event, names.first()) {
             // The library asks the server that was the controller when it was last told, and waits for that one where it stands still. Who it is now comes
             // with metadata, which any server gives.
-            _ = metadata::ask(self.asking.client(), first.to_str().ok(), CONTROLLER);
+            _ = metadata::ask(self.asking(), first.to_str().ok(), CONTROLLER);
         }
         let event = event?;
         // SAFETY: the event is alive while this reads it, and all that is answered belongs to it.
@@ -139,7 +153,7 @@ impl Admin {
     /// The servers that there are, at least one. By a question about a topic that is none: the library (2.12.1) ends the process where a server answers its
     /// own question for them (DescribeCluster) and knows none yet, as one does that has just come back.
     pub(in crate::kafka) fn nodes(&self, wait: Duration) -> Result<Vec<Node>, Trouble> {
-        let nodes = metadata::ask(self.asking.client(), Some(NO_TOPIC), wait)?.nodes;
+        let nodes = metadata::ask(self.asking(), Some(NO_TOPIC), wait)?.nodes;
         if nodes.is_empty() {
             return Err(Trouble::new(Code::PARTIAL, "the server that answers knows no servers yet"));
         }
@@ -152,7 +166,7 @@ impl Admin {
         wait: Duration,
         ask: impl FnOnce(&Client, &OptionsRef<'_>, &Queue),
     ) -> Result<Event, Trouble> {
-        answer(self.asking.client(), wait, wait + MARGIN, ask)
+        answer(self.asking(), wait, wait + MARGIN, ask)
     }
 
     /// The same for a question that the coordinator of a group answers. The library (2.12.1) ends the process where such a question was out of time for it,
@@ -186,7 +200,7 @@ impl GroupAnswer {
 }
 
 /// The library answers within `limit`, and is waited for until `wait` is over.
-fn answer(
+pub(super) fn answer(
     client: &Client,
     limit: Duration,
     wait: Duration,

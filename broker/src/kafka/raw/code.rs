@@ -32,6 +32,7 @@ impl Code {
     pub(in crate::kafka) const WAIT_COORD: Self = Self(-180);
     pub(in crate::kafka) const ASSIGN_PARTITIONS: Self = Self(-175);
     pub(in crate::kafka) const REVOKE_PARTITIONS: Self = Self(-174);
+    pub(in crate::kafka) const IN_PROGRESS: Self = Self(-178);
     pub(in crate::kafka) const STATE: Self = Self(-172);
     pub(in crate::kafka) const AUTHENTICATION: Self = Self(-169);
     pub(in crate::kafka) const NO_OFFSET: Self = Self(-168);
@@ -48,6 +49,7 @@ impl Code {
     pub(in crate::kafka) const NONE: Self = Self(0);
     pub(in crate::kafka) const OFFSET_OUT_OF_RANGE: Self = Self(1);
     pub(in crate::kafka) const UNKNOWN_TOPIC_OR_PART: Self = Self(3);
+    pub(in crate::kafka) const LEADER_NOT_AVAILABLE: Self = Self(5);
     pub(in crate::kafka) const MSG_SIZE_TOO_LARGE: Self = Self(10);
     pub(in crate::kafka) const OFFSET_METADATA_TOO_LARGE: Self = Self(12);
     pub(in crate::kafka) const COORDINATOR_LOAD_IN_PROGRESS: Self = Self(14);
@@ -62,6 +64,7 @@ impl Code {
     pub(in crate::kafka) const GROUP_AUTHORIZATION_FAILED: Self = Self(30);
     pub(in crate::kafka) const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
     pub(in crate::kafka) const TOPIC_ALREADY_EXISTS: Self = Self(36);
+    pub(in crate::kafka) const POLICY_VIOLATION: Self = Self(44);
     pub(in crate::kafka) const OUT_OF_ORDER_SEQUENCE_NUMBER: Self = Self(45);
     pub(in crate::kafka) const NON_EMPTY_GROUP: Self = Self(68);
     pub(in crate::kafka) const GROUP_ID_NOT_FOUND: Self = Self(69);

@@ -18,6 +18,7 @@
 //! | a queue that is woken when it is gone | the bell holds the queue behind a lock, and lets go of it before the client ends |
 //! | a topic of another client | it is compared, and refused |
 //! | a client that two threads use | the library allows that for clients, queues and topics (`Send`, `Sync`); a consumer is only `Send`, by its parts |
+//! | a question that the library works on by two threads at once | ListOffsets is not asked, DeleteRecords only where leaders are known (`admin_offsets.rs`). All other questions of administration are handed to its main thread whole |
 //! | a destruction that never ends | it has a thread of its own, and callers a deadline; without a thread the client stays |
 //! | an event that is called back with a lock held | queues have no callback of ours; a rebalance wakes its own queue, whose lock is not held then |
 

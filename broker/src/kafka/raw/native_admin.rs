@@ -4,17 +4,17 @@
 
 #![expect(unsafe_code, reason = "prototypes of a C library: each call of one says why it is sound")]
 
-use super::native::{Partition, PartitionList};
+use super::native::PartitionList;
 use rdkafka_sys::{
     rd_kafka_AdminOptions_t, rd_kafka_AlterConsumerGroupOffsets_result_t,
     rd_kafka_AlterConsumerGroupOffsets_t, rd_kafka_ConsumerGroupDescription_t,
     rd_kafka_ConsumerGroupListing_t, rd_kafka_DeleteGroup_t, rd_kafka_DeleteGroups_result_t,
-    rd_kafka_DescribeConsumerGroups_result_t, rd_kafka_DescribeTopics_result_t,
-    rd_kafka_ListConsumerGroupOffsets_result_t, rd_kafka_ListConsumerGroupOffsets_t,
-    rd_kafka_ListConsumerGroups_result_t, rd_kafka_ListOffsets_result_t, rd_kafka_ListOffsetsResultInfo_t,
-    rd_kafka_MemberAssignment_t, rd_kafka_MemberDescription_t, rd_kafka_Node_t, rd_kafka_TopicCollection_t,
-    rd_kafka_TopicDescription_t, rd_kafka_TopicPartitionInfo_t, rd_kafka_Uuid_t, rd_kafka_error_t,
-    rd_kafka_event_t, rd_kafka_group_result_t, rd_kafka_queue_t, rd_kafka_t,
+    rd_kafka_DeleteRecords_result_t, rd_kafka_DeleteRecords_t, rd_kafka_DescribeConsumerGroups_result_t,
+    rd_kafka_DescribeTopics_result_t, rd_kafka_ListConsumerGroupOffsets_result_t,
+    rd_kafka_ListConsumerGroupOffsets_t, rd_kafka_ListConsumerGroups_result_t, rd_kafka_MemberAssignment_t,
+    rd_kafka_MemberDescription_t, rd_kafka_Node_t, rd_kafka_TopicCollection_t, rd_kafka_TopicDescription_t,
+    rd_kafka_TopicPartitionInfo_t, rd_kafka_Uuid_t, rd_kafka_error_t, rd_kafka_event_t,
+    rd_kafka_group_result_t, rd_kafka_queue_t, rd_kafka_t,
 };
 use std::ffi::{c_char, c_int};
 
@@ -78,25 +78,23 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_TopicDescription_error(
         topicdesc: *const rd_kafka_TopicDescription_t,
     ) -> *const rd_kafka_error_t;
-    pub(super) fn rd_kafka_ListOffsets(
+    pub(super) fn rd_kafka_DeleteRecords_new(
+        before_offsets: *const PartitionList,
+    ) -> *mut rd_kafka_DeleteRecords_t;
+    pub(super) fn rd_kafka_DeleteRecords_destroy(del_records: *mut rd_kafka_DeleteRecords_t);
+    pub(super) fn rd_kafka_DeleteRecords(
         rk: *mut rd_kafka_t,
-        topic_partitions: *mut PartitionList,
+        del_records: *mut *mut rd_kafka_DeleteRecords_t,
+        del_record_cnt: usize,
         options: *const rd_kafka_AdminOptions_t,
         rkqu: *mut rd_kafka_queue_t,
     );
-    pub(super) fn rd_kafka_event_ListOffsets_result(
+    pub(super) fn rd_kafka_event_DeleteRecords_result(
         rkev: *mut rd_kafka_event_t,
-    ) -> *const rd_kafka_ListOffsets_result_t;
-    pub(super) fn rd_kafka_ListOffsets_result_infos(
-        result: *const rd_kafka_ListOffsets_result_t,
-        cntp: *mut usize,
-    ) -> *mut *const rd_kafka_ListOffsetsResultInfo_t;
-    pub(super) fn rd_kafka_ListOffsetsResultInfo_topic_partition(
-        result_info: *const rd_kafka_ListOffsetsResultInfo_t,
-    ) -> *const Partition;
-    pub(super) fn rd_kafka_ListOffsetsResultInfo_timestamp(
-        result_info: *const rd_kafka_ListOffsetsResultInfo_t,
-    ) -> i64;
+    ) -> *const rd_kafka_DeleteRecords_result_t;
+    pub(super) fn rd_kafka_DeleteRecords_result_offsets(
+        result: *const rd_kafka_DeleteRecords_result_t,
+    ) -> *const PartitionList;
     pub(super) fn rd_kafka_ListConsumerGroups(
         rk: *mut rd_kafka_t,
         options: *const rd_kafka_AdminOptions_t,
