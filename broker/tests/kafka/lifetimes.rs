@@ -4,7 +4,7 @@
 
 use super::{
     raw::{Consumer, Notes, Place, Producer, Report, living},
-    server::{LONG, Member, Seen, bootstrap, conf, conf_at, plain, topic, unique, values, write},
+    server::{LONG, Member, Seen, bootstrap, conf, conf_at, plain, send, topic, unique, values, write},
     tests,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -21,6 +21,7 @@ tests![
     things_are_dropped_in_any_order_while_others_are_on_their_way,
     thousands_are_opened_and_closed,
     members_leave_at_any_moment_while_servers_come_and_go,
+    what_is_taken_away_and_given_again_at_once_does_no_harm,
     memory_does_not_grow,
     a_consumer_of_a_frozen_server_closes_within_its_deadline,
     a_closed_consumer_answers_that_it_is,
@@ -159,6 +160,34 @@ fn members_leave_at_any_moment_while_servers_come_and_go() {
     let threads: Vec<_> = (0..4).map(|seed| thread::spawn(move || play(seed))).collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     all_gone(OTHERS);
+}
+
+/// The library ends the process where a partition is taken away that was given again before it had stopped to read it.
+fn what_is_taken_away_and_given_again_at_once_does_no_harm() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("some", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let sent = Producer::open(conf_at(&servers, &[]), Arc::default()).unwrap();
+    assert_eq!(send(&sent, "some", 0, &values(0, 1)).len(), 1);
+    let place = [Place::new(&"some".into(), 0, 0)];
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut member = Member::open(conf_at(&servers, &[("group.id", &unique("none"))]));
+                for _ in 0..5 {
+                    for _ in 0..10 {
+                        member.consumer.assign(&place).unwrap();
+                    }
+                    member.until("record", |seen| matches!(seen, Seen::Record { .. }).then_some(()));
+                    for _ in 0..10 {
+                        member.consumer.incremental_unassign(&place).unwrap();
+                        member.consumer.incremental_assign(&place).unwrap();
+                    }
+                    member.seen.clear();
+                }
+            });
+        }
+    });
 }
 
 /// Pages of this process that are in memory, in KiB.

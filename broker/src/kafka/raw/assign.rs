@@ -37,6 +37,7 @@ impl Consumer {
         // SAFETY: the client is alive; the list is copied, and null means none.
         Code(unsafe { native::rd_kafka_assign(open.client.native(), given) }).check()?;
         open.client.told().changes.answered();
+        self.stopped();
         Ok(())
     }
 
@@ -57,7 +58,17 @@ impl Consumer {
         // SAFETY: the client is alive; the list is copied; the error is ours.
         unsafe { Trouble::take(native::rd_kafka_incremental_unassign(open.client.native(), list.native())) }?;
         open.client.told().changes.answered();
+        self.stopped();
         Ok(())
+    }
+
+    /// Waits until what was taken away is not read any more. The library (2.12.1) ends the process where a partition is given again, and taken away once more,
+    /// before it has stopped to read it. Stopping goes by its main thread twice, which does what it is handed in order, and answers who asks for the
+    /// membership.
+    fn stopped(&self) {
+        for _ in 0..2 {
+            self.membership();
+        }
     }
 
     /// Whether the group has taken away what the consumer still believes to have.

@@ -19,6 +19,7 @@
 //! | a topic of another client | it is compared, and refused |
 //! | a client that two threads use | the library allows that for clients, queues and topics (`Send`, `Sync`); a consumer is only `Send`, by its parts |
 //! | a question that the library works on by two threads at once | ListOffsets is not asked, DeleteRecords only where leaders are known (`admin_offsets.rs`). All other questions of administration are handed to its main thread whole |
+//! | a partition that is taken away twice before it is not read any more | what takes away waits until it is not (`assign.rs`) |
 //! | a destruction that never ends | it has a thread of its own, and callers a deadline; without a thread the client stays |
 //! | an event that is called back with a lock held | queues have no callback of ours; a rebalance wakes its own queue, whose lock is not held then |
 
