@@ -5,11 +5,11 @@
 //! administration in `admin.rs`. A promise here has a check in `conformance/`.
 
 use crate::{
-    Admin, Capabilities, Consumer, Health, Message, Outcomes, Reader, Result, Statistics, Subscription,
+    Admin, Capabilities, Consumer, Health, Message, Outcomes, Part, Reader, Result, Statistics, Subscription,
     Target,
 };
 use futures::future::BoxFuture;
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 /// The answer to a call.
 ///
@@ -48,6 +48,15 @@ pub trait MessageBroker: Debug + Send + Sync + 'static {
     /// **Bounded**: a backend that cannot take more in answers *not written* (`Throttled`); it never buffers without limit. After
     /// [`Self::close`]: *not written* (`Closed`). An empty batch answers an empty list.
     fn publish(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes>;
+
+    /// Publishes a batch that its caller keeps, in parts that are answered apart: who waits for one part of the log need not wait for another. Made for a
+    /// [`Publisher`](crate::Publisher), which publishes the next messages when the first ones are answered.
+    ///
+    /// What is promised of [`Self::publish`] holds here, of the whole batch: it is one call. Each message is in exactly one part; what is not acked
+    /// is given back as a copy. By itself there is one part, and [`Self::publish`] has copies of the messages.
+    fn publish_in_parts(&self, to: &Target, batch: &Arc<Vec<Message>>) -> Vec<Part> {
+        vec![Part::whole(batch.len(), self.publish(to, batch.to_vec()))]
+    }
 
     /// Joins a group.
     ///

@@ -101,7 +101,7 @@ pub use kafka::{
 pub use message::{Epoch, Message, MessageBuilder, Position, Timestamp};
 pub use names::{Group, INTERNAL_PREFIX, MAX_NAME, Topic};
 pub use partitioner::{murmur2, partition_for_key};
-pub use publish::{Durability, Failed, Outcomes, Published, Target};
+pub use publish::{Durability, Failed, Outcomes, Part, Published, Target};
 pub use publisher::{Pending, PublishOrder, Publisher, PublisherSettings};
 pub use read::Reader;
 #[cfg(feature = "redis")]

@@ -2,7 +2,8 @@
 //!
 //! Not here: single and background publishing (`publisher/`), the call itself (`broker.rs`).
 
-use crate::{Error, Message, Position, Topic};
+use crate::{Answer, Error, Message, Position, Topic};
+use std::fmt;
 
 /// Where a batch goes.
 ///
@@ -117,6 +118,28 @@ pub struct Failed {
 #[must_use = "what was not acked is lost if nobody looks"]
 #[derive(Debug)]
 pub struct Outcomes(pub Vec<Published>);
+
+/// Messages of a batch that are answered together: see [`MessageBroker::publish_in_parts`](crate::MessageBroker::publish_in_parts).
+pub struct Part {
+    /// Where they stand in the batch, in its order.
+    pub places: Vec<u32>,
+    /// What became of them, in the order of `places`.
+    pub answer: Answer<Outcomes>,
+}
+
+impl Part {
+    /// A batch of so many messages that is answered as a whole.
+    #[must_use]
+    pub fn whole(messages: usize, answer: Answer<Outcomes>) -> Self {
+        Self { places: (0..u32::try_from(messages).unwrap_or(u32::MAX)).collect(), answer }
+    }
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part").field("messages", &self.places.len()).finish_non_exhaustive()
+    }
+}
 
 impl IntoIterator for Outcomes {
     type Item = Published;

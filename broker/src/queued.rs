@@ -53,6 +53,16 @@ pub(crate) struct Held {
     bytes: usize,
 }
 
+impl Held {
+    /// A part of it, which is given back by itself.
+    pub(crate) fn part(&mut self, messages: usize, bytes: usize) -> Self {
+        let (messages, bytes) = (messages.min(self.messages), bytes.min(self.bytes));
+        self.messages -= messages;
+        self.bytes -= bytes;
+        Self { queued: Arc::clone(&self.queued), messages, bytes }
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.queued.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
@@ -77,5 +87,19 @@ mod tests {
             assert!(room.hold(1, 1).is_none());
             drop(alone);
         }
+    }
+
+    #[test]
+    fn a_part_is_given_back_by_itself_and_never_more_than_there_is() {
+        let room = Queued::new(10, 100);
+        let mut all = room.hold(10, 100).unwrap();
+        drop(all.part(4, 40));
+        assert!(room.hold(5, 10).is_none());
+        let rest = all.part(99, 999);
+        drop(all);
+        assert!(room.hold(5, 10).is_none());
+        drop(rest);
+        assert!(room.is_empty());
+        assert!(room.hold(10, 100).is_some());
     }
 }

@@ -18,6 +18,7 @@ group! { "publish":
     "P2" each_message_of_a_batch_has_its_own_outcome;
     "" what_is_not_written_is_given_back_as_it_was;
     "" an_empty_batch_answers_an_empty_list;
+    "" parts_of_a_batch_have_each_message_once_and_keep_the_order_of_calls;
     "P1" what_was_acked_survives_a_crash [Crash];
     "P1" what_was_acked_is_there_after_a_reopen [Reopen];
     "P3" a_dropped_answer_takes_nothing_back;
@@ -73,6 +74,47 @@ async fn an_empty_batch_answers_an_empty_list(stage: &Stage) {
     let topic = stage.topic(1).await;
     let outcomes = within("publish answers", stage.broker().publish(&topic.into(), Vec::new())).await;
     same("an empty batch answers an empty list", outcomes.0.len(), 0);
+}
+
+async fn parts_of_a_batch_have_each_message_once_and_keep_the_order_of_calls(stage: &Stage) {
+    const KEYS: usize = 20;
+    const EACH: usize = 30;
+    let topic = stage.topic(4).await;
+    let large = Message::builder().payload(vec![7; stage.describe(&topic).await.max_message + 1]).build();
+    let mut open = Vec::new();
+    for call in 0..3 {
+        let keyed = |i| keyed(&format!("k{}", i % KEYS), call * EACH + i / KEYS);
+        let mut batch: Vec<_> = (0..KEYS * EACH).map(keyed).collect();
+        batch.insert(call * 100, large.clone());
+        let batch = std::sync::Arc::new(batch);
+        open.push((call * 100, batch.len(), stage.broker().publish_in_parts(&(&topic).into(), &batch)));
+    }
+    for (refused, count, parts) in open {
+        let mut places: Vec<_> = parts.iter().flat_map(|part| part.places.clone()).collect();
+        places.sort_unstable();
+        same("each message is in one part", places, (0..count as u32).collect::<Vec<_>>());
+        for part in parts {
+            let outcomes = within("each part is answered", part.answer).await;
+            same("there is one outcome per message of a part", outcomes.0.len(), part.places.len());
+            for (place, outcome) in part.places.iter().zip(&outcomes.0) {
+                if *place as usize == refused {
+                    let promise = "a message that is too large is given back at its place";
+                    not_written(promise, outcome, ErrorKind::TooLarge, &large);
+                } else {
+                    let why = || format!("{place}: {:?}", outcome.failed().map(|failed| &failed.error));
+                    promised(outcome.is_acked(), "the others are acked", why);
+                }
+            }
+        }
+    }
+    let mut by_key: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let content = stage.content(&topic).await;
+    content.iter().for_each(|got| by_key.entry(got.key()).or_default().push(got.number()));
+    same("every key is there", by_key.len(), KEYS);
+    for (key, numbers) in by_key {
+        let promise = format!("messages of {key} lie there once, in the order of the calls and their batch");
+        same(&promise, numbers, (0..3 * EACH).collect::<Vec<_>>());
+    }
 }
 
 async fn what_was_acked_survives_a_crash(stage: &Stage) {

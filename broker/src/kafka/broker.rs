@@ -12,8 +12,8 @@ use super::{
     topics::{ANSWER, Topics},
 };
 use crate::{
-    Admin, Answer, Capabilities, Consumer, Error, Health, Message, MessageBroker, Outcomes, Reader, Result,
-    Statistics, Subscription, Target, delay::Delay,
+    Admin, Answer, Capabilities, Consumer, Error, Health, Message, MessageBroker, Outcomes, Part, Reader,
+    Result, Statistics, Subscription, Target, delay::Delay,
 };
 use rdkafka::{admin::AdminClient, client::DefaultClientContext};
 use std::{
@@ -119,6 +119,14 @@ impl Shared {
             return self.put(to, batch);
         }
         self.delay.publish(&delay::below(self), to, batch)
+    }
+
+    /// The same in parts, one for each partition where that is worth it.
+    fn publish_in_parts(self: &Arc<Self>, to: &Target, batch: &Arc<Vec<Message>>) -> Vec<Part> {
+        if batch.iter().all(|message| message.deliver_at.is_none()) {
+            return self.publishing.take_in_parts(to, batch);
+        }
+        vec![Part::whole(batch.len(), self.delay.publish(&delay::below(self), to, batch.to_vec()))]
     }
 
     /// Publishes a batch at once.
@@ -239,6 +247,10 @@ impl MessageBroker for Kafka {
 
     fn publish(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
         self.shared.publish(to, batch)
+    }
+
+    fn publish_in_parts(&self, to: &Target, batch: &Arc<Vec<Message>>) -> Vec<Part> {
+        self.shared.publish_in_parts(to, batch)
     }
 
     fn subscribe(&self, subscription: Subscription) -> Answer<Result<Box<dyn Consumer>>> {

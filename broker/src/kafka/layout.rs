@@ -28,6 +28,20 @@ pub(super) const OVERHEAD: usize = 160;
 /// The largest piece of memory that records are copied to together; a record that is larger has one of its own.
 const BLOCK: usize = 64 * 1024;
 
+/// Where the digits of each byte of an id stand in its text.
+const DIGITS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+/// The digits of each byte.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut all = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < all.len() {
+        all[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    all
+};
+
 /// The value of our header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IdText {
@@ -37,9 +51,11 @@ pub(super) struct IdText {
 
 impl IdText {
     pub(super) fn of(message: &Message) -> Self {
-        let mut text = Self { bytes: [0; ID_LEN + 21], len: ID_LEN };
-        let id = uuid::Uuid::from_u128(message.id.as_u128());
-        id.hyphenated().encode_lower(&mut text.bytes[..ID_LEN]);
+        let mut text = Self { bytes: [b'-'; ID_LEN + 21], len: ID_LEN };
+        // By a table: made for each message that is published.
+        for (byte, at) in message.id.as_u128().to_be_bytes().into_iter().zip(DIGITS) {
+            [text.bytes[at], text.bytes[at + 1]] = HEX[usize::from(byte)];
+        }
         if let Some(due) = message.deliver_at {
             // It has room for every number.
             _ = write!(text, "@{}", due.as_millis());
@@ -209,7 +225,7 @@ impl Blocks {
 /// The id and the time of delivery that our header tells; `None` where it is not in form.
 fn id_of(text: &[u8]) -> Option<(MessageId, Option<Timestamp>)> {
     let (id, due) = text.split_at_checked(ID_LEN)?;
-    let id = std::str::from_utf8(id).ok()?.parse().ok()?;
+    let id = MessageId::from_u128(uuid::Uuid::try_parse_ascii(id).ok()?.as_u128());
     if due.is_empty() {
         return Some((id, None));
     }
@@ -336,6 +352,18 @@ mod tests {
             let text = headers.iter().all(|(name, _)| std::str::from_utf8(name).is_ok());
             let read = read_at(Position(1, 1), &Message::builder().build(), &headers);
             prop_assert_eq!(read.is_ok(), text);
+        }
+    }
+
+    #[test]
+    fn an_id_is_written_as_a_uuid_is() {
+        for id in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210] {
+            let mut message = Message::builder().build();
+            message.id = MessageId::from_u128(id);
+            let text = IdText::of(&message);
+            assert_eq!(text.as_bytes(), message.id.to_string().as_bytes());
+            message.deliver_at = Some(Timestamp::from_millis(5));
+            assert_eq!(IdText::of(&message).as_bytes(), format!("{}@5", message.id).as_bytes());
         }
     }
 

@@ -246,13 +246,8 @@ impl<L: Log> Share<L> {
     /// `Invalid`.
     pub(crate) fn ack(&mut self, done: &[Position], now: Instant) -> Result<Bound> {
         self.check(done)?;
-        let mut freed = NONE;
-        for position in done {
-            if let Some(size) = self.window.ack_sized(*position) {
-                freed.messages += 1;
-                freed.bytes += size;
-            }
-        }
+        let (messages, bytes) = self.window.ack_all(done);
+        let freed = Bound { messages, bytes };
         if freed.messages > 0 {
             self.log.acked(done, &self.window);
             self.flight.messages = self.flight.messages.saturating_sub(freed.messages);

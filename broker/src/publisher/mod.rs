@@ -1,25 +1,27 @@
 //! Publishing above the contract: single messages, in the background, with a callback, in batches nobody has to make.
 //!
 //! A [`Publisher`] is one concrete type over any broker, so that batching, bounds and ordered publishing mean the same everywhere. What
-//! goes into which batch is decided in `queue.rs`; here are the calls, the waiting and the answers.
+//! goes into which batch is decided in `queue.rs`, batches that the broker has are in `asked.rs`; here are the calls, the waiting and the answers.
 
+mod asked;
 mod queue;
 mod settings;
 
 pub use settings::{PublishOrder, PublisherSettings};
 
 use crate::{
-    Answer, Error, ErrorKind, Failed, Message, MessageBroker, Outcomes, PublishFailed, Published, Receipt,
-    Result, Target, Topic, ext::no_outcome,
+    Answer, Error, ErrorKind, Failed, Message, MessageBroker, Outcomes, PublishFailed, Receipt, Result,
+    Target, Topic,
 };
-use queue::{Entry, Next, Queue};
+use asked::Asked;
+use queue::{Batch, Entry, Next, Queue};
 use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     task::{Context, Poll},
     time::Duration,
 };
@@ -293,12 +295,16 @@ impl Inner {
         }
         loop {
             match on_the_way.queue.next(now, urged) {
-                Next::Batch(batch) => {
-                    let messages = batch.iter().map(|entry| entry.message.clone()).collect();
-                    let at_least = batch.first().and_then(|entry| entry.at_least);
+                Next::Batch(Batch { messages, tickets, at_least }) => {
                     let to = Target { topic: lane.topic.clone(), partition: lane.partition, at_least };
-                    let answer = self.broker.publish(&to, messages);
-                    ready.asked.push((answer, Asked { inner: Arc::clone(self), lane: lane.clone(), batch }));
+                    let messages = Arc::new(messages);
+                    let parts = asked::deal(tickets, self.broker.publish_in_parts(&to, &messages));
+                    let left = Arc::new(AtomicUsize::new(parts.len()));
+                    ready.asked.extend(parts.into_iter().map(|(tickets, answer)| {
+                        let (inner, messages, left) =
+                            (Arc::clone(self), Arc::clone(&messages), Arc::clone(&left));
+                        (answer, Asked { inner, lane: lane.clone(), messages, tickets, left })
+                    }));
                 }
                 Next::Wait(at) => {
                     if on_the_way.timer.is_none_or(|running| at < running) {
@@ -312,23 +318,18 @@ impl Inner {
         }
     }
 
-    fn settle(self: &Arc<Self>, lane: &Lane, batch: impl IntoIterator<Item = (Entry<Waiting>, Published)>) {
-        let done = {
-            let mut state = self.lock();
-            state.lanes.get_mut(lane).map(|lane| lane.queue.settle(batch, Instant::now())).unwrap_or_default()
-        };
-        self.tell(done);
-        self.pump(lane);
-    }
-
     /// Tells what is final. A callback that panics harms nobody else.
-    fn tell(&self, done: Vec<Done>) {
-        let mut bytes = 0;
-        let count = done.len();
-        let mut flushes: BTreeMap<u64, usize> = BTreeMap::new();
+    fn tell(&self, done: impl IntoIterator<Item = Done>) {
+        let (mut count, mut bytes) = (0, 0);
+        // Those that follow each other mostly have the same number.
+        let mut flushes: Vec<(u64, usize)> = Vec::new();
         for (waiting, result) in done {
-            *flushes.entry(waiting.flush).or_default() += 1;
+            count += 1;
             bytes += waiting.bytes as usize;
+            match flushes.last_mut() {
+                Some((flush, count)) if *flush == waiting.flush => *count += 1,
+                _ => flushes.push((waiting.flush, 1)),
+            }
             let tell = || match waiting.tell {
                 // Who dropped it does not want to know.
                 Tell::Pending(pending) => _ = pending.send(result),
@@ -367,7 +368,9 @@ impl Ready {
             tokio::spawn(async move {
                 let asked = asked;
                 let outcomes = answer.await;
-                asked.answered(outcomes);
+                if let Some(gathering) = asked.answered(outcomes) {
+                    gathering.gather().await;
+                }
             });
         }
         if let Some(timer) = self.timer {
@@ -378,49 +381,6 @@ impl Ready {
                 inner.pump(&lane);
             });
         }
-    }
-}
-
-/// A batch the broker has. Dropped without an answer (its runtime ended, or the backend panicked), it gives everything back.
-struct Asked {
-    inner: Arc<Inner>,
-    lane: Lane,
-    batch: Vec<Entry<Waiting>>,
-}
-
-impl Asked {
-    fn answered(mut self, outcomes: Outcomes) {
-        let mut outcomes = outcomes.0.into_iter();
-        let batch: Vec<_> = std::mem::take(&mut self.batch)
-            .into_iter()
-            .map(|entry| {
-                let published = outcomes.next().unwrap_or_else(|| no_outcome(entry.message.clone()));
-                (entry, published)
-            })
-            .collect();
-        self.inner.settle(&self.lane, batch);
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        if self.batch.is_empty() {
-            return;
-        }
-        let error = Error::new(ErrorKind::Closed, "the runtime in which the message was published ended");
-        let lost = std::mem::take(&mut self.batch).into_iter().map(|entry| {
-            let published = Published::unknown(error.clone(), entry.message.clone());
-            (entry, published)
-        });
-        let mut state = self.inner.lock();
-        let mut done = Vec::new();
-        if let Some(on_the_way) = state.lanes.get_mut(&self.lane) {
-            done = on_the_way.queue.settle(lost, Instant::now());
-            // Nobody is left to publish what waited behind it.
-            done.extend(on_the_way.queue.give_back(&error));
-        }
-        drop(state);
-        self.inner.tell(done);
     }
 }
 

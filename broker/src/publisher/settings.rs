@@ -11,7 +11,8 @@ pub struct PublisherSettings {
     /// The largest batch. Default: 500 messages, 1 MiB.
     pub batch: Bound,
     /// How many batches of one target are on their way at a time, 1 to 64. What is published meanwhile makes the next batch: no timer is
-    /// needed. The first 4 go with whatever there is; the next 4 with at least 2 messages each, the next 4 with 3, and so on. Default: 16.
+    /// needed. The first 4 go with whatever there is; the next 4 with at least 2 messages each, the next 4 with 3, and so on. What those publish next who
+    /// are told an outcome together (16 or more) goes as one batch. Default: 16.
     pub open_batches: usize,
     /// How long the first message of a batch waits for others at the most; up to an hour. Default: zero, it does not wait.
     pub linger: Duration,

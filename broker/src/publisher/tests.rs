@@ -6,7 +6,7 @@ use crate::{
     TopicSpec,
     wrap::{Fault, Injection, Operation, Times},
 };
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 async fn broker() -> (Arc<Fault>, Topic) {
@@ -185,6 +185,34 @@ fn a_runtime_that_ends_gives_messages_back_and_the_next_one_goes_on() {
     assert_eq!(waiting.failed.error.kind(), ErrorKind::Closed);
     assert_eq!(waiting.failed.message.payload.as_deref(), Some(&b"1"[..]));
     second.block_on(publisher.publish(&topic, message(2))).unwrap();
+    assert_eq!(publisher.in_flight(), 0);
+}
+
+#[test]
+fn a_runtime_that_ends_while_many_are_told_gives_back_what_they_published_next() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (broker, topic) = first.block_on(broker());
+    let settings = PublisherSettings { linger: Duration::from_millis(5), ..Default::default() };
+    let publisher = Publisher::new(broker, settings).unwrap();
+    let next = first.block_on(async {
+        for i in 0..20 {
+            drop(publisher.enqueue(&topic, message(i)).await.unwrap());
+        }
+        let (tell, told) = oneshot::channel();
+        let (again, to) = (publisher.clone(), topic.clone());
+        let publish_next = move |_| _ = tell.send(again.enqueue(&to, message(21)).now_or_never().unwrap());
+        publisher.publish_with(&topic, message(20), publish_next).await.unwrap();
+        told.await.unwrap().unwrap()
+    });
+    drop(first);
+    let second = runtime();
+    let waits = async { timeout(Duration::from_secs(10), next).await };
+    let failed = second.block_on(waits).expect("it is given back").unwrap_err();
+    assert!(!failed.may_be_written);
+    assert_eq!(failed.failed.error.kind(), ErrorKind::Closed);
+    assert_eq!(failed.failed.message.payload.as_deref(), Some(&b"21"[..]));
+    second.block_on(publisher.publish(&topic, message(22))).unwrap();
     assert_eq!(publisher.in_flight(), 0);
 }
 

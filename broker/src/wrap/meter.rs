@@ -6,8 +6,8 @@
 
 use crate::{
     Admin, Answer, Capabilities, Consumer, Control, Error, ErrorKind, Event, Group, Health, Message,
-    MessageBroker, Outcomes, Owned, Position, Published, Reader, Result, Start, Statistics, Subscription,
-    Target, Topic,
+    MessageBroker, Outcomes, Owned, Part, Position, Published, Reader, Result, Start, Statistics,
+    Subscription, Target, Topic,
 };
 use futures::FutureExt;
 use prometheus::{
@@ -175,14 +175,9 @@ impl Metrics {
     }
 }
 
-impl MessageBroker for Meter {
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn publish(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
-        let start = Instant::now();
-        let answer = self.inner.publish(to, batch);
+impl Meter {
+    /// Counts what was published, when it is answered.
+    fn sent(&self, to: &Target, start: Instant, answer: Answer<Outcomes>) -> Answer<Outcomes> {
         let (metrics, topic) = (Arc::clone(&self.metrics), to.topic.clone());
         answer
             .map(move |outcomes| {
@@ -194,6 +189,23 @@ impl MessageBroker for Meter {
                 outcomes
             })
             .boxed()
+    }
+}
+
+impl MessageBroker for Meter {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn publish(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+        let start = Instant::now();
+        self.sent(to, start, self.inner.publish(to, batch))
+    }
+
+    fn publish_in_parts(&self, to: &Target, batch: &Arc<Vec<Message>>) -> Vec<Part> {
+        let start = Instant::now();
+        let parts = self.inner.publish_in_parts(to, batch).into_iter();
+        parts.map(|Part { places, answer }| Part { places, answer: self.sent(to, start, answer) }).collect()
     }
 
     fn subscribe(&self, subscription: Subscription) -> Answer<Result<Box<dyn Consumer>>> {

@@ -2,22 +2,22 @@
 //!
 //! While the topic is known a call hands its messages to the client library itself. Where it is not known, or what is known is a second old, the topic is asked for
 //! first, and calls wait behind each other meanwhile; so nothing overtakes. What is known is refreshed beside publishing, so that this is rare. A topic
-//! that does not exist is answered at once. Not here: where a message goes and whether it may (`../facts.rs`), what becomes of it (`outcome.rs`).
+//! that does not exist is answered at once. Not here: where a message goes (`placing.rs`) and whether it may (`../facts.rs`), what becomes of it (`outcome.rs`).
 
 use super::{
     super::{
         counted::Counted,
         facts::Described,
-        failure,
-        layout::{self, IdText},
+        failure, layout,
         raw::{Code, ProducerTopic, Record, Report, Written},
         topics::Topics,
     },
     answer::Answering,
     lines::{Line, Lines},
     outcome::{Batch, told},
+    placing::{Together, parts, place},
 };
-use crate::{Error, ErrorKind, Message, Outcomes, Result, Target, Timestamp, Topic, clock, queued::Held};
+use crate::{Error, ErrorKind, Message, Outcomes, Part, Result, Target, Topic, clock, queued::Held};
 use std::{
     collections::VecDeque,
     sync::{
@@ -95,7 +95,7 @@ impl std::fmt::Debug for Ready {
 #[derive(Debug)]
 pub(super) struct Parcel {
     pub(super) to: Target,
-    pub(super) messages: Vec<Message>,
+    pub(super) messages: Arc<Vec<Message>>,
     pub(super) deadline: Instant,
     /// Given back when the servers answered, or it is dropped.
     pub(super) held: Held,
@@ -141,6 +141,8 @@ pub(super) struct Waiting {
     job: Arc<Job>,
     handed: oneshot::Receiver<Handed>,
     deadline: Instant,
+    /// How many.
+    messages: usize,
     lane: Arc<Lane>,
 }
 
@@ -164,11 +166,11 @@ impl Waiting {
     }
 }
 
-/// Where a record goes.
-struct Placed {
-    at: usize,
-    partition: u32,
-    id: IdText,
+/// What becomes of a batch first.
+enum Begun {
+    /// The topic is known: it is handed over now.
+    Now(Arc<Ready>, Parcel),
+    Waits(Waiting),
 }
 
 impl Lane {
@@ -192,6 +194,24 @@ impl Lane {
 
     /// Takes a batch over.
     pub(super) fn take(self: &Arc<Self>, parcel: Parcel, now: Instant) -> Taken {
+        match self.begin(parcel, now) {
+            Begun::Now(ready, parcel) => Taken::Sent(self.send(&ready, parcel)),
+            Begun::Waits(waiting) => Taken::Waits(waiting),
+        }
+    }
+
+    /// Takes a batch over that is answered in parts: in one where it waits.
+    pub(super) fn take_in_parts(self: &Arc<Self>, parcel: Parcel, now: Instant) -> Vec<Part> {
+        match self.begin(parcel, now) {
+            Begun::Now(ready, parcel) => self.send_in_parts(&ready, parcel),
+            Begun::Waits(waiting) => {
+                let messages = waiting.messages;
+                vec![Part::whole(messages, Box::pin(waiting.outcomes()))]
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, parcel: Parcel, now: Instant) -> Begun {
         let mut state = self.state();
         let doubted = self.doubted.load(Ordering::Relaxed);
         let ready = state
@@ -204,17 +224,17 @@ impl Lane {
                 self.ask(&mut state);
             }
             drop(state);
-            return Taken::Sent(self.send(&ready, parcel));
+            return Begun::Now(ready, parcel);
         }
         let (sender, handed) = oneshot::channel();
-        let deadline = parcel.deadline;
+        let (deadline, messages) = (parcel.deadline, parcel.messages.len());
         let job = Arc::new(Job { parcel: Mutex::new(Some(parcel)), handed: Mutex::new(Some(sender)) });
         state.waiting.push_back(Arc::clone(&job));
         if !state.asking {
             self.ask(&mut state);
         }
         drop(state);
-        Taken::Waits(Waiting { job, handed, deadline, lane: Arc::clone(self) })
+        Begun::Waits(Waiting { job, handed, deadline, messages, lane: Arc::clone(self) })
     }
 
     /// Gives back what waits.
@@ -333,7 +353,8 @@ impl Lane {
     fn refuse(&self, parcel: Parcel, error: Option<&Error>) -> Outcomes {
         let why = || self.state().why.clone().unwrap_or_else(|| failure::late(&self.means.servers));
         let error = error.cloned().unwrap_or_else(why);
-        let outcomes = Outcomes::all_not_written(&told(&parcel.to, error), parcel.messages);
+        let messages = Arc::unwrap_or_clone(parcel.messages);
+        let outcomes = Outcomes::all_not_written(&told(&parcel.to, error), messages);
         self.means.counted.count(&outcomes);
         outcomes
     }
@@ -377,13 +398,46 @@ impl Lane {
 
     /// Hands a batch to the client library.
     fn send(self: &Arc<Self>, ready: &Arc<Ready>, parcel: Parcel) -> Answering {
+        let all = self.place(ready, &parcel, 1).pop().unwrap_or_default();
         let Parcel { to, messages, deadline, held } = parcel;
-        let (placed, refused) = self.place(&ready.described, &to, &messages);
+        self.hand(ready, to, messages, all, deadline, held)
+    }
+
+    /// The same, in parts.
+    fn send_in_parts(self: &Arc<Self>, ready: &Arc<Ready>, parcel: Parcel) -> Vec<Part> {
+        let parts = parts(&parcel.to, &ready.described, parcel.messages.len());
+        let placed = self.place(ready, &parcel, parts);
+        let Parcel { to, messages, deadline, mut held } = parcel;
+        let hand = |together: Together| {
+            let places = together.places.clone();
+            let held = held.part(places.len(), together.bytes);
+            let answering = self.hand(ready, to.clone(), Arc::clone(&messages), together, deadline, held);
+            Part { places, answer: Box::pin(answering.outcomes()) }
+        };
+        placed.into_iter().map(hand).collect()
+    }
+
+    fn place(&self, ready: &Ready, parcel: &Parcel, parts: usize) -> Vec<Together> {
+        let spread = || self.spread.fetch_add(1, Ordering::Relaxed) / RUN;
+        place(&self.topic, &ready.described, &parcel.to, &parcel.messages, parts, clock::wall(), spread)
+    }
+
+    /// Hands messages over that are answered together.
+    fn hand(
+        self: &Arc<Self>,
+        ready: &Arc<Ready>,
+        to: Target,
+        messages: Arc<Vec<Message>>,
+        together: Together,
+        deadline: Instant,
+        held: Held,
+    ) -> Answering {
+        let Together { places, placed, refused, .. } = together;
         let described = Arc::clone(&ready.described);
         let sent = (!placed.is_empty()).then(|| {
             let (sender, reports) = oneshot::channel();
             let records = placed.iter().map(|placed| {
-                let message = &messages[placed.at];
+                let message = &messages[placed.at as usize];
                 Record {
                     partition: i32::try_from(placed.partition).unwrap_or(i32::MAX),
                     key: message.key.as_deref(),
@@ -403,30 +457,9 @@ impl Lane {
             };
             (ready.line.producer.send(&ready.topic, records, Box::new(done)), reports)
         });
-        let batch = Batch { to, messages, refused, described, servers: Arc::clone(&self.means.servers) };
+        let servers = Arc::clone(&self.means.servers);
+        let batch = Batch { to, messages, places, refused, described, servers };
         Answering { batch, sent, deadline, counted: Arc::clone(&self.means.counted) }
-    }
-
-    /// Where each message goes; those that may not are refused.
-    fn place(
-        &self,
-        described: &Described,
-        to: &Target,
-        messages: &[Message],
-    ) -> (Vec<Placed>, Vec<(usize, Error)>) {
-        if let Err(error) = described.gives(&self.topic, to.at_least) {
-            return (Vec::new(), (0..messages.len()).map(|at| (at, error.clone())).collect());
-        }
-        let now: Timestamp = clock::wall();
-        let (mut placed, mut refused) = (Vec::with_capacity(messages.len()), Vec::new());
-        for (at, message) in messages.iter().enumerate() {
-            let spread = || self.spread.fetch_add(1, Ordering::Relaxed) / RUN;
-            match described.place(&self.topic, to.partition, message, now, spread) {
-                Ok(partition) => placed.push(Placed { at, partition, id: IdText::of(message) }),
-                Err(error) => refused.push((at, error)),
-            }
-        }
-        (placed, refused)
     }
 
     /// What reports say of the topic and of the client.

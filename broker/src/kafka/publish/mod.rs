@@ -1,6 +1,6 @@
 //! Publishing: taking batches over in the order of the calls, bounding what waits, and ending.
 //!
-//! `lane.rs` is one topic, `lines.rs` the clients, `answer.rs` and `outcome.rs` what becomes of a batch. Not here: the bound of what waits (`../../queued.rs`), what a
+//! `lane.rs` is one topic, `placing.rs` where messages go and what is answered together, `lines.rs` the clients, `answer.rs` and `outcome.rs` what becomes of a batch. Not here: the bound of what waits (`../../queued.rs`), what a
 //! record looks like (`../layout.rs`), where it goes (`../facts.rs`), messages for later (`../../delay`), single and background publishing
 //! (`../../publisher`).
 
@@ -8,6 +8,7 @@ mod answer;
 mod lane;
 mod lines;
 mod outcome;
+mod placing;
 
 use super::{
     counted::Counted,
@@ -17,7 +18,7 @@ use super::{
     topics::Topics,
 };
 use crate::{
-    Answer, Error, ErrorKind, Message, Outcomes, Result, Target, Topic,
+    Answer, Error, ErrorKind, Message, Outcomes, Part, Result, Target, Topic,
     queued::{Held, Queued},
 };
 use lane::{Lane, Means, Parcel, Taken};
@@ -76,18 +77,35 @@ impl Publishing {
             return Box::pin(std::future::ready(Outcomes(Vec::new())));
         }
         let now = Instant::now();
-        let held = match self.admit(&batch) {
-            Ok(held) => held,
-            Err(error) => {
-                let outcomes = Outcomes::all_not_written(&outcome::told(to, error), batch);
-                self.means.counted.count(&outcomes);
-                return Box::pin(std::future::ready(outcomes));
-            }
+        let parcel = match self.parcel(to, Arc::new(batch), now) {
+            Ok(parcel) => parcel,
+            Err(refused) => return Box::pin(std::future::ready(refused)),
         };
-        let parcel = Parcel { to: to.clone(), messages: batch, deadline: now + self.deadline, held };
         match self.lane(&to.topic).take(parcel, now) {
             Taken::Sent(answering) => Box::pin(answering.outcomes()),
             Taken::Waits(waiting) => Box::pin(waiting.outcomes()),
+        }
+    }
+
+    /// Takes a batch over that is answered in parts, one for each partition where that is worth it.
+    pub(super) fn take_in_parts(&self, to: &Target, batch: &Arc<Vec<Message>>) -> Vec<Part> {
+        let now = Instant::now();
+        match self.parcel(to, Arc::clone(batch), now) {
+            Ok(parcel) => self.lane(&to.topic).take_in_parts(parcel, now),
+            Err(refused) => vec![Part::whole(batch.len(), Box::pin(std::future::ready(refused)))],
+        }
+    }
+
+    /// A batch for which there is room, or what it is answered.
+    fn parcel(&self, to: &Target, messages: Arc<Vec<Message>>, now: Instant) -> Result<Parcel, Outcomes> {
+        match self.admit(&messages) {
+            Ok(held) => Ok(Parcel { to: to.clone(), messages, deadline: now + self.deadline, held }),
+            Err(error) => {
+                let batch = Arc::unwrap_or_clone(messages);
+                let outcomes = Outcomes::all_not_written(&outcome::told(to, error), batch);
+                self.means.counted.count(&outcomes);
+                Err(outcomes)
+            }
         }
     }
 

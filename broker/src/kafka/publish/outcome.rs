@@ -11,13 +11,16 @@ use super::super::{
 use crate::{Error, ErrorKind, Message, Outcomes, Published, Target};
 use std::sync::Arc;
 
-/// A batch that was handed to the client library, without what it said of it.
+/// A batch that was handed to the client library, or a part of it, without what it said of it.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) to: Target,
-    pub(super) messages: Vec<Message>,
-    /// What was not handed over, by place in the batch, in order.
-    pub(super) refused: Vec<(usize, Error)>,
+    /// The whole batch.
+    pub(super) messages: Arc<Vec<Message>>,
+    /// Which of them this part has, in order.
+    pub(super) places: Vec<u32>,
+    /// What was not handed over of it, by place in the batch, in order.
+    pub(super) refused: Vec<(u32, Error)>,
     pub(super) described: Arc<Described>,
     pub(super) servers: Arc<str>,
 }
@@ -26,16 +29,18 @@ impl Batch {
     /// What became of each message. `report` is asked once for each that was handed over, in order: `None` is one of which nothing was heard.
     pub(super) fn outcomes(self, mut report: impl FnMut() -> Option<Report>) -> Outcomes {
         let durability = self.described.durability();
-        let Self { to, messages, refused, described, servers } = self;
+        let Self { to, messages, places, refused, described, servers } = self;
         let mut refused = refused.into_iter().peekable();
         // Most failures of a batch are the same: one text for all of them.
         let mut last: Option<(Code, Error)> = None;
-        let outcomes = messages.into_iter().enumerate().map(|(at, message)| {
+        let outcomes = places.into_iter().map(|at| {
+            // Only what failed is given back.
+            let message = || messages[at as usize].clone();
             if let Some((_, error)) = refused.next_if(|(place, _)| *place == at) {
-                return Published::not_written(told(&to, error), message);
+                return Published::not_written(told(&to, error), message());
             }
             let Some(report) = report() else {
-                return Published::unknown(told(&to, unheard(&servers, &described)), message);
+                return Published::unknown(told(&to, unheard(&servers, &described)), message());
             };
             let failed = |last: &mut Option<(Code, Error)>| match last {
                 Some((code, error)) if *code == report.code => error.clone(),
@@ -51,8 +56,8 @@ impl Batch {
                     position: described.at(report.offset),
                     durability,
                 },
-                Written::No => Published::not_written(failed(&mut last), message),
-                Written::Perhaps => Published::unknown(failed(&mut last), message),
+                Written::No => Published::not_written(failed(&mut last), message()),
+                Written::Perhaps => Published::unknown(failed(&mut last), message()),
             }
         });
         Outcomes(outcomes.collect())
@@ -121,11 +126,14 @@ mod tests {
         kafka::facts::{PartitionFacts, TopicConfig},
     };
 
-    fn batch(count: usize, refused: Vec<(usize, Error)>) -> Batch {
+    fn batch(count: usize, refused: Vec<(u32, Error)>) -> Batch {
         let facts = PartitionFacts { led: true, replicas: 1, in_sync: 1 };
         Batch {
             to: Target::from(Topic::new("orders").unwrap()),
-            messages: (0..count).map(|i| Message::builder().payload(i.to_string()).build()).collect(),
+            messages: Arc::new(
+                (0..count).map(|i| Message::builder().payload(i.to_string()).build()).collect(),
+            ),
+            places: (0..count as u32).collect(),
             refused,
             described: Arc::new(Described::new([7; 16], vec![facts; 4], TopicConfig::parse(|_| None))),
             servers: "h:1".into(),
@@ -188,6 +196,21 @@ mod tests {
         assert_eq!(kinds, [Some(ErrorKind::TooLarge), None, Some(ErrorKind::TooLarge), None]);
         let error = &all[0].failed().unwrap().error;
         assert_eq!((error.backend(), error.operation()), ("kafka", "publish to topic \"orders\""));
+    }
+
+    #[test]
+    fn a_part_answers_for_its_own_messages() {
+        let large = Error::new(ErrorKind::TooLarge, "too large");
+        let mut batch = batch(6, vec![(4, large)]);
+        batch.places = vec![1, 4, 5];
+        let sent = batch.messages.clone();
+        let all = outcomes(
+            batch,
+            vec![report(Written::No, Code::MSG_TIMED_OUT, -1), report(Written::Yes, Code::NONE, 9)],
+        );
+        assert!(matches!(&all[0], Published::NotWritten(failed) if failed.message == sent[1]));
+        assert!(matches!(&all[1], Published::NotWritten(failed) if failed.message == sent[4]));
+        assert!(all[2].is_acked() && all.len() == 3);
     }
 
     #[test]
