@@ -256,6 +256,8 @@ async fn led(shared: &Arc<Shared>, topic: &Topic, partitions: u32) -> Result<()>
         };
         match led.await {
             Ok(true) => return Ok(()),
+            // One that was asked stands still: then another one.
+            Err(error) if error.is_retryable() && Instant::now() < until => sleep(PAUSE).await,
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ if Instant::now() > until => {
                 let context = format!(

@@ -33,6 +33,8 @@ const CONFIG: Duration = Duration::from_secs(10);
 const KEPT: usize = 4096;
 /// How long it is asked which server is the controller, after one did not answer.
 const CONTROLLER: Duration = Duration::from_secs(1);
+/// How often.
+const TRIES: usize = 3;
 /// How long one question may take.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
@@ -205,7 +207,8 @@ impl Topics {
     /// that of all topics, as the crate gives a topic that is named back before it asks for it.
     pub(super) async fn look_for_controller(&self) {
         let client = Arc::clone(&self.client);
-        let asked = move || client.inner().fetch_metadata(None, CONTROLLER).is_ok();
+        // The one that stands still may be asked that, too.
+        let asked = move || (0..TRIES).any(|_| client.inner().fetch_metadata(None, CONTROLLER).is_ok());
         _ = tokio::task::spawn_blocking(asked).await;
     }
 

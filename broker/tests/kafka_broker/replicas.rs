@@ -1,19 +1,29 @@
-//! A topic that lacks replicas: what was published is told within its time, and what is told is true.
+//! A node of three that stands still for a while: what was published to a topic that lacks replicas then is told within its time, and what is told is true;
+//! topics are made, or it is told that they may be.
 //!
-//! A node of the three is stopped for a while and goes on then. Not here: what a topic gives that lacks nothing (`publishing.rs`).
+//! Not here: what a topic gives that lacks nothing (`publishing.rs`), servers that never answer (`standing.rs`).
 
-use crate::{server::said, tests};
+use crate::{
+    server::{host, said},
+    tests,
+};
 use ropeway_broker::{
     ErrorKind, Event, Message, MessageBroker, Published, Start, Target, Topic, TopicSpec, connect,
 };
 use std::{collections::BTreeSet, fs, future::poll_fn, process::Command, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
 use uuid::Uuid;
 
 tests! {
     too_few_replicas_are_told_in_time_and_nothing_is_lost,
+    topics_are_made_while_any_node_stands_still,
 }
 
+/// Only one node stands still at a time: two of three are too few to go on.
+static STILL: Mutex<()> = Mutex::const_new(());
 /// When a publish is answered at the latest.
 const DEADLINE: Duration = Duration::from_secs(6);
 
@@ -70,6 +80,7 @@ async fn publish(
 
 async fn too_few_replicas_are_told_in_time_and_nothing_is_lost() {
     let url = said("ROPEWAY_TEST_KAFKA_3_URL");
+    let _still = STILL.lock().await;
     let broker =
         connect(&format!("{url}?replication=3&min_insync_replicas=3&publish_deadline=6s")).await.unwrap();
     let topic = Topic::new(format!("replicas-{}", Uuid::new_v4().simple())).unwrap();
@@ -105,6 +116,36 @@ async fn too_few_replicas_are_told_in_time_and_nothing_is_lost() {
         }
     }
     broker.admin().delete_topic(&topic).await.unwrap();
+}
+
+/// One of them is the controller to the client library.
+async fn topics_are_made_while_any_node_stands_still() {
+    const CALL: Duration = Duration::from_secs(35);
+    let url = said("ROPEWAY_TEST_KAFKA_3_URL");
+    let _still = STILL.lock().await;
+    let broker = connect(&format!("{url}?replication=1&min_insync_replicas=1")).await.unwrap();
+    let hosts = host(&url);
+    for (_, port) in hosts.split(',').filter_map(|host| host.rsplit_once(':')) {
+        let topic = Topic::new(format!("still-{}", Uuid::new_v4().simple())).unwrap();
+        let node = Stopped::of_port(port);
+        let began = Instant::now();
+        let made = broker.admin().create_topic(&topic, TopicSpec::partitions(1)).await;
+        assert!(began.elapsed() < CALL, "{:?}", began.elapsed());
+        if let Err(error) = made {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            assert!(error.to_string().contains("it may be done all the same"), "{error}");
+        }
+        drop(node);
+        // It can be made, or is there.
+        let until = Instant::now() + CALL;
+        loop {
+            match broker.admin().create_topic(&topic, TopicSpec::partitions(1)).await {
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::Exists => break,
+                Err(error) => assert!(error.is_retryable() && Instant::now() < until, "{error}"),
+            }
+        }
+    }
 }
 
 /// All that is there.

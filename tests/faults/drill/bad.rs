@@ -166,17 +166,17 @@ const BAD: &[(&str, Change, &str)] = &[
     (
         "a_repeat_after_a_durable_ack",
         |left| left.add("end @4 done", &["6 25 start @1 11", "6 25 end @1 done"]),
-        "1 was handed to member 6 again after its ack was durable",
+        "1 was handed to member 6 again, after its ack was durable",
     ),
     (
         "a_repeat_after_a_dead_letter",
         |left| left.add("forwarded @5", &["6 29 start @5 11", "6 29 end @5 rejected"]),
-        "5 was handed to member 6 again after its ack was durable",
+        "5 was handed to member 6 again, after its ack was durable",
     ),
     (
         "a_repeat_though_nothing_happened",
         |left| left.add("end @4 done", &["6 25 start @4 11", "6 25 end @4 done"]),
-        "4 was handed to member 6 again, and nothing had happened",
+        "4 was handed to member 6 again, though nothing had happened",
     ),
     (
         "a_key_out_of_order",
@@ -285,6 +285,12 @@ const GOOD: &[(&str, Good)] = &[
     ("a_message_that_was_sent_again_when_another_had_run_out_of_time", |left| {
         left.rules.again = Some(RunsOut { after: 1, until: 5 });
         left.log.push(("5", 9));
+    }),
+    ("a_message_that_was_sent_again_and_is_handled_where_it_lies", |left| {
+        left.rules = Rules { again: Some(RunsOut { after: 1, until: 5 }), atomic: false, ..left.rules };
+        left.add("forwarded @5", &["6 29 start @5 11", "6 29 end @5 rejected", "6 29 forwarded @5"]);
+        left.log.push(("5", 9));
+        left.dead.push("5");
     }),
     ("a_message_that_ran_out_of_time_and_was_sent_again", |left| {
         left.rules.again = Some(RunsOut { after: 1, until: 0 });

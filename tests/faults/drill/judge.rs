@@ -96,6 +96,8 @@ pub(crate) struct Judge {
     /// First completions behind a higher number, and overlaps: judged when all is known.
     behind: Vec<(Id, u64)>,
     overlaps: Vec<(Id, Running, u64)>,
+    /// Handed out again, to whom, and why that is wrong unless it lies twice.
+    handed_again: Vec<(Id, u32, &'static str)>,
     /// Since when progress is waited for, and in which partitions there was some.
     since: u64,
     progress: u64,
@@ -121,6 +123,7 @@ impl Judge {
             again: Again::default(),
             behind: Vec::new(),
             overlaps: Vec::new(),
+            handed_again: Vec::new(),
             since: 0,
             progress: 0,
             published_again: false,
@@ -364,10 +367,10 @@ impl Judge {
         let is_late = epoch < self.owners[partition as usize].0;
         self.counts.late += u64::from(is_late);
         if !is_late && fate.settled.is_some() {
-            self.flag(id, &format!("was handed to member {worker} again after its ack was durable"));
+            self.handed_again.push((id, worker, "after its ack was durable"));
         }
         if !is_late && fate.completed.is_some_and(|(then, _)| then == Some(happened)) {
-            self.flag(id, &format!("was handed to member {worker} again, and nothing had happened"));
+            self.handed_again.push((id, worker, "though nothing had happened"));
         }
         let key = &mut self.keys[id.0 as usize];
         let others = key.running.clone();
@@ -491,6 +494,12 @@ impl Judge {
             }
         }
         let fates: HashMap<Id, Fate> = fates.into_iter().collect();
+        for (id, worker, why) in std::mem::take(&mut self.handed_again) {
+            // What lies twice is handled twice; whether it may is judged where it lies.
+            if fates.get(&id).is_none_or(|fate| fate.places < 2) {
+                self.flag(id, &format!("was handed to member {worker} again, {why}"));
+            }
+        }
         for (id, highest) in std::mem::take(&mut self.behind) {
             // In doubt: it may have come to lie anywhere.
             if fates.get(&id).is_some_and(|fate| fate.acked.is_some()) {
