@@ -7,8 +7,8 @@
 
 use ropeway_broker::{
     Answer, Consumer, Control, Event, Group, GroupInfo, Health, Message, MessageBroker, MessageId, Outcomes,
-    Owned, Position, PublisherSettings, Reader, Result, Start, Statistics, Subscription, Target, Timestamp,
-    Topic, TopicInfo, TopicSpec,
+    Owned, Part, Position, PublisherSettings, Reader, Result, Start, Statistics, Subscription, Target,
+    Timestamp, Topic, TopicInfo, TopicSpec,
     conformance::{Publishing, Store},
 };
 use std::{
@@ -76,6 +76,7 @@ type Hook<F> = Option<Box<F>>;
 #[derive(Default)]
 pub(crate) struct Hooks {
     pub publish: Hook<dyn Fn(&Scene, &Target, Vec<Message>) -> Answer<Outcomes> + Send + Sync>,
+    pub publish_in_parts: Hook<dyn Fn(&Scene, &Target, &Arc<Vec<Message>>) -> Vec<Part> + Send + Sync>,
     pub subscribe: Hook<dyn Fn(&Scene, Subscription) -> Answer<Joined> + Send + Sync>,
     /// Runs when a store is opened again, before anybody uses it.
     pub reopened: Hook<dyn Fn(&Scene) -> Answer<()> + Send + Sync>,

@@ -7,8 +7,8 @@ use super::{
     lost::{Hidden, hiding, publishing},
 };
 use ropeway_broker::{
-    Answer, Durability, Error, ErrorKind, Headers, Message, MessageId, Outcomes, Position, Published, Target,
-    TopicInfo, partition_for_key,
+    Answer, Durability, Error, ErrorKind, Headers, Message, MessageId, Outcomes, Part, Position, Published,
+    Target, TopicInfo, partition_for_key,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -27,6 +27,16 @@ pub(crate) fn doubles() -> Vec<Double> {
         ),
         double("what_is_not_written_is_given_back_as_it_was", "gives messages back without headers", bare),
         double("an_empty_batch_answers_an_empty_list", "answers something for nothing", something),
+        double(
+            "parts_of_a_batch_have_each_message_once_and_keep_the_order_of_calls",
+            "tells the outcomes of a part in another order",
+            || in_parts(|parts| parts.iter_mut().for_each(|part| part.places.reverse())),
+        ),
+        double(
+            "parts_of_a_batch_have_each_message_once_and_keep_the_order_of_calls",
+            "leaves a message out of its parts",
+            || in_parts(|parts| parts.iter_mut().for_each(|part| _ = part.places.pop())),
+        ),
         double("what_was_acked_survives_a_crash", "loses the last message in a crash", || after(true, 1)),
         double("what_was_acked_is_there_after_a_reopen", "loses a message when it is closed", || {
             after(false, 10)
@@ -72,6 +82,20 @@ fn whole_batch() -> Hooks {
                 return now(Outcomes::all_not_written(&error, batch));
             }
             scene.broker.publish(to, batch)
+        })),
+        ..Hooks::default()
+    }
+}
+
+/// Changes the parts of large batches.
+fn in_parts(change: fn(&mut [Part])) -> Hooks {
+    Hooks {
+        publish_in_parts: Some(Box::new(move |scene, to, batch| {
+            let mut parts = scene.broker.publish_in_parts(to, batch);
+            if batch.len() > 500 {
+                change(&mut parts);
+            }
+            parts
         })),
         ..Hooks::default()
     }

@@ -6,8 +6,8 @@ use super::hooks::{Hooks, Scene, Side, Tap};
 use async_trait::async_trait;
 use ropeway_broker::{
     Admin, Answer, Capabilities, Consumer, Control, Error, Event, Group, GroupInfo, Health, Message,
-    MessageBroker, MessageId, Outcomes, Owned, Position, Reader, Result, Start, Statistics, Subscription,
-    Target, Topic, TopicInfo, TopicSpec,
+    MessageBroker, MessageId, Outcomes, Owned, Part, Position, Reader, Result, Start, Statistics,
+    Subscription, Target, Topic, TopicInfo, TopicSpec,
 };
 use std::{
     fmt,
@@ -43,6 +43,13 @@ impl MessageBroker for Wrapped {
         match &self.hooks.publish {
             Some(hook) => hook(&self.scene, to, batch),
             None => self.scene.broker.publish(to, batch),
+        }
+    }
+
+    fn publish_in_parts(&self, to: &Target, batch: &Arc<Vec<Message>>) -> Vec<Part> {
+        match &self.hooks.publish_in_parts {
+            Some(hook) => hook(&self.scene, to, batch),
+            None => self.scene.broker.publish_in_parts(to, batch),
         }
     }
 
