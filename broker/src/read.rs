@@ -9,7 +9,7 @@ use std::{
 /// Sees every message of the partitions it follows: a set that may change. Leaves nothing behind on the broker.
 ///
 /// One connection, whatever is followed. What has been returned is not kept; a reader holds at most 1,024 messages or
-/// 8 MiB in its own buffers. Dropping it ends it.
+/// 8 MiB in its own buffers (Kafka: its client library has 4 MiB and a few answers of 2 MiB beside that). Dropping it ends it.
 pub trait Reader: Debug + Send {
     /// The next `Batch`, `Unreadable`, `Gap` or `CaughtUp`; an `Owned` in it has epoch 0. Of a topic that is deleted nothing comes any more; when
     /// one of that name is made, a gap (`Recreated`) tells, and its messages follow from the first on. Positions of one partition only grow, except after

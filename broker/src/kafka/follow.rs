@@ -32,6 +32,14 @@ impl Content {
             Self::Damaged(_) => 0,
         }
     }
+
+    /// What of it is payload, in bytes.
+    pub(super) fn payload(&self) -> usize {
+        match self {
+            Self::Message(message) => message.payload.as_ref().map_or(0, Bytes::len),
+            Self::Unreadable { .. } | Self::Damaged(_) => self.size(),
+        }
+    }
 }
 
 /// What comes of a partition.

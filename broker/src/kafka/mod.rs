@@ -30,8 +30,8 @@
 //!
 //! # Reading without a group
 //! A reader is one client of its own, in no group: it is given partitions with offsets, commits nothing, and asks for no partition EOF (with reads of many records
-//! that loses messages); what was there at the start is known by where partitions ended then. Where it holds all it may, its client drops what it read
-//! ahead. An offset that is out of range is asked about: purged (a gap from there to where messages begin), truncated, or of a topic that was made
+//! that loses messages); what was there at the start is known by where partitions ended then. Where it holds all it may, its client is not asked
+//! for more, and stops by itself. An offset that is out of range is asked about: purged (a gap from there to where messages begin), truncated, or of a topic that was made
 //! again. A topic that was made again and is as long as before is read on by the client library at the old offset, without a word: so what comes after a
 //! pause is told only when the topic's id was looked at since it came. New partitions are noticed within about a second.
 //!

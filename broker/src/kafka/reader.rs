@@ -30,8 +30,6 @@ use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 /// How long a read waits at the most. A change wakes it.
 const WAIT: Duration = Duration::from_secs(1);
-/// How long room is waited for before the client drops what it read ahead.
-const LINGER: Duration = Duration::from_millis(2);
 /// The longest pause after a failure; it begins at a twentieth.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -227,8 +225,7 @@ impl Reading {
                 Step::Change { drop, add } => self.give(&drop, &add),
                 Step::Read(room) => self.read(room),
                 Step::Hold => {
-                    thread::park_timeout(LINGER);
-                    self.following.state().shed();
+                    thread::park_timeout(WAIT);
                     Ok(())
                 }
             };
@@ -345,6 +342,7 @@ impl Reading {
             self.following.end(error);
             return Ok(());
         }
+        brought.is_more = taken >= room.messages;
         if taken > 0 {
             self.pause = PAUSE / 20;
         }

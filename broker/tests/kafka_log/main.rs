@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cost;
 mod damage;
 mod delayed;
 mod group_admin;
@@ -41,13 +42,14 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn main() -> ExitCode {
-    if delayed::moves() {
+    if cost::reads() || delayed::moves() {
         return ExitCode::SUCCESS;
     }
     let modules = [
         ("readers", readers::all()),
         ("members", members::all()),
         ("damage", damage::all()),
+        ("cost", cost::all()),
         ("delayed", delayed::all()),
         ("group_admin", group_admin::all()),
     ];

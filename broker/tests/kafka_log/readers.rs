@@ -153,7 +153,12 @@ async fn rule_14_a_reader_goes_on_behind_what_was_purged_while_it_reads() {
     let (broker, topic) = stage().await;
     create(&broker, &topic, 1).await;
     let mut reads = Reads::of(&broker, &topic).await;
-    let positions = put(&broker, &topic, 0, 0..5000).await;
+    // More than a reader and its client hold.
+    let message = |number: usize| {
+        Message::builder().header("fill", "x".repeat(8192)).payload(number.to_string()).build()
+    };
+    let target = Target { partition: Some(0), ..(&topic).into() };
+    let positions = publish(&broker, &target, (0..5000).map(message).collect()).await;
     reads.until(|reads| reads.got.len() >= 100).await;
     sleep(Duration::from_millis(100)).await;
     broker.admin().purge_topic(&topic, None, Start::At(positions[4000])).await.unwrap();

@@ -14,6 +14,9 @@ use crate::{
     batched::{Piece, Size, batched},
 };
 
+/// How many bytes of keys and headers a record may have, on average, so that it does not matter that the client does not count them.
+const BESIDE: usize = 16 * 1024;
+
 /// What one turn at the client brought. It takes no more than there is room for.
 #[derive(Debug)]
 pub(in crate::kafka) struct Brought {
@@ -22,6 +25,11 @@ pub(in crate::kafka) struct Brought {
     /// How large the first one was for which there was no room. What follows it is not taken either: it is read again.
     pub(super) refused: Option<usize>,
     pub(super) doubts: Vec<(Place, Doubt)>,
+    /// The client may have more that it has read ahead.
+    pub(in crate::kafka) is_more: bool,
+    largest: Option<usize>,
+    /// What keys and headers take of what was added.
+    beside: usize,
 }
 
 #[derive(Debug)]
@@ -33,11 +41,20 @@ pub(super) struct Arrived {
 
 impl Brought {
     pub(in crate::kafka) const fn new(room: Size) -> Self {
-        Self { room, arrived: Vec::new(), refused: None, doubts: Vec::new() }
+        Self {
+            room,
+            arrived: Vec::new(),
+            refused: None,
+            doubts: Vec::new(),
+            is_more: false,
+            largest: None,
+            beside: 0,
+        }
     }
 
     /// Whether there is room for a record of so many bytes; it is taken by [`Self::add`] then.
     pub(in crate::kafka) fn has_room(&mut self, bytes: usize) -> bool {
+        self.largest = self.largest.max(Some(bytes));
         if self.refused.is_some() {
             return false;
         }
@@ -52,7 +69,20 @@ impl Brought {
         fits
     }
 
+    /// How large the largest one was, with those for which there was no room; `None` where none came.
+    pub(super) const fn largest(&self) -> Option<usize> {
+        self.largest
+    }
+
+    /// Whether there is so much in keys and headers that the client does not know how much it has read ahead: it counts payloads alone.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.beside > BESIDE * self.arrived.len()
+    }
+
     pub(in crate::kafka) fn add(&mut self, place: Place, offset: u64, content: Content) {
+        let size = content.size();
+        self.largest = self.largest.max(Some(size));
+        self.beside += size - content.payload().min(size);
         self.arrived.push(Arrived { place, offset, content });
     }
 

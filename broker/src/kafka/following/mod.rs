@@ -1,11 +1,13 @@
 //! What a reader follows, decided without a server: what the client is to read where, what of it there is room for, and what its user is told.
 //!
-//! No more is held than the bounds say, in the client library neither: where there is no room, all partitions are taken from the client, which drops what it
-//! read ahead, and given back where reading stands when half of the room is free. So the client never decides where reading goes on. What came of a
-//! partition before it was given to the client anew is told apart by turns.
+//! No more is held than the bounds say. Where there is no room, the client is not asked for more before half of it is free: it stops by itself when it has read
+//! ahead what it may (`../settings/clients.rs`), and keeps that. Taking partitions from it would make it forget what it has, and the servers would send it again: to a slow user
+//! dozens of times what he takes. So that is done only for a message that turned out larger than the room there was (next time fewer are asked for), and where keys and headers are
+//! large, which the client does not count. Where reading goes on then is decided here. What came of a partition before it was given to the client anew is told apart by turns.
 //!
 //! A topic that is made again is read on where the old one was read, if it is as long: the client library says nothing. It pauses half a second then,
-//! so what comes after a pause is told only when the topic was looked at since it came.
+//! so what comes after a pause is told only when the topic was looked at since it came. Where the client has more than was taken, a pause would not show: there it
+//! counts from when all of it was taken.
 //!
 //! `brought.rs` is what the client brings. Not here: the thread that reads, and the end from which its user takes (`reader.rs`), what of a topic is looked
 //! after once a second (`reader_watch.rs`).
@@ -49,6 +51,12 @@ pub(in crate::kafka) struct State {
     held: Size,
     /// Nothing is read until there is room again, and for a message of that many bytes.
     shed: Option<usize>,
+    /// How large the largest record was that came last, in bytes.
+    largest: usize,
+    /// The client had more than was taken of it last.
+    is_more: bool,
+    /// What came last had much beside payloads, which the client does not count.
+    uncounted: bool,
     /// The thread that reads waits for room.
     waits: bool,
     /// What the client reads, by the turn in which it was given to it.
@@ -67,7 +75,7 @@ struct Slot {
     turn: u64,
     /// For how many looks nothing came of it.
     quiet: u32,
-    /// When something of it came last, or its topic was looked at for what came.
+    /// When something of it came last and the client had no more, or its topic was looked at for what came.
     sure_at: Instant,
     /// What came after a pause, to be told when the topic was looked at.
     parked: Vec<Arrived>,
@@ -96,7 +104,7 @@ pub(in crate::kafka) enum Step {
     Change { drop: Vec<Place>, add: Vec<Begin> },
     /// Reads, or waits where there is nothing to read: no more than that.
     Read(Size),
-    /// There is no room: waits a moment for it, then [`State::shed`].
+    /// There is no room: waits for it, or for a change.
     Hold,
 }
 
@@ -177,13 +185,15 @@ impl State {
 
     /// Whether there is room again after there was none.
     fn has_room(&self) -> bool {
-        let needs = self.shed.unwrap_or(0);
+        let needs = self.shed.unwrap_or(0).max(self.largest);
         let half = self.held.messages <= MOST_MESSAGES / 2 && self.held.bytes <= MOST_BYTES / 2;
         half && (self.held.bytes == 0 || self.held.bytes.saturating_add(needs) <= MOST_BYTES)
     }
 
+    /// Whether another one like those that came last might have no place.
     fn is_full(&self) -> bool {
-        self.held.messages >= MOST_MESSAGES || self.held.bytes >= MOST_BYTES
+        let like = self.held.bytes > 0 && self.held.bytes.saturating_add(self.largest) > MOST_BYTES;
+        self.held.messages >= MOST_MESSAGES || self.held.bytes >= MOST_BYTES || like
     }
 
     /// What to do next. What it says of the client is taken as done; where that fails, [`Self::renew`].
@@ -198,6 +208,9 @@ impl State {
         if self.shed.is_some() && self.has_room() {
             self.shed = None;
         }
+        if self.uncounted && self.is_full() {
+            self.shed.get_or_insert(0);
+        }
         let (shed, full) = (self.shed.is_some(), self.is_full());
         let (drop, add) = self.changes(shed, full);
         if !drop.is_empty() || !add.is_empty() {
@@ -207,10 +220,10 @@ impl State {
         if full && !shed {
             return Step::Hold;
         }
-        Step::Read(Size {
-            messages: MOST_MESSAGES.saturating_sub(self.held.messages).min(AT_ONCE),
-            bytes: MOST_BYTES.saturating_sub(self.held.bytes),
-        })
+        let bytes = MOST_BYTES.saturating_sub(self.held.bytes);
+        let like = (bytes / self.largest.max(1)).max(1);
+        let messages = MOST_MESSAGES.saturating_sub(self.held.messages).min(AT_ONCE).min(like);
+        Step::Read(Size { messages, bytes })
     }
 
     /// What is to be taken from the client, and what it is to be given.
@@ -242,13 +255,6 @@ impl State {
         made
     }
 
-    /// Nobody made room for a moment: the client reads nothing until there is.
-    pub(in crate::kafka) fn shed(&mut self) {
-        if self.is_full() {
-            self.shed = Some(0);
-        }
-    }
-
     /// Another client is needed: this one reads nothing any more, or knows what is not true any more.
     pub(in crate::kafka) fn renew(&mut self) {
         self.renew = true;
@@ -257,6 +263,11 @@ impl State {
     /// Takes what the client brought of what it was given. `true`: somebody must look at it.
     pub(in crate::kafka) fn take(&mut self, brought: Brought, now: Instant) -> bool {
         let mut look = !brought.doubts.is_empty();
+        self.is_more = brought.is_more;
+        let all = !brought.is_more;
+        if let Some(largest) = brought.largest() {
+            (self.largest, self.uncounted) = (largest, brought.is_uncounted());
+        }
         let mut run: Option<(Place, Vec<Told>)> = None;
         let mut parked = Size::default();
         for arrived in brought.arrived {
@@ -271,7 +282,9 @@ impl State {
                 slot.parked.push(arrived);
                 continue;
             }
-            slot.sure_at = now;
+            if all {
+                slot.sure_at = now;
+            }
             let Arrived { place, offset, content } = arrived;
             slot.followed.take(offset, content, &mut run.get_or_insert_with(|| (place, Vec::new())).1);
             look |= slot.followed.in_doubt();
@@ -348,9 +361,11 @@ impl State {
         now: Instant,
     ) -> (Vec<(Place, u64)>, Range<u32>) {
         let count = found.map_or(0, |(_, count)| count);
+        // Where its user is slow, nobody knows what would come.
+        let quiet = u32::from(!self.is_more && self.shed.is_none() && !self.is_full());
         let (mut ask, mut sure, mut dropped) = (Vec::new(), Vec::new(), Size::default());
         for (place, slot) in self.followed.iter_mut().filter(|(place, _)| place.0 == *topic) {
-            slot.quiet = slot.quiet.saturating_add(1);
+            slot.quiet = (slot.quiet + quiet) * quiet;
             let same = found.is_some_and(|(life, _)| life == slot.followed.life());
             if place.1 >= count {
                 slot.followed.missing();

@@ -57,7 +57,7 @@ fn change(state: &mut State) -> (usize, Vec<(Place, u64)>) {
 }
 
 #[test]
-fn no_more_is_held_than_the_bounds_and_the_client_reads_on_when_half_is_free() {
+fn no_more_is_held_than_the_bounds_and_the_client_keeps_what_it_has_until_half_is_free() {
     let mut state = state(1);
     let mut next = 1;
     while let Step::Read(_) = state.step() {
@@ -65,33 +65,37 @@ fn no_more_is_held_than_the_bounds_and_the_client_reads_on_when_half_is_free() {
     }
     assert_eq!(state.held, Size { messages: MOST_MESSAGES, bytes: 100 * MOST_MESSAGES });
     assert_eq!(state.step(), Step::Hold);
-    state.shed();
-    assert_eq!(change(&mut state), (1, vec![]), "the client drops what it read ahead");
-    // It waits, and takes nothing of what may come yet.
-    assert!(matches!(state.step(), Step::Read(_)));
-    bring(&mut state, 0, next, 1, 1);
-    assert_eq!(state.held.messages, MOST_MESSAGES);
+    assert_eq!(state.step(), Step::Hold, "nothing is taken from the client, which would read it again");
     while !state.made_room() {
-        assert!(matches!(state.step(), Step::Read(_)));
         pop(&mut state).unwrap();
     }
     assert!(!state.made_room(), "told once");
     assert!(state.held.messages <= MOST_MESSAGES / 2);
-    assert_eq!(change(&mut state), (0, vec![(place(0), next)]), "it goes on where reading stands");
+    bring(&mut state, 0, next, 1, 1);
+    assert_eq!(state.assigned.len(), 1, "it was its all the time");
 }
 
 #[test]
-fn room_that_is_made_in_time_costs_nothing() {
+fn of_large_messages_fewer_are_asked_for_so_that_all_that_come_have_room() {
     let mut state = state(1);
-    let mut next = 1;
-    while let Step::Read(_) = state.step() {
-        next += bring(&mut state, 0, next, 256, 1);
+    let large = MOST_BYTES / 16;
+    let mut next = 1 + bring(&mut state, 0, 1, 1, large);
+    for _ in 0..100 {
+        while let Step::Read(room) = state.step() {
+            assert!(room.messages * large <= room.bytes, "{room:?}");
+            let asked = room.messages as u64;
+            assert_eq!(bring(&mut state, 0, next, 300, large), asked, "none is refused");
+            next += asked;
+        }
+        assert_eq!(state.step(), Step::Hold);
+        assert!(state.held.bytes > MOST_BYTES / 2 && state.held.bytes <= MOST_BYTES);
+        while !state.made_room() {
+            pop(&mut state).unwrap();
+        }
     }
-    while !state.has_room() {
-        pop(&mut state).unwrap();
-    }
-    state.shed();
-    assert!(matches!(state.step(), Step::Read(_)), "nothing was taken from the client");
+    // Small ones again.
+    bring(&mut state, 0, next, 1, 10);
+    assert!(matches!(state.step(), Step::Read(room) if room.messages == AT_ONCE));
 }
 
 #[test]
@@ -204,9 +208,56 @@ fn who_waits_to_catch_up_while_nothing_comes_is_looked_after() {
     state.looked(&topic, Some((LIFE, 1)), Instant::now());
     let (of, turn, from) = state.behind().remove(0);
     assert_eq!(from, 2);
+    state.is_more = true;
+    state.looked(&topic, Some((LIFE, 1)), Instant::now());
+    assert!(state.behind().is_empty(), "something lies at the client");
+    state.is_more = false;
+    state.looked(&topic, Some((LIFE, 1)), Instant::now());
+    state.looked(&topic, Some((LIFE, 1)), Instant::now());
+    assert_eq!(state.behind().len(), 1);
     state.nothing_before(&of, turn, from, u64::MAX);
     assert!(matches!(pop(&mut state), Some(Event::CaughtUp(_))));
     assert!(state.behind().is_empty());
+}
+
+#[test]
+fn a_client_that_does_not_count_what_it_has_read_ahead_is_made_to_forget_it() {
+    let mut state = state(1);
+    let of = |fill: usize| Message::builder().header("fill", vec![b'x'; fill]).payload("x").build();
+    let mut next = 1;
+    while let Step::Read(room) = state.step() {
+        let mut brought = Brought::new(room);
+        for _ in 0..room.messages.min(4) {
+            assert!(brought.has_room(1));
+            brought.add(place(0), next, Content::Message(of(100_000)));
+            next += 1;
+        }
+        state.take(brought, Instant::now());
+    }
+    assert!(state.held.bytes <= MOST_BYTES, "{:?}", state.held);
+    assert_eq!(state.assigned.len(), 0, "it was taken from the client");
+    assert!(matches!(state.step(), Step::Read(_)));
+    while !state.made_room() {
+        pop(&mut state).unwrap();
+    }
+    assert_eq!(change(&mut state), (0, vec![(place(0), next)]));
+}
+
+#[test]
+fn a_pause_counts_from_when_the_client_had_no_more() {
+    let mut state = state(1);
+    let start = Instant::now();
+    let mut bring = |offset, is_more, after: u32| {
+        let Step::Read(room) = state.step() else { panic!("it does not read") };
+        let mut brought = Brought::new(room);
+        assert!(brought.has_room(10));
+        brought.add(place(0), offset, content(10));
+        brought.is_more = is_more;
+        state.take(brought, start + PAUSE * after / 4)
+    };
+    assert!(!bring(1, false, 2));
+    assert!(!bring(2, true, 4) && !bring(3, true, 5));
+    assert!(bring(4, true, 6), "it may have paused behind what it had read ahead");
 }
 
 #[test]

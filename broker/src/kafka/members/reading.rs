@@ -1,7 +1,8 @@
 //! What a member reads, how much of it lies ready, and when the client is to stop reading.
 //!
 //! Pure. What lies ready is bounded: above a mark the client is not asked for more for a moment, since that costs nothing; then it stops reading the
-//! partitions that are full, which throws away what it has fetched of them, until they are down to a lower mark.
+//! partitions that are full, which throws away what it has fetched of them, until they are down to a lower mark. Those that have a lot stop with the first that is full, and all
+//! begin again together, when little lies ready or one of them is nearly empty: one that is read alone would have all the room that the client fetches into, and throw that away when it is full.
 //! Not here: copying records (`records.rs`), what is handed out (`share.rs`).
 
 use super::{core::Core, duty::Job, share::Read};
@@ -13,6 +14,10 @@ use tokio::time::Instant;
 const AHEAD: Bound = Bound { messages: 16 * 1024, bytes: 16 * 1024 * 1024 };
 /// What may lie ready of one partition, however many there are.
 const LEAST: Bound = Bound { messages: 64, bytes: 64 * 1024 };
+/// The lower mark, and what is nearly empty: that part of the most.
+const LOW: usize = 4;
+/// See above.
+const DRY: usize = 16;
 /// For how long the client is not asked for more before it stops reading.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -53,6 +58,8 @@ impl Core {
     /// What the client is to stop reading, or to read again. Where something is full only for a moment: until when it is not asked.
     pub(super) fn flow(&mut self, now: Instant) -> Flow {
         let (mut hold, mut resume, mut moment) = (Vec::new(), Vec::new(), None::<Instant>);
+        let dry = part(mark(self.owner.shares.len()), DRY);
+        let mut begins = !is_above(self.owner.ahead, part(AHEAD, LOW));
         for (key, share) in self.owner.shares.iter().filter(|(_, share)| share.log.placed) {
             match share.log.full {
                 Some(since) if !self.held.contains(key) => {
@@ -64,16 +71,30 @@ impl Core {
                         moment = Some(moment.map_or(until, |moment| moment.min(until)));
                     }
                 }
-                None if self.held.contains(key) => resume.push(key.clone()),
+                None if self.held.contains(key) => {
+                    begins |= !is_above(share.ahead, dry);
+                    resume.push(key.clone());
+                }
                 _ => {}
             }
         }
         if !hold.is_empty() {
+            // Those that have a lot as well: each that went on would have all that the client may fetch, and throw it away a moment later.
+            let low = part(mark(self.owner.shares.len()), LOW);
+            for (key, share) in self.owner.shares.iter_mut().filter(|(_, share)| share.log.placed) {
+                if share.log.full.is_none() && is_above(share.ahead, low) && !self.held.contains(key) {
+                    share.log.full = Some(now);
+                    hold.push(key.clone());
+                }
+            }
             self.held.extend(hold.iter().cloned());
             return Flow::Job(Job::Hold(hold));
         }
-        if !resume.is_empty() {
-            resume.iter().for_each(|key| _ = self.held.remove(key));
+        if begins && !resume.is_empty() {
+            for key in &resume {
+                self.held.remove(key);
+                self.owner.shares.get_mut(key).into_iter().for_each(|share| share.log.drained = false);
+            }
             return Flow::Job(Job::Resume(resume));
         }
         moment.map_or(Flow::On, Flow::Moment)
@@ -103,16 +124,24 @@ const fn is_above(ahead: Bound, mark: Bound) -> bool {
     ahead.messages > mark.messages || ahead.bytes > mark.bytes
 }
 
-/// Whether a partition that was full is down to the lower mark.
-pub(super) fn has_drained(full: &mut Option<Instant>, ahead: Bound, owned: usize) -> bool {
-    if full.is_none() {
+const fn part(bound: Bound, of: usize) -> Bound {
+    Bound { messages: bound.messages / of, bytes: bound.bytes / of }
+}
+
+/// Whether a partition that was full (`drained`, from then on) is down to the lower mark, or nearly empty.
+pub(super) fn has_drained(
+    full: &mut Option<Instant>,
+    drained: &mut bool,
+    ahead: Bound,
+    owned: usize,
+) -> bool {
+    if full.is_none() && !*drained {
         return false;
     }
     let mark = mark(owned);
-    let low = Bound { messages: mark.messages / 4, bytes: mark.bytes / 4 };
-    if is_above(ahead, low) {
-        return false;
+    if full.is_some() && !is_above(ahead, part(mark, LOW)) {
+        (*full, *drained) = (None, true);
+        return true;
     }
-    *full = None;
-    true
+    full.is_none() && !is_above(ahead, part(mark, DRY))
 }

@@ -16,6 +16,9 @@ use bytes::Bytes;
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
+/// Of how many messages that are done it is kept at the least when they were written, before that is cleared away.
+const SLACK: usize = 64;
+
 /// What a partition begins with.
 #[derive(Clone, Debug)]
 pub(super) struct Taken {
@@ -68,8 +71,9 @@ pub(in crate::kafka) struct PartitionLog {
     /// Where reading began, and where the group was before where that is another log.
     began: Position,
     before: Option<Position>,
-    /// When what is handed out was written, as far as it may be what is oldest of what is not done.
-    times: VecDeque<(Position, i64)>,
+    /// When what is handed out was written, as far as it may be what is oldest of what is not done. However long that stays out: of twice what is out, and
+    /// [`SLACK`].
+    pub(super) times: VecDeque<(Position, i64)>,
     /// The next offset that is read.
     pub(super) next: u64,
     /// Behind the last message that was there at the start, until that was told.
@@ -78,6 +82,8 @@ pub(in crate::kafka) struct PartitionLog {
     pub(super) placed: bool,
     /// Since when too much lies ready.
     pub(super) full: Option<Instant>,
+    /// That is over: it may be read again.
+    pub(super) drained: bool,
     /// When something of it was read last.
     pub(super) read_at: Instant,
     /// What lies ready may be of another topic of that name: it waits for the look behind that one.
@@ -109,10 +115,18 @@ impl Log for PartitionLog {
         while self.times.front().is_some_and(|(at, _)| *at < position) {
             self.times.pop_front();
         }
+        // Behind one that stays out, what is done would pile up.
+        if self.times.len() > 2 * window.open() + SLACK {
+            let mut open = window.open_positions().peekable();
+            self.times.retain(|(at, _)| {
+                while open.next_if(|first| first < at).is_some() {}
+                open.peek() == Some(at)
+            });
+        }
     }
 
     fn wants_more(&mut self, ahead: Bound, owned: usize) -> bool {
-        has_drained(&mut self.full, ahead, owned)
+        has_drained(&mut self.full, &mut self.drained, ahead, owned)
     }
 }
 
@@ -131,6 +145,7 @@ impl Share {
             end: Some(taken.end),
             placed: false,
             full: None,
+            drained: false,
             read_at: now,
             parked: None,
             stuck: None,

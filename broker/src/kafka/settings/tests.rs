@@ -171,13 +171,15 @@ fn clients_are_told_what_the_contract_needs() {
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "false"),
-            ("queued.max.messages.kbytes", "16384"),
-            ("fetch.max.bytes", "16777216"),
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.min.bytes", "9"),
         ] {
             assert_eq!(values.get(name), Some(value), "{name}");
         }
+    }
+    for (values, kib, bytes) in [(&member, "16384", "16777216"), (&reader, "4096", "2097152")] {
+        assert_eq!(values.get("queued.max.messages.kbytes"), Some(kib));
+        assert_eq!(values.get("fetch.max.bytes"), Some(bytes));
     }
     assert_eq!((member.get("group.id"), member.get("group.instance.id")), (Some("billing"), Some("one")));
     assert_eq!(member.get("session.timeout.ms"), Some("20000"));

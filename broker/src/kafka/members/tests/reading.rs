@@ -131,3 +131,46 @@ fn a_slow_partition_is_held_after_a_moment_and_read_again_when_it_is_drained() {
     }
     assert!(acked >= 5_000, "{acked}");
 }
+
+#[test]
+fn partitions_that_were_held_are_read_again_together() {
+    let mut play = Play::with(4, |rules| rules.common.bound = Bound { messages: 1 << 20, bytes: 1 << 30 });
+    play.give(0..4);
+    _ = play.act();
+    _ = play.told();
+    for partition in 0..4 {
+        play.publish(partition, 4352);
+        // Full is one of them, and all have a lot.
+        play.read(partition, if partition == 0 { 4352 } else { 4096 });
+    }
+    play.pass(Duration::from_millis(60));
+    assert_eq!(play.act(), "hold");
+    assert_eq!(play.core.held.len(), 4, "together");
+    let ready = |play: &Play, partition| play.core.owner.shares[&key(partition)].ahead.messages;
+    let pause = |play: &mut Play, partition, paused| {
+        let of = play.owned(partition);
+        _ = play.core.pause(&of, paused);
+    };
+    (1..4).for_each(|partition| pause(&mut play, partition, true));
+    // One of them alone is handed out: it is read again when it is nearly empty.
+    while ready(&play, 0) > 0 {
+        assert!(play.poll().is_some());
+        let (left, acts) = (ready(&play, 0), play.act());
+        assert_eq!(acts == "resume", left <= 4096 / 16 && left + 256 > 4096 / 16, "{left} {acts}");
+    }
+    play.publish(0, 4352);
+    play.read(0, 4352);
+    play.pass(Duration::from_millis(60));
+    assert_eq!(play.act(), "hold");
+    // As much of it lies ready as of the others.
+    assert!(play.poll().is_some());
+    // All: they are when a quarter lies ready, at once.
+    (1..4).for_each(|partition| pause(&mut play, partition, false));
+    let lies = |play: &Play| (0..4).map(|partition| ready(play, partition)).sum::<usize>();
+    while !play.core.held.is_empty() {
+        assert!(play.poll().is_some());
+        let (left, acts) = (lies(&play), play.act());
+        assert_eq!(acts == "resume", left <= 4096, "{left} {acts}");
+        assert!(acts.is_empty() || play.core.held.is_empty(), "together");
+    }
+}

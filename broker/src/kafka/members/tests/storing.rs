@@ -26,6 +26,26 @@ fn acks_are_stored_within_the_interval_with_all_that_is_known() {
 }
 
 #[test]
+fn one_message_that_stays_out_costs_no_memory_for_those_that_are_done_meanwhile() {
+    let mut play = Play::owning(1);
+    play.publish(0, 5000);
+    let of = play.owned(0);
+    for from in (0..5000).step_by(5) {
+        play.read(0, 5);
+        _ = play.told();
+        let done: Vec<u64> = (from.max(1)..from + 5).collect();
+        play.ack(&of, &done).unwrap();
+    }
+    let share = &play.core.owner.shares[&key(0)];
+    assert_eq!(share.window.open(), 1);
+    assert!(share.log.times.len() < 100, "{}", share.log.times.len());
+    // When the one was written is known all the same.
+    play.pass(Duration::from_secs(1));
+    _ = play.act();
+    assert_eq!((play.stored(0).0, play.stored(0).1.oldest), (0, Some(Timestamp::from_millis(0))));
+}
+
+#[test]
 fn a_commit_that_is_refused_by_a_rebalance_is_made_again_and_nothing_is_lost() {
     let mut play = Play::owning(1);
     play.publish(0, 3);
