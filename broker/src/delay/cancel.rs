@@ -23,13 +23,15 @@ const OTHERS: Duration = Duration::from_millis(50);
 pub(super) async fn cancel(site: &Site, id: MessageId) -> Result<bool> {
     let partition = site.names.shelf_of(id);
     let token = Uuid::new_v4().as_u128();
-    let mut waiting = site.desk.ask(token)?;
-    let at = ask(site, partition, &Record::Cancel { token, id }).await?;
+    let mut waiting = site.desk.ask(partition, token)?;
+    if let Some(at) = ask(site, partition, &Record::Cancel { token, id }).await? {
+        site.desk.lies(token, at);
+    }
     let answer = async {
         select! {
             biased;
             Ok(answer) = &mut waiting.told => Ok(answer),
-            answer = follow(site, partition, token, at) => answer,
+            answer = follow(site, partition, token) => answer,
         }
     };
     timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
@@ -51,24 +53,31 @@ async fn ask(site: &Site, partition: u32, cancel: &Record) -> Result<Option<Posi
     }
 }
 
-/// Looks for the answer in the log: another process may own the partition.
-async fn follow(site: &Site, partition: u32, token: u128, at: Option<Position>) -> Result<bool> {
+/// Looks for the answer in the log: another process may own the partition. Who looks tells the others what it finds for them.
+async fn follow(site: &Site, partition: u32, token: u128) -> Result<bool> {
     sleep(if site.desk.owns(partition) { OWN } else { OTHERS }).await;
+    let _turn = site.desk.looks(partition).await;
     let mut reader = site.ground.read().await?;
-    let from = at.map_or_else(|| Start::Time(site.ground.now() - Duration::from_secs(60)), Start::After);
+    let first = site.desk.first(partition);
+    let from = first.map_or_else(|| Start::Time(site.ground.now() - Duration::from_secs(60)), Start::After);
     reader.follow(&site.names.internal, Some(partition), from).await?;
     loop {
-        if let Some(answer) = answer_in(&mut *reader, token).await? {
+        if let Some(answer) = next_answers(site, &mut *reader, token).await? {
             return Ok(answer);
         }
     }
 }
 
-/// The answer, where the next event has it.
-async fn answer_in(reader: &mut dyn Reader, token: u128) -> Result<Option<bool>> {
+/// The answer, where the next event has it. Answers to others are told.
+async fn next_answers(site: &Site, reader: &mut dyn Reader, token: u128) -> Result<Option<bool>> {
     let Event::Batch(batch) = reader.next().await? else { return Ok(None) };
-    Ok(batch.deliveries.iter().find_map(|delivery| match Record::unpack(&delivery.message) {
-        Ok(Record::Answer { token: of, cancelled }) if of == token => Some(cancelled),
-        _ => None,
-    }))
+    let mut own = None;
+    for delivery in &batch.deliveries {
+        match Record::unpack(&delivery.message) {
+            Ok(Record::Answer { token: of, cancelled }) if of == token => own = Some(cancelled),
+            Ok(Record::Answer { token: of, cancelled }) => _ = site.desk.answer(of, cancelled),
+            _ => {}
+        }
+    }
+    Ok(own)
 }

@@ -2,20 +2,34 @@
 //!
 //! Not here: the task (`engine.rs`), who asks (`cancel.rs`).
 
-use crate::{Error, ErrorKind, Result};
+use super::names::SHELVES;
+use crate::{Error, ErrorKind, Position, Result};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard as Turn, oneshot};
 
 /// How many cancels may wait for their answer.
 const MOST_ASKED: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Desk {
-    asked: Mutex<HashMap<u128, oneshot::Sender<bool>>>,
+    asked: Mutex<HashMap<u128, Asked>>,
     owned: Mutex<BTreeSet<u32>>,
+    /// Why this process may not move messages.
+    forbidden: Mutex<Option<Error>>,
+    /// Held by who looks in the log of a partition for the answers to all.
+    looking: [tokio::sync::Mutex<()>; SHELVES as usize],
+}
+
+/// A cancel that waits for its answer.
+#[derive(Debug)]
+struct Asked {
+    partition: u32,
+    /// Where it lies, once that is known.
+    at: Option<Position>,
+    tell: oneshot::Sender<bool>,
 }
 
 /// One who waits for the answer to a cancel; it is forgotten when this is dropped.
@@ -33,7 +47,7 @@ impl Drop for Waiting {
 }
 
 impl Desk {
-    fn asked(&self) -> MutexGuard<'_, HashMap<u128, oneshot::Sender<bool>>> {
+    fn asked(&self) -> MutexGuard<'_, HashMap<u128, Asked>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -42,21 +56,49 @@ impl Desk {
     }
 
     /// Somebody waits for the answer to a cancel with that token.
-    pub(super) fn ask(self: &Arc<Self>, token: u128) -> Result<Waiting> {
+    pub(super) fn ask(self: &Arc<Self>, partition: u32, token: u128) -> Result<Waiting> {
         let mut asked = self.asked();
         if asked.len() >= MOST_ASKED {
             let why = format!("{MOST_ASKED} messages are being taken back; wait for some of them");
             return Err(Error::new(ErrorKind::Throttled, why));
         }
         let (tell, told) = oneshot::channel();
-        asked.insert(token, tell);
+        asked.insert(token, Asked { partition, at: None, tell });
         Ok(Waiting { desk: Arc::clone(self), token, told })
+    }
+
+    /// It lies there.
+    pub(super) fn lies(&self, token: u128, at: Position) {
+        if let Some(asked) = self.asked().get_mut(&token) {
+            asked.at = Some(at);
+        }
+    }
+
+    /// The turn to look for answers in the log of a partition: one does it for all, as each takes a connection.
+    pub(super) async fn looks(&self, partition: u32) -> Option<Turn<'_, ()>> {
+        Some(self.looking.get(partition as usize)?.lock().await)
+    }
+
+    /// Where the first lies of those that wait for an answer in that partition.
+    pub(super) fn first(&self, partition: u32) -> Option<Position> {
+        let asked = self.asked();
+        asked.values().filter(|asked| asked.partition == partition).filter_map(|asked| asked.at).min()
     }
 
     /// Answers a cancel that was asked here. `false`: it was not, or nobody waits any more.
     pub(super) fn answer(&self, token: u128, cancelled: bool) -> bool {
         let asked = self.asked().remove(&token);
-        asked.is_some_and(|tell| tell.send(cancelled).is_ok())
+        asked.is_some_and(|asked| asked.tell.send(cancelled).is_ok())
+    }
+
+    /// This process has no right to write what has to be written; another one may.
+    pub(super) fn forbid(&self, why: Error) {
+        self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+    }
+
+    /// Why it has none, told once.
+    pub(super) fn forbidden(&self) -> Option<Error> {
+        self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn owns(&self, partition: u32) -> bool {

@@ -34,6 +34,8 @@ const MISSING: Duration = Duration::from_secs(10);
 const NAP: Duration = Duration::from_secs(1);
 /// After what time it joins again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The same, where it has no right to do what it would have to do.
+const FORBIDDEN: Duration = Duration::from_secs(300);
 /// How long a member that leaves waits for its acks to take effect.
 const LEAVE: Duration = Duration::from_secs(2);
 /// How soon acks take effect.
@@ -119,18 +121,23 @@ async fn run(site: Site, mut order: watch::Receiver<Order>, mut counts: mpsc::Re
             Err(error) => Err(error),
         };
         site.desk.set_none_owned();
+        let mut again = AGAIN;
         match ended {
             Ok(over) => {
                 gone = over == Order::Gone;
                 break;
             }
             Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::NotFound) => return,
+            Err(error) if error.kind() == ErrorKind::Unauthorized => {
+                tracing::warn!(topic = %site.names.topic, %error, "delayed messages are left to processes that may move them");
+                again = FORBIDDEN;
+            }
             Err(error) => {
                 tracing::warn!(topic = %site.names.topic, %error, "delayed messages are looked after again in a while");
             }
         }
         select! {
-            () = sleep(AGAIN) => {}
+            () = sleep(again) => {}
             _ = order.wait_for(|order| *order != Order::Run) => break,
         }
     }
@@ -232,6 +239,11 @@ impl Work {
                 Some(count) = counts.recv() => drop(count.send(self.count())),
                 _ = order.wait_for(|order| *order != Order::Run) => { self.over = Some(Order::Stop); }
                 () = sleep_until(wake) => {}
+            }
+            if let Some(error) = self.site.desk.forbidden() {
+                // What it holds is for who may.
+                self.leave().await;
+                return Err(error);
             }
             self.pump();
         }

@@ -70,6 +70,9 @@ impl Site {
             Published::Acked { .. } => Written::Yes,
             Published::NotWritten(failed) => {
                 tracing::debug!(topic = %to.topic, error = %failed.error, "a delayed message is tried again");
+                if failed.error.kind() == ErrorKind::Unauthorized {
+                    self.desk.forbid(failed.error);
+                }
                 Written::No
             }
             Published::Unknown(_) => Written::Perhaps,

@@ -51,6 +51,8 @@
 //! A limit that is left: where an owner is crowded out of memory *before* it has read its own take (more than 49,152 messages, or 12 MiB, behind the
 //! position), it moves on without knowing all. Then what the map of acks forgot may be moved again. Cancels are refused while a partition is crowded.
 //!
+//! Who has no right to write to the topic, or to the internal one, leaves the group when it finds out, and tries again after 5 minutes: it would hold back what it owns.
+//!
 //! Another one: who moves asks once a second at the most which topic it is. What is due within that second after another process deleted the topic and
 //! made it again may land in the new one. Nothing is lost by that: whoever publishes for later, or takes something back, asks the servers first, so
 //! that what is acked waits for the topic that is there.

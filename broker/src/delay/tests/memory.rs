@@ -4,9 +4,9 @@
 //! `moves.rs`).
 
 use crate::{
-    Admin, Answer, Capabilities, Clock, Consumer, Embedded, EmbeddedSettings, Group, GroupInfo, Health,
-    Message, MessageBroker, MessageId, Outcomes, Position, Reader, Result, Start, Statistics, Subscription,
-    Target, Timestamp, TokioClock, Topic, TopicInfo, TopicSpec,
+    Admin, Answer, Capabilities, Clock, Consumer, Embedded, EmbeddedSettings, Error, ErrorKind, Group,
+    GroupInfo, Health, Message, MessageBroker, MessageId, Outcomes, Position, Reader, Result, Start,
+    Statistics, Subscription, Target, Timestamp, TokioClock, Topic, TopicInfo, TopicSpec,
     delay::{Delay, Ground, Seen},
 };
 use async_trait::async_trait;
@@ -51,8 +51,12 @@ pub(super) struct Log {
     /// How far the clock of who moves is ahead.
     pub(super) ahead: Duration,
     pub(super) loses: Loses,
+    /// What this process has no right to publish.
+    pub(super) forbids: Loses,
     /// How often topics were asked for.
     pub(super) looks: Mutex<usize>,
+    /// How many readers were opened.
+    pub(super) readers: Mutex<usize>,
     /// What this process was told of topics, and when.
     kept: Arc<Mutex<BTreeMap<Topic, (Instant, Seen)>>>,
 }
@@ -68,7 +72,9 @@ impl Log {
             clock,
             ahead: Duration::ZERO,
             loses: |_, _| false,
+            forbids: |_, _| false,
             looks: Mutex::new(0),
+            readers: Mutex::new(0),
             kept: Arc::default(),
         })
     }
@@ -81,7 +87,9 @@ impl Log {
             clock,
             ahead: self.ahead,
             loses: self.loses,
+            forbids: self.forbids,
             looks: Mutex::new(0),
+            readers: Mutex::new(0),
             kept: Arc::default(),
         }
     }
@@ -89,6 +97,10 @@ impl Log {
 
 impl Ground for Log {
     fn put(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+        if batch.first().is_some_and(|message| (self.forbids)(to, message)) {
+            let error = Error::new(ErrorKind::Unauthorized, "this process has no right to do that");
+            return Box::pin(std::future::ready(Outcomes::all_not_written(&error, batch)));
+        }
         let lost = batch.first().is_some_and(|message| (self.loses)(to, message));
         if !lost {
             return self.inner.publish(to, batch);
@@ -104,6 +116,7 @@ impl Ground for Log {
     }
 
     fn read(&self) -> Answer<Result<Box<dyn Reader>>> {
+        *self.readers.lock().unwrap() += 1;
         self.inner.read()
     }
 

@@ -2,10 +2,10 @@
 //!
 //! Not here: the broker (`memory.rs`), one process (`conforms.rs`), single decisions (`decisions.rs`, `model.rs`).
 
-use super::memory::{Log, Memory};
+use super::memory::{Log, Loses, Memory};
 use crate::{
-    Admin, Clock, ErrorKind, Event, Message, MessageBroker, MessageBrokerExt, MessageId, ReaderExt, Start,
-    Target, Timestamp, Topic, TopicSpec,
+    Admin, Clock, ErrorKind, Event, Group, Message, MessageBroker, MessageBrokerExt, MessageId, ReaderExt,
+    Start, Subscription, Target, Timestamp, Topic, TopicSpec,
     delay::names::{Names, PARTITIONS},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -87,6 +87,39 @@ async fn what_a_killed_mover_had_is_moved_by_another_and_nothing_is_lost() {
         let seen = until(&processes[2], 301).await;
         assert!(ids.iter().all(|id| seen.contains_key(id)), "killed after {killed_after} ms");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_right_to_move_leaves_it_to_those_who_have() {
+    let all: [Loses; 2] = [|to, _| to.topic == topic(), |_, _| true];
+    for forbids in all {
+        let log = Log::new().unwrap();
+        log.inner.admin().create_topic(&topic(), TopicSpec::partitions(2)).await.unwrap();
+        let mut other = log.shared();
+        other.forbids = forbids;
+        let (may, may_not) = (Memory::new(log), Memory::new(other));
+        let ids = publish(&may, 100, |number| 30_000 + number as u64 * 20).await;
+        // It consumes the topic: so it takes part in moving.
+        let subscription = Subscription::new(Group::new("readers").unwrap(), [topic()]);
+        let _consumer = may_not.subscribe(subscription).await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+        let seen = delivered(&may).await;
+        assert_eq!(ids.iter().filter(|id| seen.contains_key(id)).count(), 100);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_are_taken_back_at_once_share_who_looks_for_the_answers() {
+    let processes = processes(2).await;
+    // The first one owns all: the other has joined nothing yet.
+    let ids = publish(&processes[0], 500, |_| 600_000).await;
+    sleep(Duration::from_secs(2)).await;
+    let asked = ids.iter().map(async |id| processes[1].cancel_delayed(&topic(), *id).await.unwrap());
+    let answers = futures::future::join_all(asked).await;
+    assert!(answers.into_iter().all(|cancelled| cancelled));
+    let readers = *processes[1].log.readers.lock().unwrap();
+    // One for each partition, and a few for those whose answers came behind what the one before had to see.
+    assert!((1..50).contains(&readers), "{readers}");
 }
 
 #[tokio::test(start_paused = true)]
