@@ -37,6 +37,9 @@ const ATTEMPT: Duration = Duration::from_millis(500);
 /// How long a call may take.
 const CALL: Duration = Duration::from_secs(30);
 
+/// The longest that a close waits.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 /// A broker on Kafka.
 #[derive(Debug)]
 pub struct Kafka {
@@ -246,10 +249,18 @@ impl MessageBroker for Kafka {
     }
 
     fn publish(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+        if self.shared.is_closed() {
+            // While it closes, what is delayed is still published.
+            return Box::pin(std::future::ready(self.shared.publishing.refuse(to, closed(), batch)));
+        }
         self.shared.publish(to, batch)
     }
 
     fn publish_in_parts(&self, to: &Target, batch: &Arc<Vec<Message>>) -> Vec<Part> {
+        if self.shared.is_closed() {
+            let refused = self.shared.publishing.refuse(to, closed(), batch.to_vec());
+            return vec![Part::whole(batch.len(), Box::pin(std::future::ready(refused)))];
+        }
         self.shared.publish_in_parts(to, batch)
     }
 
@@ -290,6 +301,7 @@ impl MessageBroker for Kafka {
     }
 
     fn close(&self, deadline: Duration) -> Answer<()> {
+        let deadline = deadline.min(LONGEST);
         self.shared.closed.store(true, Ordering::Release);
         self.shared.readers.end();
         let shared = Arc::clone(&self.shared);
@@ -299,7 +311,8 @@ impl MessageBroker for Kafka {
         if idle.is_some() {
             self.shared.publishing.stop();
         }
-        Box::pin(async move {
+        // A task, so that a dropped answer takes nothing back.
+        let closed = tokio::spawn(async move {
             match idle {
                 Some(members) => members.await,
                 None => {
@@ -309,6 +322,7 @@ impl MessageBroker for Kafka {
                 }
             }
             shared.publishing.close(end.saturating_duration_since(Instant::now())).await;
-        })
+        });
+        Box::pin(async move { _ = closed.await })
     }
 }

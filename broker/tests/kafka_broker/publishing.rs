@@ -20,6 +20,7 @@ tests! {
     a_topic_that_does_not_exist_is_answered_at_once,
     a_topic_that_is_made_while_somebody_publishes_is_published_to,
     a_topic_that_was_made_again_has_positions_of_its_new_life,
+    a_topic_that_takes_smaller_batches_from_now_on_does_not_wait_for_others,
     keys_go_to_added_partitions_within_a_second,
     durability_is_what_the_topic_gives,
     what_is_refused_is_bounded_by_the_queue,
@@ -143,6 +144,34 @@ async fn a_topic_that_was_made_again_has_positions_of_its_new_life() {
     };
     assert_ne!(before.0, after.0, "another life");
     assert_eq!(after.1, 0, "the first of its log");
+}
+
+async fn a_topic_that_takes_smaller_batches_from_now_on_does_not_wait_for_others() {
+    let broker = broker("").await;
+    let (changes, busy) = (topic(1, &[]).await, topic(1, &[]).await);
+    assert!(put(&broker, &changes, vec![text(0)]).await[0].is_acked());
+    // Something of the other one is always on its way.
+    let publishes = |_| {
+        let (broker, busy) = (Arc::clone(&broker), busy.clone());
+        tokio::spawn(async move {
+            loop {
+                assert!(put(&broker, &busy, (0..100).map(text).collect()).await[0].is_acked());
+            }
+        })
+    };
+    let others: Vec<_> = (0..4).map(publishes).collect();
+    delete(&changes).await;
+    make(&changes, 1, &[("max.message.bytes", "20000")]).await;
+    sleep(Duration::from_millis(1100)).await;
+    let start = Instant::now();
+    while !put(&broker, &changes, vec![text(1)]).await[0].is_acked() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    for other in others {
+        assert!(!other.is_finished(), "it published all the time");
+        other.abort();
+    }
 }
 
 async fn keys_go_to_added_partitions_within_a_second() {

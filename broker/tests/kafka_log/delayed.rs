@@ -29,6 +29,7 @@ crate::async_tests!(
     they_come_soon_after_they_are_due_and_never_before,
     all_come_where_a_process_that_moves_them_is_killed,
     what_is_delayed_just_after_another_client_made_the_topic_again_comes,
+    a_broker_closes_though_nobody_waits_for_it_while_messages_are_delayed,
 );
 
 /// What a process of this program is told that it is to move messages, and of which topic.
@@ -180,4 +181,22 @@ pub(crate) fn moves() -> bool {
         while comes(&mut *consumer, &mut late, Duration::from_secs(120)).await {}
     });
     true
+}
+
+async fn a_broker_closes_though_nobody_waits_for_it_while_messages_are_delayed() {
+    let (broker, topic) = stage().await;
+    create(&broker, &topic, 1).await;
+    let mut consumer = subscribed(&broker, &topic).await;
+    put(&broker, &topic, 600_000, 601_000).await;
+    drop(broker.close(Duration::MAX));
+    let late = broker.publish(&Target::from(&topic), vec![Message::builder().build()]).await.into_result();
+    assert_eq!(late.unwrap_err().kind(), ropeway_broker::ErrorKind::Closed);
+    let end = timeout(Duration::from_secs(20), async {
+        loop {
+            if let Err(error) = poll_fn(|cx| consumer.poll_next(cx)).await {
+                return error;
+            }
+        }
+    });
+    assert_eq!(end.await.unwrap().kind(), ropeway_broker::ErrorKind::Closed);
 }

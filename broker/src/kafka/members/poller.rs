@@ -291,7 +291,7 @@ impl Poller {
             return core.failed(fenced, now);
         }
         let mut core = self.member.core();
-        if core.joined.is_none() && is_permanent(code) {
+        if ends(core.joined.is_some(), code) {
             let trouble = Trouble::new(code, text);
             core.end(failed(&self.member.servers, &trouble).on(BACKEND));
             return Stirred { waker: core.owner.wake_if_told(), keeper: true, feed: false };
@@ -343,6 +343,13 @@ impl Poller {
     }
 }
 
+/// Whether a problem is the end: somebody has to let this user do it, or to correct the settings. What was right once may be refused for a moment while
+/// that is changed, but for what the servers say of rights: then nothing would come any more, without a word.
+const fn ends(joined: bool, code: Code) -> bool {
+    // TOPIC_, GROUP_AUTHORIZATION_FAILED
+    matches!(code.0, 29 | 30) || (!joined && is_permanent(code))
+}
+
 fn is_of(place: &Place, key: &TopicPartition) -> bool {
     *place.topic == *key.0.as_str() && u32::try_from(place.partition) == Ok(key.1)
 }
@@ -363,4 +370,21 @@ fn stored(key: &TopicPartition, offset: u64, metadata: &str) -> Place {
 /// Those that have names of ours.
 fn keys(places: &[Place]) -> impl Iterator<Item = TopicPartition> + '_ {
     places.iter().filter_map(|place| Some((topic(&place.topic)?, u32::try_from(place.partition).ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_may_not_read_its_topic_ends_and_does_not_wait_for_ever() {
+        for code in [29, 30] {
+            assert!(ends(true, Code(code)) && ends(false, Code(code)), "{code}");
+        }
+        // Such as a password that the servers do not know yet.
+        assert!(ends(false, Code(-169)) && !ends(true, Code(-169)));
+        for passing in [-195, -187, 3, 5, 6, 7] {
+            assert!(!ends(true, Code(passing)) && !ends(false, Code(passing)), "{passing}");
+        }
+    }
 }

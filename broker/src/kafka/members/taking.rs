@@ -94,13 +94,13 @@ pub(super) fn take(
         return Some((taken, foreign));
     }
     let position = at(life, stored.offset);
-    if let Some((from, to)) = truncated(stored.offset, high, before, metadata.as_ref(), life) {
+    let window = restore(key, position, metadata.as_ref());
+    if let Some((from, to)) = truncated(&window, high, before, metadata.as_ref(), life) {
         let to = to.clamp(low, high).min(stored.offset.max(low));
         let window = AckWindow::new(at(life, to));
         let gap = gap(Some(from), Some(at(life, to)), GapReason::Truncated);
         return Some((begin(window, to, Some(position), Some(gap)), foreign));
     }
-    let window = restore(key, position, metadata.as_ref());
     let told = metadata.as_ref().and_then(|metadata| metadata.before);
     let remembered = told.map(|from| gap(Some(from), Some(position), GapReason::Recreated));
     let trimmed = (stored.offset < low).then(|| gap(Some(position), Some(at(life, low)), GapReason::Trimmed));
@@ -127,7 +127,7 @@ fn fresh(key: &TopicPartition, seen: &Seen, before: Before, (low, high): (u64, u
 
 /// From where to where a log lost its end. Where it grew again since, nobody knows what is new in it up to the group's position: it goes on there.
 fn truncated(
-    stored: u64,
+    stored: &AckWindow,
     high: u64,
     before: Before,
     metadata: Option<&Metadata>,
@@ -136,11 +136,12 @@ fn truncated(
     if let Some((from, to)) = before.truncated {
         return Some((Position(life, from), to));
     }
-    if stored > high {
-        return Some((Position(life, stored), high));
+    // Also where only what is done beyond the position was lost: what comes to lie there is new, and not done.
+    if stored.until().1 > high {
+        return Some((stored.until(), high));
     }
     let told = metadata?.before.filter(|told| told.0 == life)?;
-    Some((told, stored))
+    Some((told, stored.position().1))
 }
 
 fn restore(key: &TopicPartition, position: Position, metadata: Option<&Metadata>) -> AckWindow {
@@ -263,6 +264,21 @@ mod tests {
         let taken = taken(&seen(Some((0, Some(stored))), (0, 2)), Before::default());
         let gap = Gap { from: Some(Position(3, 4)), to: Some(p(0)), why: GapReason::Recreated };
         assert_eq!((taken.gap, taken.resumed), (Some(gap), Some(Position(3, 4))));
+    }
+
+    #[test]
+    fn a_log_that_lost_only_what_was_done_beyond_the_position_is_read_again_from_there() {
+        let mut window = AckWindow::new(p(3));
+        (3..9).for_each(|offset| _ = window.deliver(p(offset)));
+        (4..9).for_each(|offset| _ = window.ack(p(offset)));
+        let stored = Metadata { map: window.encode(1000).0, ..metadata(LIFE, 5) };
+        // It ended at 9, lost all from 6 on, and will have other messages there.
+        let mut short = taken(&seen(Some((3, Some(stored.clone()))), (0, 6)), Before::default());
+        let gap = Gap { from: Some(p(9)), to: Some(p(3)), why: GapReason::Truncated };
+        assert_eq!((short.gap, short.from, short.resumed), (Some(gap), 3, Some(p(3))));
+        assert!((3..9).all(|offset| short.window.deliver(p(offset))), "none of them is known to be done");
+        let whole = taken(&seen(Some((3, Some(stored))), (0, 9)), Before::default());
+        assert_eq!((whole.gap, whole.window.until()), (None, p(9)), "nothing is lost up to the end");
     }
 
     #[test]

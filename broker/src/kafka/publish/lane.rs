@@ -61,6 +61,24 @@ pub(super) struct Lane {
     doubted: AtomicBool,
     /// How many messages without key there were.
     spread: AtomicUsize,
+    /// How many batches were handed over and are not reported.
+    open: AtomicUsize,
+}
+
+/// A batch of a lane that was handed over, until this is dropped.
+struct Open(Arc<Lane>);
+
+impl Open {
+    fn of(lane: &Arc<Lane>) -> Self {
+        lane.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(lane))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Release);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -178,7 +196,8 @@ impl Lane {
         // Publishers begin at different partitions.
         let spread = AtomicUsize::new(rand::random_range(0..1 << 16) * RUN);
         let (state, doubted) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { topic, means, state, doubted, spread })
+        let open = AtomicUsize::new(0);
+        Arc::new(Self { topic, means, state, doubted, spread, open })
     }
 
     /// Whether nothing waits in it.
@@ -375,8 +394,8 @@ impl Lane {
             return Ok(Ready { described, topic, known: before.known, line, at, changes });
         }
         if let Some(before) = before.filter(|before| !Arc::ptr_eq(&before.line, &line)) {
-            // What went over the other client is in the log first.
-            while !before.line.is_broken() && before.line.producer.queued() > 0 {
+            // What of it went over the other client is in the log first. Other topics go on using that.
+            while !before.line.is_broken() && self.open.load(Ordering::Acquire) > 0 {
                 sleep(Duration::from_millis(5)).await;
             }
         }
@@ -446,8 +465,9 @@ impl Lane {
                     headers: layout::headers(message, &placed.id),
                 }
             });
-            let (lane, line) = (Arc::clone(self), Arc::clone(&ready.line));
+            let (open, line) = (Open::of(self), Arc::clone(&ready.line));
             let done = move |reports: Vec<Report>| {
+                let lane = &open.0;
                 lane.heed(&line, &reports);
                 // There is room before somebody knows of it.
                 drop(held);

@@ -100,13 +100,15 @@ impl Publishing {
     fn parcel(&self, to: &Target, messages: Arc<Vec<Message>>, now: Instant) -> Result<Parcel, Outcomes> {
         match self.admit(&messages) {
             Ok(held) => Ok(Parcel { to: to.clone(), messages, deadline: now + self.deadline, held }),
-            Err(error) => {
-                let batch = Arc::unwrap_or_clone(messages);
-                let outcomes = Outcomes::all_not_written(&outcome::told(to, error), batch);
-                self.means.counted.count(&outcomes);
-                Err(outcomes)
-            }
+            Err(error) => Err(self.refuse(to, error, Arc::unwrap_or_clone(messages))),
         }
+    }
+
+    /// Gives a batch back.
+    pub(super) fn refuse(&self, to: &Target, error: Error, batch: Vec<Message>) -> Outcomes {
+        let outcomes = Outcomes::all_not_written(&outcome::told(to, error), batch);
+        self.means.counted.count(&outcomes);
+        outcomes
     }
 
     /// Room for messages.
