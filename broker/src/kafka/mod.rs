@@ -75,7 +75,7 @@ mod publish;
 #[expect(
     dead_code,
     unused_imports,
-    reason = "what only the trials of the module use (`broker/tests/kafka`), and its table of codes"
+    reason = "its table of codes, and how many clients live, which its trials look at (`broker/tests/kafka`)"
 )]
 mod raw;
 mod reader;

@@ -4,10 +4,9 @@
 
 use super::{
     raw::{Admin, Code, Consumer, Place, Producer, Report, Spec, Told, Written},
-    server::{LONG, Member, admin, block_on, conf, conf_at, plain, producer, topic, unique, values, write},
+    server::{LONG, Member, conf, conf_at, plain, topic, unique, values, write},
     tests,
 };
-use rdkafka::admin::{AdminOptions, NewPartitions};
 use std::{
     sync::{Arc, mpsc},
     thread,
@@ -21,8 +20,7 @@ tests![
     a_group_is_made_by_its_offsets_and_deleted,
     a_group_that_has_members_is_described_and_kept,
     what_is_known_of_a_batch_so_far_is_told_and_stays,
-    a_topic_that_grew_is_known_after_it_was_asked_for,
-    a_producer_that_is_closed_gives_up_what_is_not_written,
+    a_producer_that_is_flushed_in_vain_gives_up_what_is_purged,
     a_producer_that_was_broken_gives_up_for_good,
     a_probe_tells_the_first_record_or_the_end,
     a_member_that_is_abandoned_does_not_leave_its_group,
@@ -143,24 +141,7 @@ fn what_is_known_of_a_batch_so_far_is_told_and_stays() {
     assert_eq!(sent.so_far(), told, "it outlives the producer");
 }
 
-fn a_topic_that_grew_is_known_after_it_was_asked_for() {
-    let (name, producer) = (topic(1, &[]), producer(&[]));
-    let topic = producer.topic(&name).unwrap();
-    let until = Instant::now() + LONG;
-    let wait_for = |count: u32| {
-        while producer.refresh(&topic, LONG) != Ok(count) {
-            assert!(Instant::now() < until);
-            thread::sleep(Duration::from_millis(50));
-        }
-    };
-    wait_for(1);
-    block_on(admin().create_partitions([&NewPartitions::new(&name, 2)], &AdminOptions::new())).unwrap();
-    wait_for(2);
-    let other = nowhere("1000").topic(&name).unwrap();
-    assert_eq!(producer.refresh(&other, LONG).unwrap_err().code, Code::INVALID_ARG);
-}
-
-fn a_producer_that_is_closed_gives_up_what_is_not_written() {
+fn a_producer_that_is_flushed_in_vain_gives_up_what_is_purged() {
     let producer = nowhere("60000");
     let topic = producer.topic("any").unwrap();
     let (done, reports): (_, Reports) = mpsc::channel();
@@ -168,11 +149,12 @@ fn a_producer_that_is_closed_gives_up_what_is_not_written() {
     let records = values.iter().map(|value| plain(0, value));
     producer.send(&topic, records, Box::new(move |reports| done.send(reports).unwrap()));
     let began = Instant::now();
-    producer.close(Duration::from_millis(300)).unwrap_err();
+    assert_eq!(producer.flush(Duration::from_millis(300)).unwrap_err().code, Code::TIMED_OUT);
     assert!(began.elapsed() < Duration::from_secs(10));
+    producer.purge(true, true);
     let reports = reports.recv_timeout(LONG).unwrap();
     assert!(reports.iter().all(|report| report.written == Written::No), "{reports:?}");
-    producer.close(Duration::from_secs(1)).unwrap();
+    producer.flush(LONG).unwrap();
 }
 
 fn a_producer_that_was_broken_gives_up_for_good() {

@@ -3,8 +3,8 @@
 //! Not here: commits while a group is rebalanced (`groups.rs`).
 
 use super::{
-    raw::{Code, MAX_METADATA, OFFSET_INVALID, Place},
-    server::{LONG, Member, Seen, topic, unique},
+    raw::{Admin, Code, MAX_METADATA, Place},
+    server::{LONG, Member, Seen, conf, topic, unique},
     tests,
 };
 use std::{sync::Arc, time::Duration};
@@ -22,17 +22,15 @@ fn place(topic: &Arc<str>, partition: i32, offset: i64, metadata: &[u8]) -> Plac
 }
 
 /// What is committed, of a group.
-fn stored(member: &mut Member, topic: &Arc<str>, partition: i32) -> (i64, Option<Vec<u8>>) {
-    let asked = [Place::new(topic, partition, OFFSET_INVALID)];
-    let answered = member.consumer.committed(&asked, LONG).unwrap();
-    assert_eq!(answered.len(), 1);
-    assert_eq!(answered[0].1, Ok(()));
-    (answered[0].0.offset, answered[0].0.metadata.clone())
+fn stored(group: &str, partition: i32) -> Option<(i64, Option<Vec<u8>>)> {
+    let places = Admin::open(conf(&[]), Arc::default()).unwrap().group_offsets(group, LONG).unwrap();
+    let place = places.into_iter().find(|place| place.partition == partition)?;
+    Some((place.offset, place.metadata))
 }
 
 fn each_partition_has_its_own_answer() {
-    let topic = topic(2, &[]);
-    let mut member = Member::of(&unique("group"), &[]);
+    let (topic, group) = (topic(2, &[]), unique("group"));
+    let mut member = Member::of(&group, &[]);
     let large = vec![b'x'; MAX_METADATA + 1];
     let (result, partitions) = member.commit(&[place(&topic, 0, 5, &large), place(&topic, 1, 6, b"small")]);
     assert_eq!(result.unwrap_err().code, Code::OFFSET_METADATA_TOO_LARGE);
@@ -40,47 +38,47 @@ fn each_partition_has_its_own_answer() {
     assert_eq!(partitions[0].1.as_ref().unwrap_err().code, Code::OFFSET_METADATA_TOO_LARGE);
     // The library gives the code of one to those that have none. So a code says only that it may not be written: this one is.
     assert_eq!(partitions[1].0.partition, 1);
-    assert_eq!(stored(&mut member, &topic, 0), (OFFSET_INVALID, None));
-    assert_eq!(stored(&mut member, &topic, 1), (6, Some(b"small".to_vec())));
+    assert_eq!(stored(&group, 0), None);
+    assert_eq!(stored(&group, 1), Some((6, Some(b"small".to_vec()))));
     // Of a topic that there is not, and of one that there is.
     let missing = Arc::from(unique("missing"));
     let (result, partitions) = member.commit(&[place(&topic, 0, 7, b""), place(&missing, 0, 1, b"")]);
     assert_eq!(result.unwrap_err().code, Code::UNKNOWN_TOPIC_OR_PART);
     let failed = partitions.iter().find(|(place, _)| place.topic == missing).unwrap();
     assert_eq!(failed.1.as_ref().unwrap_err().code, Code::UNKNOWN_TOPIC_OR_PART);
-    assert_eq!(stored(&mut member, &topic, 0).0, 7);
+    assert_eq!(stored(&group, 0).unwrap().0, 7);
     assert_eq!(member.consumer.commit(&[], 1).unwrap_err().code, Code::NO_OFFSET);
 }
 
 fn metadata_comes_back_and_is_replaced_by_each_commit() {
-    let topic = topic(1, &[]);
-    let mut member = Member::of(&unique("group"), &[]);
+    let (topic, group) = (topic(1, &[]), unique("group"));
+    let mut member = Member::of(&group, &[]);
     for size in [1, 7, 1_000, MAX_METADATA - 1, MAX_METADATA] {
         let metadata = vec![b'm'; size];
         let (result, _) = member.commit(&[place(&topic, 0, size as i64, &metadata)]);
         assert_eq!(result, Ok(()), "{size}");
-        assert_eq!(stored(&mut member, &topic, 0), (size as i64, Some(metadata)));
+        assert_eq!(stored(&group, 0), Some((size as i64, Some(metadata))));
     }
     let (result, _) = member.commit(&[Place::new(&topic, 0, 9)]);
     assert_eq!(result, Ok(()));
-    assert_eq!(stored(&mut member, &topic, 0), (9, None));
+    assert_eq!(stored(&group, 0), Some((9, None)));
 }
 
 fn metadata_that_is_no_text_is_changed_and_of_more_than_a_page_refused() {
-    let topic = topic(1, &[]);
-    let mut member = Member::of(&unique("group"), &[]);
+    let (topic, group) = (topic(1, &[]), unique("group"));
+    let mut member = Member::of(&group, &[]);
     let (result, _) = member.commit(&[place(&topic, 0, 1, &[0x61, 0x00, 0x62, 0xff, 0xfe, 0x63])]);
     assert_eq!(result, Ok(()));
-    let (_, changed) = stored(&mut member, &topic, 0);
+    let (_, changed) = stored(&group, 0).unwrap();
     assert_eq!(changed.unwrap(), [0x61, 0x00, 0x62, 0xef, 0xbf, 0xbd, 0xef, 0xbf, 0xbd, 0x63]);
     let (result, _) = member.commit(&[place(&topic, 0, 2, &[b'x'; MAX_METADATA + 1])]);
     assert_eq!(result.unwrap_err().code, Code::OFFSET_METADATA_TOO_LARGE);
-    assert_eq!(stored(&mut member, &topic, 0).0, 1);
+    assert_eq!(stored(&group, 0).unwrap().0, 1);
 }
 
 fn a_commit_is_answered_soon_while_nothing_is_read() {
-    let topic = topic(1, &[]);
-    let mut member = Member::of(&unique("group"), &[]);
+    let (topic, group) = (topic(1, &[]), unique("group"));
+    let mut member = Member::of(&group, &[]);
     let (result, _) = member.commit(&[Place::new(&topic, 0, 1)]);
     assert_eq!(result, Ok(()));
     for offset in 2..10 {
@@ -95,8 +93,8 @@ fn a_commit_is_answered_soon_while_nothing_is_read() {
 }
 
 fn many_commits_are_answered_once_each() {
-    let topic = topic(4, &[]);
-    let mut member = Member::of(&unique("group"), &[]);
+    let (topic, group) = (topic(4, &[]), unique("group"));
+    let mut member = Member::of(&group, &[]);
     for round in 0..300 {
         let places: Vec<Place> = (0..4).map(|partition| place(&topic, partition, round, b"each")).collect();
         member.consumer.commit(&places, u64::MAX - round as u64).unwrap();
@@ -112,5 +110,5 @@ fn many_commits_are_answered_once_each() {
     assert!(tokens.into_iter().eq((0..300).rev().map(|round| u64::MAX - round)));
     member.poll_for(Duration::from_millis(300));
     assert!(member.seen.is_empty(), "{:?}", member.seen);
-    assert_eq!(stored(&mut member, &topic, 3), (299, Some(b"each".to_vec())));
+    assert_eq!(stored(&group, 3), Some((299, Some(b"each".to_vec()))));
 }

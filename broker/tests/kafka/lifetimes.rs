@@ -3,8 +3,10 @@
 //! Run with others at the same time, so each waits until the count of its own clients is down again. Not here: what the calls answer (other files).
 
 use super::{
-    raw::{Consumer, Notes, Place, Producer, Report, living},
-    server::{LONG, Member, Seen, bootstrap, conf, conf_at, plain, send, topic, unique, values, write},
+    raw::{Admin, Consumer, Notes, Place, Producer, Report, Spec, living},
+    server::{
+        LONG, Member, Seen, bootstrap, conf, conf_at, plain, producer, send, topic, unique, values, write,
+    },
     tests,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -233,8 +235,9 @@ fn turn(topic: &Arc<str>) {
         write(topic, 0, &batch);
     }
     let mut member = Member::reading(topic, 0, 0, &[]);
-    let end = member.consumer.watermarks(topic, 0, LONG).unwrap().1;
-    let from = end - 5_000;
+    let admin = Admin::open(conf(&[]), Arc::default()).unwrap();
+    let ends = admin.list_offsets(&[(Arc::clone(topic), 0, Spec::Latest)], LONG).unwrap();
+    let from = ends[0].0.offset - 5_000;
     member.consumer.assign(&[Place::new(topic, 0, from)]).unwrap();
     let mut read = 0;
     while read < 5_000 {
@@ -250,7 +253,7 @@ fn turn(topic: &Arc<str>) {
             .0
             .unwrap();
     }
-    assert!(member.consumer.metadata(None, LONG).unwrap().topics.len() > 1);
+    assert!(producer(&[]).metadata(None, LONG).unwrap().topics.len() > 1);
     assert!(member.consumer.close(LONG));
 }
 

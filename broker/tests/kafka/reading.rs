@@ -3,7 +3,7 @@
 //! Not here: groups (`groups.rs`), commits (`commits.rs`).
 
 use super::{
-    raw::{Admin, Code, Consumer, OFFSET_BEGINNING, OFFSET_END, Place},
+    raw::{Admin, Code, Consumer, OFFSET_BEGINNING, Place},
     server::{LONG, Member, Seen, conf, topic, unique, values, write},
     tests,
 };
@@ -18,7 +18,7 @@ tests![
     with_ends_told_batches_skip_messages,
     a_paused_partition_is_silent_and_loses_nothing,
     a_gap_is_told_and_a_new_assignment_goes_on,
-    offsets_of_times_and_ends_are_told,
+    a_partition_is_read_from_its_beginning_in_no_group,
     metadata_says_what_there_is,
     a_panic_while_records_are_shown_gives_all_back,
 ];
@@ -196,7 +196,6 @@ fn a_gap_is_told_and_a_new_assignment_goes_on() {
     assert_eq!(code, Code::AUTO_OFFSET_RESET);
     // With the offset that was wanted.
     assert_eq!(place, Some(Place::new(&topic, 0, 10)));
-    assert_eq!(member.consumer.watermarks(&topic, 0, LONG).unwrap(), (60, 100));
     member.poll_for(SECOND);
     assert_eq!(member.records(), []);
     member.consumer.incremental_unassign(&[Place::new(&topic, 0, 0)]).unwrap();
@@ -211,35 +210,18 @@ fn a_gap_is_told_and_a_new_assignment_goes_on() {
     assert_eq!(place.offset, 500);
 }
 
-fn offsets_of_times_and_ends_are_told() {
-    let topic = topic(2, &[]);
+fn a_partition_is_read_from_its_beginning_in_no_group() {
+    let topic = topic(1, &[]);
     write(&topic, 0, &values(0, 10));
-    let mut member = Member::reading(&topic, 0, 0, &[]);
-    assert_eq!(member.consumer.cached_watermarks(&topic, 0), None);
-    assert_eq!(member.consumer.watermarks(&topic, 0, LONG).unwrap(), (0, 10));
-    assert_eq!(member.consumer.watermarks(&topic, 1, LONG).unwrap(), (0, 0));
-    member.values(10);
-    assert_eq!(member.consumer.cached_watermarks(&topic, 0), Some((0, 10)));
-    let unknown = member.consumer.watermarks(&topic, 9, SECOND * 2).unwrap_err();
-    assert!(matches!(unknown.code, Code::UNKNOWN_PARTITION | Code::UNKNOWN_TOPIC_OR_PART), "{unknown:?}");
-    // Of 1970, of the far future, and of a partition without records.
-    let times = [Place::new(&topic, 0, 1), Place::new(&topic, 1, 1)];
-    let found = member.consumer.offsets_for_times(&times, LONG).unwrap();
-    let offsets: Vec<(i64, bool)> =
-        found.iter().map(|(place, result)| (place.offset, result.is_ok())).collect();
-    assert_eq!(offsets, [(0, true), (OFFSET_END, true)]);
-    let late = member.consumer.offsets_for_times(&[Place::new(&topic, 0, i64::MAX / 2)], LONG).unwrap();
-    assert_eq!(late[0].0.offset, OFFSET_END);
-    member.seen.clear();
-    member.consumer.assign(&[Place::new(&topic, 0, OFFSET_BEGINNING)]).unwrap();
+    let mut member = Member::reading(&topic, 0, OFFSET_BEGINNING, &[]);
     assert_eq!(member.values(10), values(0, 10));
     assert_eq!(member.consumer.membership(), None);
 }
 
 fn metadata_says_what_there_is() {
     let topic = topic(3, &[]);
-    let member = Member::of(&unique("none"), &[]);
-    let metadata = member.consumer.metadata(Some(&topic), LONG).unwrap();
+    let producer = super::server::producer(&[]);
+    let metadata = producer.metadata(Some(&topic), LONG).unwrap();
     assert!(metadata.nodes.iter().all(|node| !node.host.is_empty() && node.port > 0));
     assert_eq!(metadata.topics.len(), 1);
     let told = &metadata.topics[0];
@@ -249,9 +231,9 @@ fn metadata_says_what_there_is() {
         assert_eq!((partition.code, &partition.replicas), (Code::NONE, &vec![partition.leader]));
         assert_eq!(partition.isr, partition.replicas);
     }
-    let missing = member.consumer.metadata(Some(&unique("missing")), LONG).unwrap();
+    let missing = producer.metadata(Some(&unique("missing")), LONG).unwrap();
     assert_eq!(missing.topics[0].code, Code::UNKNOWN_TOPIC_OR_PART);
-    let all = super::server::producer(&[]).metadata(None, LONG).unwrap();
+    let all = producer.metadata(None, LONG).unwrap();
     assert!(all.topics.iter().any(|told| *told.name == *topic));
 }
 

@@ -1,6 +1,6 @@
 //! Which partitions a consumer reads: what it subscribes to, its answers to the group, what it pauses, who it is in the group.
 //!
-//! Not here: what the group tells (`rebalance.rs`), offsets (`offsets.rs`).
+//! Not here: what the group tells (`rebalance.rs`).
 
 #![expect(unsafe_code, reason = "assigns, pauses and asks for membership by the C library")]
 
@@ -20,12 +20,6 @@ impl Consumer {
         let list = List::of(&places)?;
         // SAFETY: the client is alive; the list is copied.
         Code(unsafe { native::rd_kafka_subscribe(self.parts()?.client.native(), list.native()) }).check()
-    }
-
-    /// Leaves the group. What it has comes as [`Told::Revoked`](super::Told::Revoked) first.
-    pub(in crate::kafka) fn unsubscribe(&self) -> Result<(), Trouble> {
-        // SAFETY: the client is alive.
-        Code(unsafe { native::rd_kafka_unsubscribe(self.parts()?.client.native()) }).check()
     }
 
     /// Reads exactly these partitions, each from its offset: of a consumer without a group, or as the answer to a group whose protocol is eager. None ends
@@ -69,12 +63,6 @@ impl Consumer {
         for _ in 0..2 {
             self.membership();
         }
-    }
-
-    /// Whether the group has taken away what the consumer still believes to have.
-    pub(in crate::kafka) fn assignment_lost(&self) -> bool {
-        // SAFETY: the client is alive.
-        self.parts().is_ok_and(|open| unsafe { native::rd_kafka_assignment_lost(open.client.native()) } != 0)
     }
 
     /// Reads nothing more of these partitions for now. What the library has of them already is dropped, and read again later.

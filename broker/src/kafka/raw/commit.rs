@@ -7,9 +7,9 @@
 use super::{
     code::{Code, Trouble},
     consumer::{Consumer, Told},
-    list::{Answered, List, Names, Place},
+    list::{List, Names, Place},
     native,
-    queue::{Queue, millis},
+    queue::Queue,
 };
 use std::{ptr, time::Duration};
 
@@ -74,21 +74,5 @@ impl Consumer {
         Code(code).check()?;
         open.commits.open += 1;
         Ok(())
-    }
-
-    /// What is committed for these partitions: an offset and its metadata each, or [`OFFSET_INVALID`](super::OFFSET_INVALID) where there is none. Blocks, for
-    /// `wait` at most.
-    pub(in crate::kafka) fn committed(
-        &mut self,
-        places: &[Place],
-        wait: Duration,
-    ) -> Result<Vec<Answered>, Trouble> {
-        let list = List::of(places)?;
-        let (open, names) = self.parts_mut()?;
-        // SAFETY: the client is alive; the list is ours, and is filled in.
-        Code(unsafe { native::rd_kafka_committed(open.client.native(), list.native(), millis(wait)) })
-            .check()?;
-        open.client.told().heard();
-        Ok(list.answers(names))
     }
 }

@@ -1,7 +1,7 @@
 //! A consumer: one thread polls it, and is shown records, problems, changes of the assignment and answers to commits.
 //!
 //! What never changes: nothing is committed, stored or reset by the library, and the end of a partition is not told: with batches, that loses
-//! messages. Not here: answers to the group (`assign.rs`), commits (`commit.rs`), questions to servers (`metadata.rs`, `offsets.rs`).
+//! messages. Not here: answers to the group (`assign.rs`), commits (`commit.rs`), questions to servers (`admin.rs`).
 
 #![expect(unsafe_code, reason = "polls a consumer of the C library, and closes it")]
 
@@ -12,7 +12,6 @@ use super::{
     conf::Conf,
     list::{Answered, Names, Place},
     message::{Messages, Read, RecordRef},
-    metadata::{self, Metadata},
     native,
     notes::Notes,
     queue::{Bell, Queue},
@@ -174,15 +173,6 @@ impl Consumer {
     /// Why it has given up for good, if it has: it has to be made anew.
     pub(in crate::kafka) fn fatal(&self) -> Option<Trouble> {
         self.parts().ok()?.client.fatal()
-    }
-
-    /// Asks a server what there is, of all topics or of one. Blocks, for `wait` at most.
-    pub(in crate::kafka) fn metadata(
-        &self,
-        topic: Option<&str>,
-        wait: Duration,
-    ) -> Result<Metadata, Trouble> {
-        metadata::ask(&self.parts()?.client, topic, wait)
     }
 
     /// Leaves its group and ends. Commits that were not answered are not waited for. `false` where it has not ended after `wait`: that goes on without

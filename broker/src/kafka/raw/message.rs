@@ -21,8 +21,6 @@ pub(in crate::kafka) struct RecordRef<'a> {
     pub(in crate::kafka) topic: &'a Arc<str>,
     pub(in crate::kafka) partition: i32,
     pub(in crate::kafka) offset: i64,
-    /// Of the leader that took it; -1 where that is not known.
-    pub(in crate::kafka) leader_epoch: i32,
     /// In ms since 1970.
     pub(in crate::kafka) timestamp: Option<i64>,
     /// Null differs from empty.
@@ -162,8 +160,6 @@ unsafe fn record<'a>(message: &'a Message, topic: &'a Arc<str>) -> RecordRef<'a>
         topic,
         partition: message.partition,
         offset: message.offset,
-        // SAFETY: the message is alive.
-        leader_epoch: unsafe { native::rd_kafka_message_leader_epoch(message) },
         timestamp: (kind != 0).then_some(timestamp),
         // SAFETY: what is not null has the size beside it, and belongs to the message.
         key: unsafe { bytes(message.key.cast(), message.key_len) },

@@ -69,24 +69,6 @@ pub(super) fn ask(client: &Client, topic: Option<&str>, wait: Duration) -> Resul
     }
 }
 
-/// How many partitions a topic has. Blocks, for `wait` at most.
-///
-/// # Safety
-/// The topic is one of this client, and alive.
-pub(super) unsafe fn count(
-    client: &Client,
-    topic: *mut rd_kafka_topic_t,
-    wait: Duration,
-) -> Result<u32, Trouble> {
-    // SAFETY: as the caller promises.
-    let metadata = unsafe { of(client, topic, wait) }?;
-    let Some(topic) = metadata.topics.first() else {
-        return Err(Trouble::new(Code::UNKNOWN_TOPIC, "there is no answer"));
-    };
-    topic.code.check()?;
-    Ok(u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX))
-}
-
 /// Asks for one topic, or (null) for all.
 ///
 /// # Safety

@@ -3,7 +3,7 @@
 //! # Where things are
 //! `native.rs` and `native_admin.rs` are prototypes. `code.rs`, `conf.rs`, `list.rs`, `queue.rs`, `headers.rs`, `message.rs`, `metadata.rs` own or copy one kind of
 //! thing each. `client.rs` makes and ends clients and is called back by them, `notes.rs` keeps what they say. `producer.rs` and `reports.rs` write.
-//! `consumer.rs` reads, with `rebalance.rs`, `assign.rs`, `commit.rs`, `offsets.rs`. `admin.rs` asks, with `admin_offsets.rs` and `admin_groups.rs`. Not here: what any of it means for the contract (the folder above).
+//! `consumer.rs` reads, with `rebalance.rs`, `assign.rs`, `commit.rs`. `admin.rs` asks, with `admin_offsets.rs` and `admin_groups.rs`. Not here: what any of it means for the contract (the folder above).
 //!
 //! # Why it is sound
 //! | What could go wrong | Why it does not |
@@ -39,7 +39,6 @@ mod metadata;
 mod native;
 mod native_admin;
 mod notes;
-mod offsets;
 mod producer;
 mod queue;
 mod rebalance;

@@ -275,7 +275,6 @@ unsafe extern "C" {
     pub(super) fn rd_kafka_purge(rk: *mut rd_kafka_t, purge_flags: c_int) -> i32;
     pub(super) fn rd_kafka_outq_len(rk: *mut rd_kafka_t) -> c_int;
     pub(super) fn rd_kafka_subscribe(rk: *mut rd_kafka_t, topics: *const PartitionList) -> i32;
-    pub(super) fn rd_kafka_unsubscribe(rk: *mut rd_kafka_t) -> i32;
     pub(super) fn rd_kafka_consume_batch_queue(
         rkqu: *mut rd_kafka_queue_t,
         timeout_ms: c_int,
@@ -284,7 +283,6 @@ unsafe extern "C" {
     ) -> isize;
     pub(super) fn rd_kafka_message_destroy(rkmessage: *mut Message);
     pub(super) fn rd_kafka_message_timestamp(rkmessage: *const Message, tstype: *mut u32) -> i64;
-    pub(super) fn rd_kafka_message_leader_epoch(rkmessage: *const Message) -> i32;
     pub(super) fn rd_kafka_message_headers(
         rkmessage: *const Message,
         hdrsp: *mut *mut rd_kafka_headers_t,
@@ -307,11 +305,6 @@ unsafe extern "C" {
     ) -> *mut rd_kafka_error_t;
     pub(super) fn rd_kafka_assignment_lost(rk: *mut rd_kafka_t) -> c_int;
     pub(super) fn rd_kafka_rebalance_protocol(rk: *mut rd_kafka_t) -> *const c_char;
-    pub(super) fn rd_kafka_committed(
-        rk: *mut rd_kafka_t,
-        partitions: *mut PartitionList,
-        timeout_ms: c_int,
-    ) -> i32;
     pub(super) fn rd_kafka_commit_queue(
         rk: *mut rd_kafka_t,
         offsets: *const PartitionList,
@@ -328,21 +321,6 @@ unsafe extern "C" {
     ) -> i32;
     pub(super) fn rd_kafka_pause_partitions(rk: *mut rd_kafka_t, partitions: *mut PartitionList) -> i32;
     pub(super) fn rd_kafka_resume_partitions(rk: *mut rd_kafka_t, partitions: *mut PartitionList) -> i32;
-    pub(super) fn rd_kafka_query_watermark_offsets(
-        rk: *mut rd_kafka_t,
-        topic: *const c_char,
-        partition: i32,
-        low: *mut i64,
-        high: *mut i64,
-        timeout_ms: c_int,
-    ) -> i32;
-    pub(super) fn rd_kafka_get_watermark_offsets(
-        rk: *mut rd_kafka_t,
-        topic: *const c_char,
-        partition: i32,
-        low: *mut i64,
-        high: *mut i64,
-    ) -> i32;
     pub(super) fn rd_kafka_offsets_for_times(
         rk: *mut rd_kafka_t,
         offsets: *mut PartitionList,

@@ -23,17 +23,15 @@ const LOST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 #[derive(Debug, Default)]
 pub(in crate::kafka) struct Notes {
     kept: Mutex<Kept>,
-    /// The client gave up for good: it has to be made anew.
-    fatal: AtomicBool,
     /// No server could be reached, and none was heard of since.
     down: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    latest: Option<(Instant, Trouble)>,
+    latest: Option<Trouble>,
     /// The latest that trying again does not mend: a password, a certificate.
-    refused: Option<(Instant, Trouble)>,
+    refused: Option<Trouble>,
     /// No server could be reached: when it is told next where to begin, and the pause behind that.
     next: Option<(Instant, Duration)>,
     /// When the current second of lines began, how many there were, and how many of these were not passed on.
@@ -43,24 +41,14 @@ struct Kept {
 }
 
 impl Notes {
-    /// The latest reason, and when it was told. None where everything has gone well.
-    pub(in crate::kafka) fn latest_at(&self) -> Option<(Instant, Trouble)> {
-        self.kept().latest.clone()
-    }
-
-    /// The latest reason.
+    /// The latest reason. None where everything has gone well.
     pub(in crate::kafka) fn latest(&self) -> Option<Trouble> {
-        self.latest_at().map(|(_, trouble)| trouble)
+        self.kept().latest.clone()
     }
 
     /// The latest reason that will not mend by itself, since a server was heard of: refused credentials or certificates (the library tries for ever).
     pub(in crate::kafka) fn refused(&self) -> Option<Trouble> {
-        self.kept().refused.clone().map(|(_, trouble)| trouble)
-    }
-
-    /// Whether a client has given up for good.
-    pub(in crate::kafka) fn is_fatal(&self) -> bool {
-        self.fatal.load(Relaxed)
+        self.kept().refused.clone()
     }
 
     /// Whether no server could be reached, and nothing has been heard of one since.
@@ -86,19 +74,16 @@ impl Notes {
         if trouble.code == Code::TRANSPORT && is_about_certificates(&trouble.text) {
             trouble.code = Code::SSL;
         }
-        match trouble.code {
-            Code::ALL_BROKERS_DOWN => self.down.store(true, Relaxed),
-            Code::FATAL => self.fatal.store(true, Relaxed),
-            _ => {}
+        if trouble.code == Code::ALL_BROKERS_DOWN {
+            self.down.store(true, Relaxed);
         }
-        let now = Instant::now();
         let mut kept = self.kept();
         if matches!(trouble.code, Code::AUTHENTICATION | Code::SSL) {
-            kept.refused = Some((now, trouble.clone()));
+            kept.refused = Some(trouble.clone());
         }
         // That none is left says nothing that the reason before it does not say better.
         if trouble.code != Code::ALL_BROKERS_DOWN || kept.latest.is_none() {
-            kept.latest = Some((now, trouble));
+            kept.latest = Some(trouble);
         }
     }
 

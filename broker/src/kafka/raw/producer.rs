@@ -205,27 +205,6 @@ impl Producer {
         metadata::ask(&self.core().client, topic, wait)
     }
 
-    /// Asks a server how many partitions a topic has, so that the producer knows those that are new: by itself it asks every five minutes. Blocks, for
-    /// `wait` at most.
-    pub(in crate::kafka) fn refresh(&self, topic: &ProducerTopic, wait: Duration) -> Result<u32, Trouble> {
-        if !Arc::ptr_eq(&topic.handle, &self.handle) {
-            return Err(Trouble::new(Code::INVALID_ARG, "it is a topic of another producer"));
-        }
-        // SAFETY: the topic is one of this client.
-        unsafe { metadata::count(&self.core().client, topic.native, wait) }
-    }
-
-    /// Waits until all that was sent before is reported, and gives up what is not after `wait` (`Err`), which is reported then. The client is destroyed when
-    /// the last clone and the last topic are gone.
-    pub(in crate::kafka) fn close(&self, wait: Duration) -> Result<(), Trouble> {
-        let flushed = self.flush(wait);
-        if flushed.is_err() {
-            self.purge(true, true);
-            _ = self.flush(Duration::from_secs(1));
-        }
-        flushed
-    }
-
     /// Makes it give up for good, as a test of what follows.
     #[cfg(any(test, feature = "conformance"))]
     pub(in crate::kafka) fn break_it(&self) -> Result<(), Trouble> {
