@@ -195,7 +195,7 @@ fn a_runtime_that_ends_while_many_are_told_gives_back_what_they_published_next()
     let (broker, topic) = first.block_on(broker());
     let settings = PublisherSettings { linger: Duration::from_millis(5), ..Default::default() };
     let publisher = Publisher::new(broker, settings).unwrap();
-    let next = first.block_on(async {
+    let (next,) = first.block_on(async {
         for i in 0..20 {
             drop(publisher.enqueue(&topic, message(i)).await.unwrap());
         }
@@ -203,7 +203,7 @@ fn a_runtime_that_ends_while_many_are_told_gives_back_what_they_published_next()
         let (again, to) = (publisher.clone(), topic.clone());
         let publish_next = move |_| _ = tell.send(again.enqueue(&to, message(21)).now_or_never().unwrap());
         publisher.publish_with(&topic, message(20), publish_next).await.unwrap();
-        told.await.unwrap().unwrap()
+        (told.await.unwrap().unwrap(),)
     });
     drop(first);
     let second = runtime();
