@@ -155,11 +155,11 @@ async fn a_topic_that_takes_smaller_batches_from_now_on_does_not_wait_for_others
         let (broker, busy) = (Arc::clone(&broker), busy.clone());
         tokio::spawn(async move {
             loop {
-                assert!(put(&broker, &busy, (0..100).map(text).collect()).await[0].is_acked());
+                assert!(put(&broker, &busy, (0..200).map(text).collect()).await[0].is_acked());
             }
         })
     };
-    let others: Vec<_> = (0..4).map(publishes).collect();
+    let others: Vec<_> = (0..64).map(publishes).collect();
     delete(&changes).await;
     make(&changes, 1, &[("max.message.bytes", "20000")]).await;
     sleep(Duration::from_millis(1100)).await;

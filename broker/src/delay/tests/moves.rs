@@ -95,13 +95,21 @@ async fn who_has_no_right_to_move_leaves_it_to_those_who_have() {
     for forbids in all {
         let log = Log::new().unwrap();
         log.inner.admin().create_topic(&topic(), TopicSpec::partitions(2)).await.unwrap();
-        let mut other = log.shared();
-        other.forbids = forbids;
-        let (may, may_not) = (Memory::new(log), Memory::new(other));
+        let without = |_| {
+            let mut other = log.shared();
+            other.forbids = forbids;
+            Memory::new(other)
+        };
+        // So many that they own all but one of the partitions.
+        let others: Vec<Memory> = (1..PARTITIONS).map(without).collect();
+        let may = Memory::new(log);
         let ids = publish(&may, 100, |number| 30_000 + number as u64 * 20).await;
-        // It consumes the topic: so it takes part in moving.
-        let subscription = Subscription::new(Group::new("readers").unwrap(), [topic()]);
-        let _consumer = may_not.subscribe(subscription).await.unwrap();
+        let mut consumers = Vec::new();
+        for other in &others {
+            // It consumes the topic: so it takes part in moving.
+            let subscription = Subscription::new(Group::new("readers").unwrap(), [topic()]);
+            consumers.push(other.subscribe(subscription).await.unwrap());
+        }
         sleep(Duration::from_secs(60)).await;
         let seen = delivered(&may).await;
         assert_eq!(ids.iter().filter(|id| seen.contains_key(id)).count(), 100);
