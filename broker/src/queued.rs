@@ -55,6 +55,7 @@ pub(crate) struct Held {
 
 impl Held {
     /// A part of it, which is given back by itself.
+    #[cfg(feature = "kafka")]
     pub(crate) fn part(&mut self, messages: usize, bytes: usize) -> Self {
         let (messages, bytes) = (messages.min(self.messages), bytes.min(self.bytes));
         self.messages -= messages;

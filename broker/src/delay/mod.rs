@@ -304,6 +304,7 @@ impl Delay {
     }
 
     /// Whether nothing is on its way, and no group is joined.
+    #[cfg(feature = "kafka")]
     pub(crate) fn is_idle(&self) -> bool {
         self.known().engines.is_empty()
     }
