@@ -117,7 +117,7 @@ impl<L: Log> Owner<L> {
     }
 
     /// What is returned next; `None`: the waker will be called. `sure`: messages may be handed out.
-    pub(super) fn poll(
+    pub(crate) fn poll(
         &mut self,
         waker: &Waker,
         sure: bool,

@@ -37,6 +37,9 @@ const NODE: Duration = Duration::from_secs(2);
 /// How long a call may take.
 const CALL: Duration = Duration::from_secs(30);
 
+/// The longest that a close waits.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 /// A broker on Redis: one server, the primary that sentinels name, or a cluster.
 #[derive(Debug)]
 pub struct RedisStreams {
@@ -346,7 +349,7 @@ impl MessageBroker for RedisStreams {
         let members = self.shared.members.close(deadline);
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let end = Instant::now() + deadline;
+            let end = Instant::now() + deadline.min(LONGEST);
             members.await;
             while !shared.intake.is_empty() && Instant::now() < end {
                 sleep(Duration::from_millis(1)).await;

@@ -14,6 +14,7 @@ use super::{
     wake::Wake,
 };
 use crate::{Answer, Epoch, Error, Event, Owned, Reader, Result, Start, Topic};
+use futures::future::join_all;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -268,9 +269,14 @@ async fn lost(shared: &Shared, following: &Following) -> Result<()> {
 /// Finds what somebody else trimmed before it was read. Nobody reads meanwhile.
 async fn verify(shared: &Shared, following: &Following) -> Result<()> {
     let unverified = following.state().unverified();
-    for (place, turn, keys) in unverified {
+    // At once, whatever their number.
+    let extents = unverified.iter().map(|(place, _, keys)| {
+        let (topic, keys) = (place.0.clone(), keys.clone());
+        async move { shared.topics().extents(&topic, std::slice::from_ref(&keys)).await }
+    });
+    let extents = join_all(extents).await;
+    for ((place, turn, _), extents) in unverified.into_iter().zip(extents) {
         // What is gone is told by the next read, and what cannot be reached is compared when more was read.
-        let extents = shared.topics().extents(&place.0, std::slice::from_ref(&keys)).await;
         let Some(extents) = asked(extents)? else { continue };
         let mut state = following.state();
         extents.iter().for_each(|extent| state.verify(&place, turn, extent));

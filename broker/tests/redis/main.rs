@@ -12,6 +12,7 @@ mod cuts;
 mod delayed;
 mod doubles;
 mod failover;
+mod far;
 mod foreign;
 mod forward_script;
 mod forwards;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         ("health", health::all()),
         ("refusals", refusals::all()),
         ("failover", failover::all()),
+        ("far", far::all()),
         ("slots", slots::all()),
         ("secured", secured::all()),
     ];

@@ -26,6 +26,10 @@ pub(super) const REFUSE: u8 = 2;
 pub(super) const DELAY: u8 = 3;
 /// Requests vanish, and connections stay.
 pub(super) const SWALLOW: u8 = 4;
+/// Requests and answers pass, but answers take [`AWAY`] to come: the server is far away.
+pub(super) const FAR: u8 = 5;
+/// How long an answer takes from there.
+pub(super) const AWAY: Duration = Duration::from_millis(100);
 /// How late.
 pub(super) const LATE: Duration = Duration::from_millis(300);
 
@@ -95,7 +99,9 @@ async fn pass(client: TcpStream, server: UnixStream, mode: Arc<AtomicU8>) {
             if read == 0 {
                 return;
             }
-            if mode.load(Ordering::SeqCst) != PASS {
+            if mode.load(Ordering::SeqCst) == FAR {
+                sleep(AWAY).await;
+            } else if mode.load(Ordering::SeqCst) != PASS {
                 // What was asked before is done: the rest of the answers is waited for, so that nothing is cut on its way there.
                 let mut nowhere = tokio::io::sink();
                 let rest = copy(&mut from_server, &mut nowhere);

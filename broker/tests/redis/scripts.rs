@@ -1,6 +1,6 @@
 //! The scripts of topics and messages, one by one, on a real server.
 
-use super::server::Server;
+use super::server::{Server, script};
 
 /// Description, log and part of a topic of one partition, by the tag of the server.
 fn names(server: &Server) -> [String; 5] {
@@ -325,6 +325,26 @@ fn all_that_is_held_under_an_id_is_cancelled() {
     assert_eq!(server.ask::<i64>(&format!("EXISTS {delayed} {held}")), 0);
 }
 
+fn what_is_due_together_is_moved_about_a_megabyte_at_a_time() {
+    let mut server = Server::get();
+    let [_, log, part, delayed, held] = names(&server);
+    let keys = [&log[..], &part, &delayed, &held];
+    make(&mut server, "5000");
+    for (number, bytes) in [700_000_usize, 700_000, 2_000_000, 1, 1].into_iter().enumerate() {
+        let id = format!("0123456789abcde{number}");
+        let mut words = packed(&["payload"]).into_bytes();
+        words.extend(u32::try_from(bytes).unwrap().to_be_bytes());
+        words.extend(std::iter::repeat_n(b'x', bytes));
+        let mut held = redis::cmd("EVAL");
+        held.arg(script("hold")).arg(keys.len()).arg(&keys).arg("5000").arg(id).arg("1").arg(words).arg("");
+        held.query::<()>(&mut server.redis).unwrap();
+    }
+    for expected in ["2", "1", "2", "0"] {
+        assert_eq!(server.run("release_due", &keys, &["5000", "128"])[1], expected);
+    }
+    assert_eq!(server.ask::<i64>(&format!("XLEN {log}")), 5);
+}
+
 super::tests! {
     a_name_is_claimed_by_one_and_again_when_the_claim_is_over,
     a_life_begins_behind_the_last_id_of_the_one_before_whatever_the_clock_shows,
@@ -340,5 +360,6 @@ super::tests! {
     a_search_ends_where_there_is_too_much_to_look_at,
     messages_are_found_by_their_ids_before_they_are_sent_again,
     what_is_held_is_moved_when_it_is_due_and_not_before_and_once,
+    what_is_due_together_is_moved_about_a_megabyte_at_a_time,
     all_that_is_held_under_an_id_is_cancelled,
 }

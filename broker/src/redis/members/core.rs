@@ -11,7 +11,7 @@ use super::{
     table::{Counts, Membership, Table},
 };
 use crate::{
-    Error, ErrorKind, Owned, Position, Result, Topic,
+    Error, ErrorKind, Event, Owned, Position, Result, Topic,
     balance::TopicPartition,
     members::{self, Owner, Stirred, key_of, owned},
     redis::{failure::BACKEND, follow::Followed, lasting::Refusals},
@@ -78,6 +78,8 @@ pub(in crate::redis) struct Core {
     /// What is refused, by what was to be done.
     pub(super) refused: HashMap<Discriminant<Job>, Refusals>,
     pub(super) rounds: Rounds,
+    /// There was no room to read all, and is not half of it by now (`reading.rs`).
+    pub(super) full: bool,
 }
 
 impl Core {
@@ -106,6 +108,7 @@ impl Core {
             pause: super::duty::FIRST_PAUSE,
             refused: HashMap::new(),
             rounds: Rounds::default(),
+            full: false,
         }
     }
 
@@ -137,6 +140,13 @@ impl members::Core for Core {
 
     fn tick(&mut self, now: Instant) -> Option<Waker> {
         self.run_out(now)
+    }
+
+    fn poll(&mut self, waker: &Waker, now: Instant) -> (Option<Result<Event>>, Stirred) {
+        let sure = self.is_sure(now);
+        let (event, mut stirred) = self.owner.poll(waker, sure, now);
+        stirred.feed |= self.has_room_again();
+        (event, stirred)
     }
 
     fn set_topics(&mut self, topics: Vec<Topic>) -> Result<Stirred> {

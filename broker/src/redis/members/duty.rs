@@ -267,7 +267,6 @@ impl Core {
                 share.lost_its_end(from, to);
             }
             let assignment = Assignment { of: share.of.clone(), resumed, from: share.from() };
-            share.log.left_out = true;
             self.owner.shares.insert(key.clone(), share);
             list.push((key, assignment));
         }

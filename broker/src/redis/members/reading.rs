@@ -4,7 +4,7 @@
 
 use super::core::Core;
 use crate::{
-    GapReason, Owned,
+    Bound, GapReason, Owned,
     batched::Size,
     members::{key_of, owned, queue},
     redis::{
@@ -20,10 +20,25 @@ use std::{task::Waker, time::Duration};
 const AT_ONCE: usize = 512;
 /// With fewer lying ready it is read on, so that what comes next is on its way while these are handled.
 pub(super) const FEW: usize = AT_ONCE;
-/// What lies read ahead at the most beyond what is in flight, over all partitions: messages.
+/// What lies read ahead at the most beyond what is in flight, over all partitions: messages. Those that have less than their part of as much again
+/// ([`part`]) are read beyond it.
 const AHEAD_MESSAGES: usize = 4096;
 /// The same in bytes; the last message may go beyond it. Where messages grow suddenly a read brings more, and what is beyond is read again.
 const AHEAD_BYTES: usize = 8 * 1024 * 1024;
+
+/// What lies ready of one of so many partitions may always be as much, so that none waits for others that are stuck: as much as there may be beyond what is
+/// in flight, shared by all, and at least one message.
+fn part(owned: usize) -> Size {
+    let owned = owned.max(1);
+    Size { messages: (AHEAD_MESSAGES / owned).max(1), bytes: (AHEAD_BYTES / owned).max(1) }
+}
+
+/// Until when one of so many is left out while there is no room for all: until no more than half of its part lies ready. Reading it for each message that
+/// leaves would cost a read for each.
+fn half_of_part(owned: usize) -> Bound {
+    let part = part(owned);
+    Bound { messages: (part.messages / 2 + 1).min(FEW), bytes: part.bytes / 2 + 1 }
+}
 
 /// A read that is under way.
 #[derive(Debug)]
@@ -44,15 +59,32 @@ impl Core {
         }
     }
 
+    /// Whether there is no room for all: from when there is not one message for each, until there is half of it. Else all would be read again and again for
+    /// the one message that there is room for.
+    fn is_full(&self) -> bool {
+        let (room, owned) = (self.room(), self.owner.shares.len());
+        let (messages, bytes) = if self.full { (AHEAD_MESSAGES / 2, AHEAD_BYTES / 2) } else { (1, 1) };
+        room.messages < messages.max(owned) || room.bytes < bytes
+    }
+
+    /// Whether there is room for all again, of which who reads does not know.
+    pub(super) fn has_room_again(&mut self) -> bool {
+        let was = self.full;
+        self.full = was && self.is_full();
+        was && !self.full
+    }
+
     /// What to read next.
     pub(super) fn plan(&mut self, longest: Duration) -> Plan {
-        let room = self.room();
-        let full = room.messages == 0 || room.bytes == 0;
+        self.full = self.is_full();
+        let owned = self.owner.shares.len();
+        let until = if self.full { half_of_part(owned) } else { Bound { messages: FEW, bytes: usize::MAX } };
         let mut paces = Vec::new();
         let mut plan = Plan { asks: Vec::new(), of: Vec::new(), count: 1, wait: longest };
         for share in self.owner.shares.values_mut() {
-            share.log.left_out = full || !share.is_read() || share.ahead.messages >= FEW;
-            if share.log.left_out {
+            let few = share.ahead.messages < until.messages && share.ahead.bytes < until.bytes;
+            share.log.left_out = (!share.is_read() || !few).then_some(until);
+            if share.log.left_out.is_some() {
                 continue;
             }
             plan.asks.push(Ask { keys: share.log.followed.keys.clone(), after: share.log.followed.after() });
@@ -62,6 +94,12 @@ impl Core {
                 plan.wait = Duration::ZERO;
             }
         }
+        let mut room = self.room();
+        if self.full {
+            let part = part(owned);
+            let each = Size { messages: part.messages.div_ceil(2), bytes: part.bytes.div_ceil(2) };
+            room = Size { messages: each.messages * paces.len(), bytes: each.bytes * paces.len() };
+        }
         plan.count = Pace::count(paces.into_iter(), room, AT_ONCE);
         plan
     }
@@ -69,8 +107,9 @@ impl Core {
     /// Takes what a read brought, as far as there is room: what there is none for is read again.
     pub(super) fn take(&mut self, plan: &Plan, brought: Vec<Brought>) -> (Option<Waker>, bool) {
         let mut lost = Vec::new();
+        let part = part(self.owner.shares.len());
         for (of, mut brought) in plan.of.iter().zip(brought) {
-            let room = self.room();
+            let common = self.room();
             let Ok(share) = owned(&mut self.owner.shares, of) else { continue };
             if share.revoking.is_some() {
                 continue;
@@ -84,6 +123,10 @@ impl Core {
                 lost.push(key_of(of));
                 continue;
             }
+            let room = Size {
+                messages: common.messages.max(part.messages.saturating_sub(share.ahead.messages)),
+                bytes: common.bytes.max(part.bytes.saturating_sub(share.ahead.bytes)),
+            };
             let read = brought.entries.len();
             let fits = share.log.followed.pace.fitting(&brought.entries, room);
             brought.entries.truncate(fits);

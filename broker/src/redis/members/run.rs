@@ -17,7 +17,7 @@ use crate::{
     redis::{
         commands::Told,
         description::Description,
-        feed::{Feed, answered},
+        feed::{Ask, Feed, answered},
         follow::Counts as Counted,
         keys::PartitionKeys,
         lasting::{Refusals, is_refusal},
@@ -25,6 +25,7 @@ use crate::{
         topics::position,
     },
 };
+use futures::future::join_all;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -199,13 +200,21 @@ impl Member {
         Ok(Stirred { waker, keeper: false, feed: false })
     }
 
-    /// How many partitions the topics have that somebody in the table consumes.
+    /// How many partitions the topics have that somebody in the table consumes; all are asked for at once. One that cannot be asked for now has as many as it
+    /// had: the lease holds without it.
     async fn counts(&self, table: &Table) -> Result<Counts> {
+        let topics = table.topics();
+        let described = join_all(topics.iter().map(|topic| self.describe(topic))).await;
         let mut counts = Counts::new();
-        for topic in table.topics() {
-            if let Some(description) = self.describe(&topic).await? {
-                counts.insert(topic, description.spec.partitions);
-            }
+        for (topic, described) in topics.into_iter().zip(described) {
+            let count = match described {
+                Ok(description) => description.map(|description| description.spec.partitions),
+                Err(error) => {
+                    let known = self.core().counts.get(&topic).copied();
+                    Some(known.filter(|_| error.is_retryable()).ok_or(error)?)
+                }
+            };
+            counts.extend(count.map(|count| (topic, count)));
         }
         Ok(counts)
     }
@@ -301,8 +310,9 @@ impl Member {
         let names: Vec<&Topic> = names.into_iter().collect();
         let starts = starts::stored(topics, &self.keys.starts(), &names).await?;
         let mut begins = BTreeMap::new();
-        for (topic, starts) in names.into_iter().zip(starts) {
-            if let Some(description) = self.describe(topic).await? {
+        let described = join_all(names.iter().map(|topic| self.describe(topic))).await;
+        for ((topic, starts), description) in names.into_iter().zip(starts).zip(described) {
+            if let Some(description) = description? {
                 if starts.life.is_empty() && description.life.is_some() {
                     starts::again(topics, &self.group, topic, &description).await?;
                 }
@@ -310,11 +320,16 @@ impl Member {
             }
         }
         let mut calls = Vec::with_capacity(partitions.len());
-        for (topic, (starts, description)) in &begins {
+        let sought = begins.iter().map(async |(topic, (_, description))| {
             let mine: Vec<u32> =
                 partitions.iter().filter(|(of, _)| of == *topic).map(|(_, partition)| *partition).collect();
             let keys: Vec<_> = mine.iter().map(|p| topics.partition(topic, description, *p)).collect();
-            let extents = match topics.extents(topic, &keys).await {
+            let extents = topics.extents(topic, &keys).await;
+            (mine, keys, extents)
+        });
+        let sought = join_all(sought).await;
+        for ((topic, (starts, description)), (mine, keys, extents)) in begins.iter().zip(sought) {
+            let extents = match extents {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 extents => extents?,
             };
@@ -458,8 +473,15 @@ impl Member {
     /// server refuses to tell is an error.
     async fn verify(&self, plan: &Plan) -> Result<()> {
         let mut extents = Vec::with_capacity(plan.of.len());
-        for (of, ask) in plan.of.iter().zip(&plan.asks) {
-            match self.shared.topics().extents(&of.topic, std::slice::from_ref(&ask.keys)).await {
+        let topics = self.shared.topics();
+        let asked = |(of, ask): (&Owned, &Ask)| {
+            let (topic, keys) = (of.topic.clone(), ask.keys.clone());
+            async move { topics.extents(&topic, std::slice::from_ref(&keys)).await }
+        };
+        // Nothing is read meanwhile: at once, whatever their number.
+        let asked = join_all(plan.of.iter().zip(&plan.asks).map(asked)).await;
+        for (of, found) in plan.of.iter().zip(asked) {
+            match found {
                 Ok(found) => extents.extend(found.into_iter().map(|extent| (of.clone(), extent))),
                 Err(error) if is_refusal(&error) => return Err(error),
                 Err(_) => {}

@@ -2,12 +2,9 @@
 //!
 //! Pure. Not here: what all backends do with an owned partition (`../../members/share.rs`), what is read (`reading.rs`), the commit itself (`run.rs`).
 
-use super::{
-    super::{
-        follow::{self, Counts, Followed, Told},
-        keys::PartitionKeys,
-    },
-    reading::FEW,
+use super::super::{
+    follow::{self, Counts, Followed, Told},
+    keys::PartitionKeys,
 };
 use crate::{
     AckWindow, Bound, GapReason, Owned, Position,
@@ -69,8 +66,8 @@ pub(in crate::redis) struct Stream {
     seen: (Position, Option<u64>),
     /// What was committed last.
     stored: (Position, Option<u64>),
-    /// It was left out of the read that is under way.
-    pub(super) left_out: bool,
+    /// It was left out of the read that is under way, until less than this lies ready.
+    pub(super) left_out: Option<Bound>,
     /// Who is to have it when it has gone; `None`: whoever should.
     pub(super) to: Option<String>,
 }
@@ -98,10 +95,8 @@ impl Log for Stream {
     }
 
     fn wants_more(&mut self, ahead: Bound, _owned: usize) -> bool {
-        self.left_out && ahead.messages < FEW && {
-            self.left_out = false;
-            true
-        }
+        let few = |until: &mut Bound| ahead.messages < until.messages && ahead.bytes < until.bytes;
+        self.left_out.take_if(few).is_some()
     }
 }
 
@@ -129,7 +124,7 @@ impl Share {
             counts: BTreeMap::new(),
             seen: known,
             stored: known,
-            left_out: false,
+            left_out: None,
             to: None,
         };
         let mut share = Self::new(taken.of, window, true, log);

@@ -13,6 +13,7 @@ use crate::redis::{
     topics::{Topics, chosen},
 };
 use crate::{Error, ErrorKind, Group, Position, Result, Start, Topic};
+use futures::future::{join_all, try_join_all};
 use std::sync::Arc;
 
 /// A start, as it is stored.
@@ -36,12 +37,13 @@ pub(super) async fn ensure(shared: &Shared, group: &Group, names: &[Topic], star
     let topics = shared.topics();
     let commands = &topics.commands;
     // Before it is seen whether they are there: who deletes one looks in the other order.
-    for topic in names {
-        commands.script(&scripts::KNOW, &[topics.keys.groups_of(topic)], &[group.as_str()]).await?;
-    }
+    let know = async |topic| {
+        commands.script(&scripts::KNOW, &[topics.keys.groups_of(topic)], &[group.as_str()]).await
+    };
+    try_join_all(names.iter().map(know)).await?;
     let mut described = Vec::with_capacity(names.len());
-    for topic in names {
-        match topics.ask(topic).await {
+    for (topic, asked) in names.iter().zip(join_all(names.iter().map(|topic| topics.ask(topic))).await) {
+        match asked {
             Ok(description) => described.push((topic, description)),
             Err(error) => {
                 if error.kind() == ErrorKind::NotFound {
@@ -53,20 +55,21 @@ pub(super) async fn ensure(shared: &Shared, group: &Group, names: &[Topic], star
     }
     names.iter().for_each(|topic| shared.tasks.watch(topic));
     let starts = topics.keys.group(group).starts();
-    let mut fresh = Vec::new();
-    for (topic, description) in described {
-        if commands.one(&["HEXISTS", &starts, topic.as_str()]).await?.int() == Some(1) {
-            continue;
-        }
-        fresh.push((topic, description));
-    }
+    let known = |topic: &Topic| {
+        let words = ["HEXISTS".to_owned(), starts.clone(), topic.to_string()];
+        async move { commands.one(&words).await }
+    };
+    let known = try_join_all(described.iter().map(|(topic, _)| known(topic))).await?;
+    let fresh = described.into_iter().zip(known).filter(|(_, known)| known.int() != Some(1));
+    let fresh: Vec<_> = fresh.map(|(fresh, _)| fresh).collect();
     let partitions: u32 = fresh.iter().map(|(_, description)| description.spec.partitions).sum();
     if let Some((topic, _)) = fresh.first() {
         one_place(topic, usize::try_from(partitions).unwrap_or(usize::MAX), start)?;
     }
     let mut request = Request::default();
-    for (topic, description) in fresh {
-        let positions = resolve(topics, topic, &description, start).await?;
+    let resolved = fresh.iter().map(|(topic, description)| resolve(topics, topic, description, start));
+    let resolved = try_join_all(resolved).await?;
+    for ((topic, description), positions) in fresh.iter().zip(resolved) {
         let text = text(description.life, &positions);
         request.command(&["HSETNX", &starts, topic.as_str(), &text]);
     }

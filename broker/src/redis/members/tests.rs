@@ -3,6 +3,7 @@
 //! Not here: the scripts (`group_scripts.rs`), the contract on a real server (the conformance suite).
 
 mod logs;
+mod room;
 
 use super::{
     core::{Core, Rules},
