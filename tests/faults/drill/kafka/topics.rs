@@ -83,7 +83,10 @@ fn delete_records(nodes: &Nodes, topic: &Topic, stage: &Stage) -> Result<(), Str
         stage.note(&format!("purged {partition} {life}-{high}"));
     }
     let options = AdminOptions::new().request_timeout(Some(ANSWER));
-    block_on(admin(nodes)?.delete_records(&before, &options)).map(drop)
+    let admin = admin(nodes)?;
+    // The client library works on the question on two threads at once where it does not know the leaders yet.
+    admin.inner().fetch_metadata(None, ANSWER).map_err(failed)?;
+    block_on(admin.delete_records(&before, &options)).map(drop)
 }
 
 /// Deletes the topic and makes it again, as soon as the servers have forgotten it: somebody else does, who does not care that it has members.
