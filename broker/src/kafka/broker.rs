@@ -24,7 +24,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
 
 /// How long a health request may take.
 const HEALTH: Duration = Duration::from_secs(5);
@@ -44,6 +47,8 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub struct Kafka {
     pub(super) shared: Arc<Shared>,
+    /// The one in which it was connected: who closes it may do so from outside of any.
+    runtime: Handle,
 }
 
 /// What the parts of a broker share.
@@ -183,7 +188,7 @@ impl Kafka {
             publishing,
             closed: AtomicBool::new(false),
         };
-        Ok(Arc::new(Self { shared: Arc::new(shared) }))
+        Ok(Arc::new(Self { shared: Arc::new(shared), runtime: Handle::current() }))
     }
 
     /// Opens the broker that a URL names, so that a test can do more with it than the contract.
@@ -312,7 +317,8 @@ impl MessageBroker for Kafka {
             self.shared.publishing.stop();
         }
         // A task, so that a dropped answer takes nothing back.
-        let closed = tokio::spawn(async move {
+        let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
+        let closed = runtime.spawn(async move {
             match idle {
                 Some(members) => members.await,
                 None => {
