@@ -362,10 +362,10 @@ impl State {
     ) -> (Vec<(Place, u64)>, Range<u32>) {
         let count = found.map_or(0, |(_, count)| count);
         // Where its user is slow, nobody knows what would come.
-        let quiet = u32::from(!self.is_more && self.shed.is_none() && !self.is_full());
+        let drained = !self.is_more && self.shed.is_none() && !self.is_full();
         let (mut ask, mut sure, mut dropped) = (Vec::new(), Vec::new(), Size::default());
         for (place, slot) in self.followed.iter_mut().filter(|(place, _)| place.0 == *topic) {
-            slot.quiet = (slot.quiet + quiet) * quiet;
+            slot.quiet = if drained { slot.quiet.saturating_add(1) } else { 0 };
             let same = found.is_some_and(|(life, _)| life == slot.followed.life());
             if place.1 >= count {
                 slot.followed.missing();
