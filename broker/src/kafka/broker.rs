@@ -271,13 +271,7 @@ impl MessageBroker for Kafka {
 
     fn subscribe(&self, subscription: Subscription) -> Answer<Result<Box<dyn Consumer>>> {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            let topics = subscription.topics.clone();
-            let consumer = shared.call(members::subscribe(&shared, subscription)).await?;
-            let below = delay::below(&shared);
-            topics.iter().for_each(|topic| shared.delay.watch(&below, topic));
-            Ok(consumer)
-        })
+        Box::pin(async move { shared.call(members::subscribe(&shared, subscription)).await })
     }
 
     fn read(&self) -> Answer<Result<Box<dyn Reader>>> {

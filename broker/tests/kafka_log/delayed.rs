@@ -29,6 +29,7 @@ crate::async_tests!(
     they_come_soon_after_they_are_due_and_never_before,
     all_come_where_a_process_that_moves_them_is_killed,
     what_is_delayed_just_after_another_client_made_the_topic_again_comes,
+    what_waits_for_a_topic_that_a_member_takes_up_later_comes_though_its_publisher_is_gone,
     a_broker_closes_though_nobody_waits_for_it_while_messages_are_delayed,
 );
 
@@ -116,6 +117,24 @@ async fn what_is_delayed_just_after_another_client_made_the_topic_again_comes() 
         assert!(comes(&mut *consumer, &mut late, Duration::from_secs(60)).await, "{} of {MANY}", late.len());
     }
     assert!(ids.iter().all(|id| late.contains_key(id)) && gone.iter().all(|id| !late.contains_key(id)));
+    broker.close(Duration::from_secs(10)).await;
+}
+
+async fn what_waits_for_a_topic_that_a_member_takes_up_later_comes_though_its_publisher_is_gone() {
+    let (publisher, later) = stage().await;
+    let (broker, topic) = stage().await;
+    for topic in [&topic, &later] {
+        create(&broker, topic, 1).await;
+    }
+    let mut consumer = subscribed(&broker, &topic).await;
+    let ids = put(&publisher, &later, 6_000, 7_000).await;
+    publisher.close(Duration::from_secs(10)).await;
+    consumer.control().set_topics(vec![topic, later]).await.unwrap();
+    let mut late = BTreeMap::new();
+    while late.len() < MANY {
+        assert!(comes(&mut *consumer, &mut late, Duration::from_secs(30)).await, "{} of {MANY}", late.len());
+    }
+    assert!(ids.iter().all(|id| late.contains_key(id)));
     broker.close(Duration::from_secs(10)).await;
 }
 

@@ -6,11 +6,12 @@
 use super::{look::committed, taking};
 use crate::{
     Group, Result, Start, Topic,
-    kafka::{broker::Shared, offsets, raw::Place, start::one_place},
+    kafka::{broker::Shared, delay, offsets, raw::Place, start::one_place},
 };
 use std::sync::Arc;
 
-/// Makes sure that the topics are there and that it is stored where the group starts in each, as far as it has no members.
+/// Makes sure that the topics are there and that it is stored where the group starts in each, as far as it has no members. What is delayed in them is looked
+/// after here from now on.
 ///
 /// # Errors
 /// `NotFound` names the topic; `Invalid` for a start that cannot be meant; those of the connection.
@@ -20,6 +21,13 @@ pub(super) async fn ensure(
     topics: &[Topic],
     start: Start,
 ) -> Result<()> {
+    begin(shared, group, topics, start).await?;
+    let below = delay::below(shared);
+    topics.iter().for_each(|topic| shared.delay.watch(&below, topic));
+    Ok(())
+}
+
+async fn begin(shared: &Arc<Shared>, group: &Group, topics: &[Topic], start: Start) -> Result<()> {
     for topic in topics {
         shared.topics.describe(topic).await?;
     }
