@@ -279,13 +279,15 @@ impl<L: Log> Share<L> {
         self.dirty.is_some_and(|since| since + interval <= now)
     }
 
-    /// Notes that the epoch held, and that acks are stored up to these.
-    pub(crate) fn stored(&mut self, changes: u64, now: Instant) {
+    /// Notes that the epoch held, and that acks are stored up to these. Those who asked before that was sent are told: of what was sent before somebody asked
+    /// the answer may be old, and the epoch over.
+    pub(crate) fn stored(&mut self, changes: u64, confirms: usize, now: Instant) {
         self.saved = self.saved.max(changes);
         self.claimed = true;
         self.dirty = self.is_dirty().then_some(now);
         self.end_if_stored();
-        self.confirms.drain(..).for_each(|answer| _ = answer.send(Ok(())));
+        let asked = confirms.min(self.confirms.len());
+        self.confirms.drain(..asked).for_each(|answer| _ = answer.send(Ok(())));
     }
 
     /// What goes is done once its last acks are stored.

@@ -59,6 +59,8 @@ pub(super) struct Commit {
     pub(super) metadata: String,
     /// Which acks it covers.
     pub(super) changes: u64,
+    /// How many had asked whether the epoch holds.
+    pub(super) confirms: usize,
     /// Holes that had no place in the metadata.
     pub(super) left_out: usize,
 }
@@ -220,6 +222,7 @@ impl Share {
             before: self.log.before.filter(|_| position == self.log.began && map.is_empty()),
             map,
         };
-        Commit { of: self.of.clone(), position, metadata: metadata.encode(), changes: self.changes, left_out }
+        let (of, metadata) = (self.of.clone(), metadata.encode());
+        Commit { of, position, metadata, changes: self.changes, confirms: self.confirms.len(), left_out }
     }
 }

@@ -125,7 +125,7 @@ impl Core {
     fn stored(&mut self, commit: &Commit, now: Instant) -> Option<(TopicPartition, Assignment)> {
         let share = find(&mut self.owner.shares, &commit.of).ok()?;
         let new = !share.claimed;
-        share.stored(commit.changes, now);
+        share.stored(commit.changes, commit.confirms, now);
         let assignment = new.then(|| (key_of(&commit.of), share.assignment()));
         self.owner.numbers.left_out += commit.left_out as u64;
         self.owner.saved(&commit.of, commit.changes);

@@ -44,6 +44,8 @@ pub(super) struct Commit {
     pub(super) store: Option<Store>,
     /// Which acks it covers.
     pub(super) changes: u64,
+    /// How many had asked whether the epoch holds.
+    pub(super) confirms: usize,
 }
 
 /// What a commit stores.
@@ -229,6 +231,7 @@ impl Share {
             life: self.log.life,
             store,
             changes: self.changes,
+            confirms: self.confirms.len(),
         }
     }
 
@@ -237,7 +240,7 @@ impl Share {
         if let Some(store) = &commit.store {
             self.log.stored = (store.position, store.read);
         }
-        self.stored(commit.changes, now);
+        self.stored(commit.changes, commit.confirms, now);
     }
 
     /// How many entries were ever added before the position, where it is known, once these are done.

@@ -2,6 +2,7 @@
 //!
 //! Not here: the scripts (`group_scripts.rs`), the contract on a real server (the conformance suite).
 
+mod confirms;
 mod logs;
 mod room;
 

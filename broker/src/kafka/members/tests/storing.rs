@@ -134,3 +134,27 @@ fn a_map_that_outgrows_its_place_leaves_out_the_farthest_and_counts_that() {
     assert!(done > 500 && done < 6000, "{done}");
     assert!(play.core.owner.numbers.left_out > 0);
 }
+
+#[test]
+fn a_confirm_is_answered_by_a_commit_that_was_sent_after_it_was_asked_for() {
+    let mut play = Play::owning(1);
+    play.publish(0, 3);
+    play.read(0, 9);
+    _ = play.told();
+    let of = play.owned(0);
+    play.hold_commits = true;
+    let (first, mut confirmed) = oneshot::channel();
+    _ = play.core.owner.confirm(&of, first);
+    assert_eq!(play.act(), "commit");
+    // The process stands still here: another may have owned it when it goes on, and the answer lies ready.
+    let (second, mut confirmed_later) = oneshot::channel();
+    _ = play.core.owner.confirm(&of, second);
+    let batch = play.open.take().unwrap();
+    play.commit(batch);
+    assert!(confirmed.try_recv().unwrap().is_ok());
+    assert!(confirmed_later.try_recv().is_err(), "what was sent before says nothing of now");
+    assert_eq!(play.act(), "commit", "at once");
+    let batch = play.open.take().unwrap();
+    play.commit(batch);
+    assert!(confirmed_later.try_recv().unwrap().is_ok());
+}
