@@ -38,6 +38,10 @@ impl<L: Log> Owner<L> {
             self.drop_share(key);
             return;
         }
+        let unacked = share.unacked();
+        if self.closing.is_some() && !unacked.is_empty() {
+            self.unacked.push((share.of.clone(), unacked));
+        }
         let committed = !share.is_dirty();
         share.ending = Some(Ending { why, at: now, committed, told: false });
         share.revoking = None;
@@ -131,15 +135,7 @@ impl<L: Log> Owner<L> {
             return;
         }
         let keys: Vec<_> = self.shares.keys().cloned().collect();
-        for key in keys {
-            if let Some(share) = self.shares.get(&key).filter(|share| share.ending.is_none()) {
-                let (of, unacked) = (share.of.clone(), share.unacked());
-                if !unacked.is_empty() {
-                    self.unacked.push((of, unacked));
-                }
-                self.end_share(&key, GoneReason::Closed, now);
-            }
-        }
+        keys.iter().for_each(|key| self.end_share(key, GoneReason::Closed, now));
     }
 
     /// Ends it for good: `error` is what is told last, unless there was one before.

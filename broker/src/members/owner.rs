@@ -265,10 +265,8 @@ impl<L: Log> Owner<L> {
     }
 
     pub(crate) fn give_up(&mut self, of: &Owned, now: Instant) -> Stirred {
-        let Ok(share) = owned(&mut self.shares, of) else { return Stirred::default() };
-        let unacked = share.unacked();
-        if self.closing.is_some() && !unacked.is_empty() {
-            self.unacked.push((of.clone(), unacked));
+        if owned(&mut self.shares, of).is_err() {
+            return Stirred::default();
         }
         self.end_share(&key_of(of), GoneReason::GivenUp, now);
         Stirred { waker: self.wake_if_told(), keeper: true, feed: false }

@@ -50,8 +50,8 @@ pub(in crate::kafka) struct Core {
     pub(super) before: BTreeMap<TopicPartition, Before>,
     /// The group answered: this is a member.
     pub(super) joined: Option<Instant>,
-    /// It is being looked what partitions begin with.
-    pub(super) looking: bool,
+    /// It is being looked what these begin with; without those that another may have had since.
+    pub(super) looking: Option<BTreeSet<TopicPartition>>,
     /// How often it was.
     pub(super) looks: u64,
     /// Which topic of that name the client knows.
@@ -95,7 +95,7 @@ impl Core {
             revoked: None,
             before: BTreeMap::new(),
             joined: None,
-            looking: false,
+            looking: None,
             looks: 0,
             lives: BTreeMap::new(),
             next_look: now,

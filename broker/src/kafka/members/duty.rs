@@ -77,17 +77,18 @@ impl Core {
         if let Some(job) = self.answer() {
             return job;
         }
-        if self.useless || self.expelled.is_some_and(|since| now >= since + self.rules.session) {
+        let open = self.owner.closing.is_none();
+        if open && (self.useless || self.expelled.is_some_and(|since| now >= since + self.rules.session)) {
             return Job::Reopen;
         }
-        if self.subscribe && self.owner.closing.is_none() {
+        if self.subscribe && open {
             self.subscribe = false;
             return Job::Subscribe(self.topics.keys().cloned().collect());
         }
         if let Some(batch) = self.commit(now) {
             return Job::Commit(batch);
         }
-        if self.owner.closing.is_some() && (self.is_done() || self.leave_by().is_some_and(|by| by <= now)) {
+        if !open && (self.is_done() || self.leave_by().is_some_and(|by| by <= now)) {
             return Job::Leave;
         }
         if let Some(job) = self.place(now).or_else(|| self.look(now)) {
@@ -159,7 +160,7 @@ impl Core {
     }
 
     pub(super) fn look(&mut self, now: Instant) -> Option<Job> {
-        if self.looking || self.owner.closing.is_some() || self.expelled.is_some() {
+        if self.looking.is_some() || self.owner.closing.is_some() || self.expelled.is_some() {
             return None;
         }
         let mut check = BTreeSet::new();
@@ -175,7 +176,7 @@ impl Core {
         if keys.is_empty() && check.is_empty() {
             return None;
         }
-        self.looking = true;
+        self.looking = Some(keys.iter().cloned().collect());
         self.looks += 1;
         Some(Job::Look { keys, check })
     }
@@ -217,7 +218,7 @@ impl Core {
         found: Result<Looked, Error>,
         now: Instant,
     ) -> Stirred {
-        self.looking = false;
+        let asked = self.looking.take().unwrap_or_default();
         let looked = match found {
             Ok(looked) => looked,
             Err(error) => {
@@ -235,7 +236,8 @@ impl Core {
                 self.next_look = now + PAUSE;
                 continue;
             };
-            if !self.ours.contains(key) {
+            // What another had meanwhile stands elsewhere by now: it is looked again.
+            if !self.ours.contains(key) || !asked.contains(key) {
                 continue;
             }
             match self.owner.shares.get(key).map(|share| share.log.stuck) {
@@ -389,7 +391,7 @@ impl Core {
         // The client library calls it lost, too, where this member asked for other topics; then it may still be drained and stored.
         let lost = lost && keys.iter().any(|key| self.topics.contains_key(&key.0));
         for key in &keys {
-            self.ours.remove(key);
+            self.not_ours(key);
             if self.owner.shares.get(key).is_some_and(|share| lost || !share.claimed) {
                 self.lose(key);
             }
@@ -397,6 +399,18 @@ impl Core {
         self.owner.revoke(&keys, now);
         self.revoked.get_or_insert_default().extend(keys);
         Stirred { waker: self.owner.wake_if_told(), keeper: true, feed: false }
+    }
+
+    /// It may be another's from now on: what a look finds that was begun before is not true any more.
+    fn not_ours(&mut self, key: &TopicPartition) {
+        self.ours.remove(key);
+        self.looking.iter_mut().for_each(|asked| _ = asked.remove(key));
+    }
+
+    /// The same of all.
+    pub(super) fn none_ours(&mut self) {
+        self.ours.clear();
+        self.looking.iter_mut().for_each(BTreeSet::clear);
     }
 
     /// The client is of no use any more. `fenced`: another member took the name.
@@ -414,7 +428,7 @@ impl Core {
     /// Another client was opened.
     pub(super) fn reopened(&mut self, now: Instant) {
         self.lose_all();
-        self.ours.clear();
+        self.none_ours();
         self.placed.clear();
         self.held.clear();
         self.revoked = None;
@@ -440,7 +454,7 @@ impl Core {
             .filter(|_| self.committing.is_none() && self.expelled.is_none())
             .map(|due| due.max(self.next_commit));
         let look = !self.unknown().is_empty() || self.parked().next().is_some();
-        let look = (look && !self.looking && self.owner.closing.is_none()).then_some(self.next_look);
+        let look = (look && self.looking.is_none() && self.owner.closing.is_none()).then_some(self.next_look);
         let later = [acks, commits, proof, look, self.owner.due(), self.leave_by().filter(|by| *by > now)];
         later.into_iter().flatten().fold(now + TICK, Instant::min)
     }

@@ -24,7 +24,7 @@ impl Core {
     /// The server knows this member no more: all is another's. The client joins again by itself.
     pub(super) fn expel(&mut self, now: Instant) {
         self.lose_all();
-        self.ours.clear();
+        self.none_ours();
         self.starts.clear();
         self.expelled.get_or_insert(now);
     }

@@ -204,3 +204,35 @@ fn a_close_ends_where_no_commit_is_answered() {
     assert_eq!(play.act(), "leave, end");
     assert_eq!(play.told(), "gone 0 Closed, end closed");
 }
+
+#[test]
+fn a_close_ends_though_no_other_client_can_be_opened() {
+    let mut play = Play::owning(1);
+    play.publish(0, 3);
+    play.read(0, 9);
+    _ = play.told();
+    _ = play.core.failed(false, play.now);
+    let (answer, mut answered) = oneshot::channel();
+    _ = play.core.close(Duration::ZERO, Some(answer), play.now);
+    assert_eq!(play.act(), "leave, end", "no other client is needed to leave");
+    assert_eq!(play.told(), "gone 0 Lost, end closed");
+    assert!(answered.try_recv().is_ok());
+}
+
+#[test]
+fn a_close_names_what_was_not_acked_of_a_partition_whose_drain_ended_meanwhile() {
+    let mut play = Play::owning(1);
+    play.publish(0, 3);
+    play.read(0, 9);
+    _ = play.told();
+    let of = play.owned(0);
+    let (answer, mut answered) = oneshot::channel();
+    _ = play.core.close(Duration::from_secs(30), Some(answer), play.now);
+    play.take_back([0], false);
+    assert_eq!(play.told(), "revoking 0 2s");
+    play.ack(&of, &[1]).unwrap();
+    play.pass(DRAIN);
+    assert_eq!(play.act(), "commit, answer, leave, end");
+    assert_eq!(play.told(), "gone 0 DrainOver, end closed");
+    assert_eq!(answered.try_recv().unwrap(), vec![(of, vec![p(0), p(2)])]);
+}

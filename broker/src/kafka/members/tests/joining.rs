@@ -145,3 +145,33 @@ fn a_group_that_has_nothing_starts_in_one_step_by_who_owns_the_first_partition()
     alone.pass(Duration::from_secs(2));
     assert_eq!(alone.act(), "look, commit, assign");
 }
+
+#[test]
+fn what_a_look_found_of_a_partition_that_another_had_since_is_not_used() {
+    for lost in [false, true] {
+        let mut play = Play::of(1);
+        play.publish(0, 9);
+        play.give([0]);
+        play.hold_looks = true;
+        assert_eq!(play.act(), "subscribe, look");
+        let (keys, check) = play.look.take().unwrap();
+        let found = play.logs.clone();
+        // While that look is on its way, another owns it and acks what it got.
+        play.take_back([0], lost);
+        assert_eq!(play.act(), "answer");
+        play.pass(Duration::from_secs(3));
+        let metadata =
+            Metadata { life: LIFE, epoch: Epoch(3000), oldest: None, before: None, map: Vec::new() };
+        let stored = Stored { offset: 7, metadata: Some(metadata.encode().into_bytes()) };
+        play.logs.get_mut(&0).unwrap().stored = Some(stored);
+        play.give([0]);
+        let (now, clock) =
+            (std::mem::replace(&mut play.logs, found), std::mem::replace(&mut play.clock, 1000));
+        play.looked(&keys, &check);
+        (play.logs, play.clock) = (now, clock);
+        play.hold_looks = false;
+        assert_eq!(play.act(), "look, commit, assign", "it is looked again");
+        assert_eq!(play.told(), "assigned 0@7");
+        assert!(play.owned(0).epoch > Epoch(3000));
+    }
+}
