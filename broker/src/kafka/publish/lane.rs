@@ -81,6 +81,32 @@ impl Drop for Open {
     }
 }
 
+/// Who asks for the topic. Dropped before that is over, with its runtime, it leaves that to who publishes next.
+struct Asks {
+    lane: Arc<Lane>,
+    over: bool,
+}
+
+impl Asks {
+    /// Asks, in a task that hands over what waits. Not under the lock: a runtime that is ending drops the task at once.
+    fn start(self) {
+        tokio::spawn(async move {
+            // All of it, so that it is dropped with the task.
+            let mut asks = self;
+            asks.lane.asked().await;
+            asks.over = true;
+        });
+    }
+}
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        if !self.over {
+            self.lane.state().asking = false;
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     ready: Option<Arc<Ready>>,
@@ -239,20 +265,18 @@ impl Lane {
             .filter(|ready| !doubted && state.waiting.is_empty() && self.holds(ready, now));
         if let Some(ready) = ready {
             let ready = Arc::clone(ready);
-            if !state.asking && now.duration_since(ready.at) > STALE {
-                self.ask(&mut state);
-            }
+            let asks = (now.duration_since(ready.at) > STALE).then(|| self.asks(&mut state)).flatten();
             drop(state);
+            asks.into_iter().for_each(Asks::start);
             return Begun::Now(ready, parcel);
         }
         let (sender, handed) = oneshot::channel();
         let (deadline, messages) = (parcel.deadline, parcel.messages.len());
         let job = Arc::new(Job { parcel: Mutex::new(Some(parcel)), handed: Mutex::new(Some(sender)) });
         state.waiting.push_back(Arc::clone(&job));
-        if !state.asking {
-            self.ask(&mut state);
-        }
+        let asks = self.asks(&mut state);
         drop(state);
+        asks.into_iter().for_each(Asks::start);
         Begun::Waits(Waiting { job, handed, deadline, messages, lane: Arc::clone(self) })
     }
 
@@ -266,14 +290,13 @@ impl Lane {
         }
     }
 
-    /// Asks for the topic, in a task that hands over what waits.
-    fn ask(self: &Arc<Self>, state: &mut State) {
-        state.asking = true;
-        let lane = Arc::clone(self);
-        tokio::spawn(async move { lane.asked().await });
+    /// Who is to ask for the topic, unless somebody does.
+    fn asks(self: &Arc<Self>, state: &mut State) -> Option<Asks> {
+        let asks = !std::mem::replace(&mut state.asking, true);
+        asks.then(|| Asks { lane: Arc::clone(self), over: false })
     }
 
-    async fn asked(self: Arc<Self>) {
+    async fn asked(self: &Arc<Self>) {
         loop {
             self.doubted.store(false, Ordering::Relaxed);
             let before = self.state().ready.clone();
@@ -304,6 +327,8 @@ impl Lane {
 
     /// Hands over what waits. `false`: what is known does not hold any more, and something waits still.
     fn hand_over(self: &Arc<Self>, ready: &Arc<Ready>) -> bool {
+        // Most of it waited before the topic was asked for: the answer is good for that however long it took.
+        let known = Instant::now();
         loop {
             let job = {
                 let mut state = self.state();
@@ -313,7 +338,7 @@ impl Lane {
                 };
                 job
             };
-            if self.doubted.load(Ordering::Relaxed) || !self.holds(ready, Instant::now()) {
+            if self.doubted.load(Ordering::Relaxed) || !self.stands(ready) || known.elapsed() >= FRESH {
                 return false;
             }
             if let Some(parcel) = job.take() {
@@ -327,7 +352,7 @@ impl Lane {
     /// Gives back what is out of time. Whether nothing waits any more: then nobody asks.
     fn nobody_waits(&self) -> bool {
         let now = Instant::now();
-        let late: Vec<_> = {
+        let (late, over) = {
             let mut state = self.state();
             // The first ones have the earliest deadline. Those that were answered are empty.
             let mut late = Vec::new();
@@ -341,18 +366,16 @@ impl Lane {
                     break;
                 }
             }
+            // Decided here, once: who publishes from now on asks, where nobody does.
             state.asking = !state.waiting.is_empty();
-            if !state.asking && late.is_empty() {
-                return true;
-            }
-            late
+            (late, !state.asking)
         };
         for job in late {
             if let Some(parcel) = job.take() {
                 job.tell(Handed::Refused(self.refuse(parcel, None)));
             }
         }
-        !self.state().asking
+        over
     }
 
     /// Gives back all that waits. Whether nothing waits any more: then nobody asks.
@@ -497,12 +520,18 @@ impl Lane {
 
     /// Whether what was learned can be used.
     fn holds(&self, ready: &Ready, now: Instant) -> bool {
-        now.duration_since(ready.at) < FRESH
-            && !ready.line.is_broken()
-            && ready.changes == self.means.topics.changes()
+        now.duration_since(ready.at) < FRESH && self.stands(ready)
+    }
+
+    /// The same, whenever that was.
+    fn stands(&self, ready: &Ready) -> bool {
+        !ready.line.is_broken() && ready.changes == self.means.topics.changes()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
