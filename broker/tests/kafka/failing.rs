@@ -5,7 +5,7 @@
 use super::{
     fake::Fake,
     raw::{Admin, Code, Conf, Consumer, Notes, Place, Producer, Spec},
-    server::{LONG, Member, bootstrap, conf_at, unique},
+    server::{LONG, Member, bootstrap, conf, conf_at, topic, unique},
     tests,
 };
 use rdkafka::{
@@ -13,7 +13,9 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use std::{
-    hint,
+    hint, io,
+    net::{TcpListener, TcpStream},
+    slice,
     sync::{Arc, Barrier, atomic::Ordering},
     thread,
     time::Duration,
@@ -29,6 +31,7 @@ tests![
     a_server_that_knows_no_servers_yet_does_no_harm,
     offsets_that_are_asked_for_while_leaders_become_known_do_no_harm,
     servers_that_come_back_are_no_longer_down,
+    a_member_leaves_its_group_though_no_server_was_there_when_it_last_heard,
     a_setting_that_is_wrong_is_named_and_no_secret_is_told,
     a_consumer_without_a_group_is_refused,
 ];
@@ -198,6 +201,45 @@ fn servers_that_come_back_are_no_longer_down() {
     assert!(!notes.brokers_down());
     let reports = super::server::send(&producer, "some", 0, &[b"x".to_vec()]);
     assert_eq!(reports[0].code, Code::NONE);
+}
+
+/// That a server is there again, or at last, is told by nothing but its answers, and who has nothing to read gets none that show.
+fn a_member_leaves_its_group_though_no_server_was_there_when_it_last_heard() {
+    let (topic, group) = (topic(1, &[]), unique("group"));
+    let door = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = [
+        ("group.id", group.as_str()),
+        ("session.timeout.ms", "30000"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+    ];
+    let mut member = Member::open(conf_at(&door.to_string(), &settings));
+    member.consumer.subscribe(&[&topic]).unwrap();
+    wait_for(|| {
+        member.poll(SECOND / 100);
+        member.notes.brokers_down().then_some(())
+    });
+    // Now there is one: by way of this door the client learns of it, and then goes to it.
+    let listener = TcpListener::bind(door).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (client, server) = (stream.unwrap(), TcpStream::connect(bootstrap()).unwrap());
+            for (mut from, mut to) in
+                [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+            {
+                thread::spawn(move || io::copy(&mut from, &mut to));
+            }
+        }
+    });
+    assert_eq!(member.take().len(), 1);
+    assert!(member.consumer.close(LONG));
+    let admin = Admin::open(conf(&[]), Arc::default()).unwrap();
+    let began = Instant::now();
+    wait_for(|| {
+        let told = admin.describe_groups(slice::from_ref(&group), LONG).unwrap();
+        let gone = told[0].as_ref().is_ok_and(|group| group.members.is_empty());
+        gone.then_some(())
+    });
+    assert!(began.elapsed() < SECOND * 15, "others waited for its session: {:?}", began.elapsed());
 }
 
 fn a_setting_that_is_wrong_is_named_and_no_secret_is_told() {

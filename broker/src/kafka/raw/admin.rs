@@ -27,7 +27,7 @@ use std::{
 /// Any question.
 const ANY: u32 = 0;
 /// A name that no topic has.
-const NO_TOPIC: &str = "__ropeway.none";
+pub(super) const NO_TOPIC: &str = "__ropeway.none";
 /// How long it is asked which server is the controller, after one did not answer, or who leads.
 pub(super) const CONTROLLER: Duration = Duration::from_secs(1);
 /// How much longer than it may take an answer is waited for: the library answers by itself, with its reason.

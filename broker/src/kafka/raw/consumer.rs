@@ -6,13 +6,14 @@
 #![expect(unsafe_code, reason = "polls a consumer of the C library, and closes it")]
 
 use super::{
+    admin::NO_TOPIC,
     client::{Client, aside},
     code::{Code, Trouble},
     commit::Commits,
     conf::Conf,
     list::{Answered, Names, Place},
     message::{Messages, Read, RecordRef},
-    native,
+    metadata, native,
     notes::Notes,
     queue::{Bell, Queue},
     rebalance::Change,
@@ -29,6 +30,8 @@ const FIXED: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "false"),
 ];
 
+/// How long a member that leaves looks for a server, where it knew of none last.
+const FOUND: Duration = Duration::from_secs(1);
 /// At most so many records are taken from the library at a time.
 const MOST: usize = 10_000;
 /// How soon it is looked for the answer to a commit while nothing else happens; then after twice as long each time.
@@ -192,8 +195,12 @@ impl Consumer {
         self.messages = Messages::default();
         client.told().bell.hang(None);
         aside(wait, move || {
-            // A member cannot leave a group whose servers are gone, and the library may crash when it tries.
-            let leaves = !killed && client.fatal().is_none() && !client.told().own.brokers_down();
+            // A member cannot leave a group whose servers are gone, and the library may crash when it tries. That they came back is told by nothing but an
+            // answer, which one that had no records did not get.
+            let found =
+                || metadata::ask(&client, Some(NO_TOPIC), FOUND).is_ok_and(|told| !told.nodes.is_empty());
+            let leaves =
+                !killed && client.fatal().is_none() && (!client.told().own.brokers_down() || found());
             if leaves {
                 // SAFETY: the client is alive. The group's questions are answered from here on, on this thread.
                 let closed = unsafe {
