@@ -114,6 +114,7 @@ async fn run(site: Site, mut order: watch::Receiver<Order>, mut counts: mpsc::Re
         let joined = site.ground.subscribe(subscription(&site.names));
         let joined = select! {
             joined = joined => joined,
+            () = unknown(&mut counts) => continue,
             _ = order.wait_for(|order| *order != Order::Run) => break,
         };
         let ended = match joined {
@@ -138,11 +139,19 @@ async fn run(site: Site, mut order: watch::Receiver<Order>, mut counts: mpsc::Re
         }
         select! {
             () = sleep(again) => {}
+            () = unknown(&mut counts) => {}
             _ = order.wait_for(|order| *order != Order::Run) => break,
         }
     }
     if gone || *order.borrow() == Order::Gone {
         remove(&site).await;
+    }
+}
+
+/// Answers how many messages wait while that is not known here. Ends when nobody can ask any more.
+async fn unknown(counts: &mut mpsc::Receiver<Count>) {
+    while let Some(count) = counts.recv().await {
+        _ = count.send(None);
     }
 }
 
@@ -423,6 +432,9 @@ impl Place {
             (Ok(_), _) => self.acks.push(at),
             (Err(Strange::Newer), _) => {
                 tracing::warn!(topic = %self.of.topic, partition = self.of.partition, %at, "a newer version wrote this; it waits for one");
+                if let Kind::Shelf(shelf) = &mut self.kind {
+                    shelf.leave(at);
+                }
             }
             (Err(Strange::Damaged(error)), _) => self.pass(at, &error),
         }

@@ -153,6 +153,8 @@ pub(super) struct Shelf {
     pub(super) read: u64,
     /// Behind the last record that was read.
     end: Option<Position>,
+    /// The first that a newer version wrote.
+    left: Option<Position>,
     acks: Vec<Position>,
     /// How many acks there were since the log was purged.
     pub(super) settled: u64,
@@ -197,6 +199,7 @@ impl Shelf {
             closes: BTreeMap::new(),
             read: 0,
             end: None,
+            left: None,
             acks: Vec::new(),
             settled: 0,
             ready: Vec::new(),
@@ -225,6 +228,7 @@ impl Shelf {
             self.closes.keys().next().copied(),
             self.cancels.keys().next().copied(),
             self.take.map(|(_, at, _)| at),
+            self.left,
         ];
         firsts.into_iter().flatten().min().or(self.end)
     }
@@ -259,6 +263,13 @@ impl Shelf {
         self.read += 1;
         self.end = Some(at.next());
         self.acks.push(at);
+    }
+
+    /// A record of a newer version: it stays for who can read it.
+    pub(super) fn leave(&mut self, at: Position) {
+        self.read += 1;
+        self.end = Some(at.next());
+        self.left.get_or_insert(at);
     }
 
     /// Whether what an owner of that epoch wrote here counts for nothing.

@@ -249,3 +249,20 @@ fn what_cannot_be_published_is_tried_again_later_each_time() {
         bench.pass(wait);
     }
 }
+
+#[test]
+fn what_a_newer_version_wrote_is_not_purged() {
+    let mut bench = Bench::with(1, Limits { purge: 4, ..LIMITS });
+    let newer = Position(1, bench.next);
+    bench.next += 1;
+    bench.shelf.leave(newer);
+    for token in 0..10 {
+        bench.read(Record::Answer { token, cancelled: true });
+    }
+    bench.shelf.take_acks();
+    // The own take lies before it.
+    bench.read(Record::Take { epoch: Epoch(1) });
+    bench.shelf.take_acks();
+    let purges = bench.tick();
+    assert_eq!(purges, [Job::Purge(newer)], "it waits for who can read it");
+}

@@ -283,3 +283,24 @@ async fn more_than_memory_has_room_for_is_put_away_and_comes_in_time() {
     assert_eq!(left, Some(0));
     let _: &Arc<_> = &processes[0].log;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_described_at_once_while_nobody_here_may_move_what_waits() {
+    let log = Log::new().unwrap();
+    log.inner.admin().create_topic(&topic(), TopicSpec::partitions(2)).await.unwrap();
+    let without = |_| {
+        let mut other = log.shared();
+        other.forbids = |_, _| true;
+        Memory::new(other)
+    };
+    // So many that some own what has to be written to: they find out, and pause for minutes.
+    let others: Vec<Memory> = (1..PARTITIONS).map(without).collect();
+    let may = Memory::new(log);
+    publish(&may, 10, |_| 600_000).await;
+    others.iter().for_each(|other| other.delay.watch(&other.ground, &topic()));
+    sleep(Duration::from_secs(20)).await;
+    for other in &others {
+        let described = timeout(Duration::from_secs(5), other.describe_topic(&topic())).await;
+        assert_eq!(described.expect("at once").unwrap().delayed, None, "it is not known here");
+    }
+}
