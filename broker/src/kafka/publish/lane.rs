@@ -212,8 +212,8 @@ impl Waiting {
 
 /// What becomes of a batch first.
 enum Begun {
-    /// The topic is known: it is handed over now.
-    Now(Arc<Ready>, Parcel),
+    /// The topic is known: it is handed over now. Counted from here on, so that who changes the client waits for it.
+    Now(Arc<Ready>, Parcel, Open),
     Waits(Waiting),
 }
 
@@ -240,7 +240,7 @@ impl Lane {
     /// Takes a batch over.
     pub(super) fn take(self: &Arc<Self>, parcel: Parcel, now: Instant) -> Taken {
         match self.begin(parcel, now) {
-            Begun::Now(ready, parcel) => Taken::Sent(self.send(&ready, parcel)),
+            Begun::Now(ready, parcel, _open) => Taken::Sent(self.send(&ready, parcel)),
             Begun::Waits(waiting) => Taken::Waits(waiting),
         }
     }
@@ -248,7 +248,7 @@ impl Lane {
     /// Takes a batch over that is answered in parts: in one where it waits.
     pub(super) fn take_in_parts(self: &Arc<Self>, parcel: Parcel, now: Instant) -> Vec<Part> {
         match self.begin(parcel, now) {
-            Begun::Now(ready, parcel) => self.send_in_parts(&ready, parcel),
+            Begun::Now(ready, parcel, _open) => self.send_in_parts(&ready, parcel),
             Begun::Waits(waiting) => {
                 let messages = waiting.messages;
                 vec![Part::whole(messages, Box::pin(waiting.outcomes()))]
@@ -266,9 +266,10 @@ impl Lane {
         if let Some(ready) = ready {
             let ready = Arc::clone(ready);
             let asks = (now.duration_since(ready.at) > STALE).then(|| self.asks(&mut state)).flatten();
+            let open = Open::of(self);
             drop(state);
             asks.into_iter().for_each(Asks::start);
-            return Begun::Now(ready, parcel);
+            return Begun::Now(ready, parcel, open);
         }
         let (sender, handed) = oneshot::channel();
         let (deadline, messages) = (parcel.deadline, parcel.messages.len());
@@ -417,10 +418,7 @@ impl Lane {
             return Ok(Ready { described, topic, known: before.known, line, at, changes });
         }
         if let Some(before) = before.filter(|before| !Arc::ptr_eq(&before.line, &line)) {
-            // What of it went over the other client is in the log first. Other topics go on using that.
-            while !before.line.is_broken() && self.open.load(Ordering::Acquire) > 0 {
-                sleep(Duration::from_millis(5)).await;
-            }
+            self.leave(&before).await;
         }
         let topic = line.producer.topic(self.topic.as_str()).map_err(failed)?;
         let (producer, name) = (line.producer.clone(), self.topic.as_str().to_owned());
@@ -436,6 +434,14 @@ impl Lane {
             return Err(Error::new(ErrorKind::Unavailable, context));
         }
         Ok(Ready { described, topic, known, line, at, changes })
+    }
+
+    /// Lets nothing more go over a client, and waits for what went: it is in the log first. Other topics go on using that client.
+    async fn leave(&self, before: &Ready) {
+        self.state().ready = None;
+        while !before.line.is_broken() && self.open.load(Ordering::Acquire) > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Hands a batch to the client library.

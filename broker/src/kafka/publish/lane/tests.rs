@@ -68,6 +68,23 @@ async fn what_waited_for_an_answer_is_handed_over_however_long_that_took() {
     assert!(matches!(later, Taken::Waits(_)) && lane.state().asking);
 }
 
+#[tokio::test]
+async fn nothing_goes_over_a_client_any_more_that_a_topic_leaves() {
+    let lane = lane();
+    let (now, old) = (Instant::now(), ready(&lane, Instant::now()));
+    let later = now + Duration::from_secs(30);
+    // Somebody asks for the topic, beside publishing.
+    (lane.state().ready, lane.state().asking) = (Some(Arc::clone(&old)), true);
+    let Begun::Now(_, _, begun) = lane.begin(parcel(&lane, later), now) else { panic!("it is known") };
+    let mut leaves = std::pin::pin!(lane.leave(&old));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(leaves.as_mut().poll(&mut cx).is_pending(), "one is just being handed over");
+    drop(begun);
+    // It would be behind what goes over the other client from then on, or before it.
+    assert!(matches!(lane.take(parcel(&lane, later), now), Taken::Waits(_)));
+    timeout_at(later, leaves).await.unwrap();
+}
+
 /// Publishes again as soon as it is told something.
 struct Again(Arc<Lane>);
 
