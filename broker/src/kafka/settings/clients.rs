@@ -24,14 +24,15 @@ const OF_PRODUCERS: &[&str] =
 
 /// The largest request: beyond any message that is let through.
 const LARGEST_REQUEST: usize = 256 * 1024 * 1024;
-/// What a consumer fetches ahead, in bytes, and the most that one answer brings on top.
-const AHEAD: usize = 16 * 1024 * 1024;
+/// What a consumer fetches ahead, in bytes, and the most that one answer brings on top. Little is fetched ahead, so that it is still in the processor's caches
+/// when it is copied, and its memory is used again: what a slow user waits for lies ready copied.
+const AHEAD: (usize, usize) = (2 * 1024 * 1024, 16 * 1024 * 1024);
 /// The same of a reader, which keeps it for as long as its user is slow: what it has, and what some answers bring on top before the library looks.
 const AHEAD_OF_READERS: (usize, usize) = (4 * 1024 * 1024, 2 * 1024 * 1024);
 /// The same in records: the library counts payloads alone, and keys and headers may be large, too.
 const RECORDS_OF_READERS: usize = 512;
-/// How long a consumer that has fetched so much waits before it looks whether there is room.
-const FULL: Duration = Duration::from_millis(10);
+/// How long a consumer that has fetched so much waits before it looks whether there is room; and a reader, which may be slow for long.
+const FULL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
 /// The most bytes of a record batch, as the library has it by default.
 pub(in crate::kafka) const BATCH: usize = 1_000_000;
 
@@ -139,13 +140,13 @@ impl KafkaSettings {
         values.set("check.crcs", true);
         // What it has fetched ahead is bounded (64 MiB by itself), and when that is full the library looks again soon: after a second by itself, in
         // which a quick consumer has long had all of it and waits.
-        let (ahead, answer) = if group.is_some() { (AHEAD, AHEAD) } else { AHEAD_OF_READERS };
+        let (ahead, answer) = if group.is_some() { AHEAD } else { AHEAD_OF_READERS };
         values.set("queued.max.messages.kbytes", ahead / 1024);
         values.set("fetch.max.bytes", answer);
         if group.is_none() {
             values.set("queued.min.messages", RECORDS_OF_READERS);
         }
-        values.millis("fetch.queue.backoff.ms", FULL);
+        values.millis("fetch.queue.backoff.ms", if group.is_some() { FULL.0 } else { FULL.1 });
         values.millis("max.poll.interval.ms", self.max_poll_interval);
         if let Some(member) = member {
             values.set("group.instance.id", member);

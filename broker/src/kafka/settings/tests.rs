@@ -171,14 +171,16 @@ fn clients_are_told_what_the_contract_needs() {
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "false"),
-            ("fetch.queue.backoff.ms", "10"),
             ("fetch.min.bytes", "9"),
         ] {
             assert_eq!(values.get(name), Some(value), "{name}");
         }
     }
-    for (values, kib, bytes) in [(&member, "16384", "16777216"), (&reader, "4096", "2097152")] {
+    for (values, kib, bytes, millis) in
+        [(&member, "2048", "16777216", "1"), (&reader, "4096", "2097152", "10")]
+    {
         assert_eq!(values.get("queued.max.messages.kbytes"), Some(kib));
+        assert_eq!(values.get("fetch.queue.backoff.ms"), Some(millis));
         assert_eq!(values.get("fetch.max.bytes"), Some(bytes));
     }
     assert_eq!((member.get("group.id"), member.get("group.instance.id")), (Some("billing"), Some("one")));
