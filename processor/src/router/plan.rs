@@ -60,6 +60,8 @@ struct OfTopic {
     exact: Vec<(Box<str>, Plan)>,
     /// Handlers of this topic whose types are a pattern.
     patterns: Plan,
+    /// They are all there are, and take every type: nothing has to be looked at.
+    any: bool,
 }
 
 impl Plans {
@@ -71,12 +73,15 @@ impl Plans {
         &self.router
     }
 
-    /// The handlers of a message of the topic that was asked for last, where its first header is the type that was found last.
+    /// The handlers of a message of the topic that was asked for last, where its first header is the type that was found last, or where types make no
+    /// difference.
     pub(crate) fn again(&self, topic: &Topic, message: &Message) -> Option<&Plan> {
+        let (_, of_topic) = self.topics.get(self.last).filter(|(last, _)| same(last, topic))?;
+        if of_topic.any {
+            return Some(&of_topic.patterns);
+        }
         let (said, plan) = self.again.as_ref()?;
-        let is_it = message.headers.packed().starts_with(said.packed())
-            && self.topics.get(self.last).is_some_and(|(last, _)| same(last, topic));
-        is_it.then_some(plan)
+        message.headers.packed().starts_with(said.packed()).then_some(plan)
     }
 
     /// The handlers of an event; none where no handler takes it.
@@ -121,17 +126,18 @@ impl OfTopic {
             .filter_map(|route| route.types.exact())
             .map(|name| (name.into(), router.plan(topic.as_str(), Some(name))))
             .collect();
-        let patterns = router
+        let patterns: Plan = router
             .routes()
             .iter()
             .filter(here)
             .filter(|route| route.types.exact().is_none())
             .cloned()
             .collect();
+        let any = exact.is_empty() && patterns.iter().all(|route| route.types.is_any());
         // A type that is registered twice has the same plan twice.
         exact.sort_by(|(one, _), (other, _)| one.cmp(other));
         exact.dedup_by(|(one, _), (other, _)| one == other);
-        Self { exact, patterns }
+        Self { exact, patterns, any }
     }
 
     fn exact(&self, name: &str) -> Option<&Plan> {
@@ -157,10 +163,15 @@ mod tests {
             });
             let mut plans = Plans::new(router.clone());
             for (topic, event_type) in &events {
-                let remembered = plans.of(&Topic::new(topic).unwrap(), event_type.as_deref());
-                let plain = router.plan(topic, event_type.as_deref());
+                let (name, topic) = (topic, Topic::new(topic).unwrap());
+                let message = Message::builder();
+                let message = event_type.iter().fold(message, |message, name| message.event_type(name)).build();
+                let again = plans.again(&topic, &message).cloned();
+                let remembered = plans.of(&topic, event_type.as_deref());
+                let plain = router.plan(name, event_type.as_deref());
                 let indices = |plan: &Plan| plan.iter().map(|route| route.index).collect::<Vec<_>>();
                 prop_assert_eq!(indices(&remembered), indices(&plain));
+                prop_assert!(again.is_none_or(|again| indices(&again) == indices(&plain)));
             }
         }
     }
