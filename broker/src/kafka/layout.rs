@@ -28,20 +28,6 @@ pub(super) const OVERHEAD: usize = 160;
 /// The largest piece of memory that records are copied to together; a record that is larger has one of its own.
 const BLOCK: usize = 64 * 1024;
 
-/// Where the digits of each byte of an id stand in its text.
-const DIGITS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
-/// The digits of each byte.
-const HEX: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut all = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < all.len() {
-        all[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    all
-};
-
 /// The value of our header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IdText {
@@ -51,11 +37,9 @@ pub(super) struct IdText {
 
 impl IdText {
     pub(super) fn of(message: &Message) -> Self {
-        let mut text = Self { bytes: [b'-'; ID_LEN + 21], len: ID_LEN };
-        // By a table: made for each message that is published.
-        for (byte, at) in message.id.as_u128().to_be_bytes().into_iter().zip(DIGITS) {
-            [text.bytes[at], text.bytes[at + 1]] = HEX[usize::from(byte)];
-        }
+        let mut text = Self { bytes: [0; ID_LEN + 21], len: ID_LEN };
+        // Without a formatter: made for each message that is published.
+        uuid::Uuid::from_bytes(message.id.as_u128().to_be_bytes()).hyphenated().encode_lower(&mut text.bytes);
         if let Some(due) = message.deliver_at {
             // It has room for every number.
             _ = write!(text, "@{}", due.as_millis());
