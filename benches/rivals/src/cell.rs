@@ -241,7 +241,12 @@ pub(crate) const CELLS: &[Cell] = &[
         "kafka-awaited",
         "64 B messages on Kafka, 1,024 tasks that await each; the same over the FutureProducer of rdkafka",
         1.6,
-        |plan| kafka::Awaited::pair(plan, 64, 300_000),
+        |plan| kafka::Awaited::pair(plan, 64, 300_000, kafka::Beside::Publisher),
+    ),
+    limit(
+        "kafka-awaited-loop",
+        "not ours but a loop over rd_kafka_produceva, never more than 1,024 under way, beside the same FutureProducer: what the client library gives",
+        |plan| kafka::Awaited::pair(plan, 64, 300_000, kafka::Beside::Loop),
     ),
     ratio(
         "kafka-consume-64",
@@ -263,6 +268,9 @@ pub(crate) const CELLS: &[Cell] = &[
         "the same, 64 B; the loop over rd_kafka_consume_batch_queue that looks at headers, too",
         |plan| kafka::Consume::pair(plan, 64, 1_000_000, kafka::Rival::LoopWithHeaders),
     ),
+    limit("kafka-consume-headers-1024", "the same, 1 KiB", |plan| {
+        kafka::Consume::pair(plan, 1024, 400_000, kafka::Rival::LoopWithHeaders)
+    }),
     ratio(
         "kafka-watermill-publish",
         "64 B messages on Kafka, as in kafka-publish-64; Watermill, 64 goroutines that publish",

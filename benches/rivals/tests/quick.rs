@@ -22,9 +22,9 @@ fn every_cell_runs_and_reads_back_what_it_wrote() {
     let bounds = report["bounds"].as_array().unwrap();
     let of = |name: &str| ignored.iter().filter(|cell| cell.as_str().unwrap().starts_with(name)).count();
     let (redis, kafka) = (of("redis-"), of("kafka-"));
-    assert_eq!(rows.len() + bounds.len() + redis + kafka, 41, "{report}");
+    assert_eq!(rows.len() + bounds.len() + redis + kafka, 43, "{report}");
     // Three of those on Kafka need programs of others, and are never run here.
-    assert!([0, 10].contains(&redis) && [3, 13].contains(&kafka), "{ignored:?}");
+    assert!([0, 10].contains(&redis) && [3, 15].contains(&kafka), "{ignored:?}");
     for row in rows {
         let cell = row["cell"].as_str().unwrap();
         assert!(stdout.contains(cell), "{stdout}");

@@ -1,8 +1,12 @@
-//! Many tasks that each await one message, beside the same tasks over the `FutureProducer` of rdkafka.
+//! Many tasks that each await one message, beside the same tasks over the `FutureProducer` of rdkafka; and beside it the client library alone with as
+//! many under way, which nobody can be quicker than who uses that.
 //!
-//! Not here: the server and what others are told (`ground.rs`).
+//! Not here: the server and what others are told (`ground.rs`), the loop (`bare.rs`).
 
-use super::ground::{Ground, PRODUCER};
+use super::{
+    bare,
+    ground::{Ground, PRODUCER},
+};
 use crate::{
     Result,
     cell::Pair,
@@ -22,15 +26,26 @@ use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 const AT_ONCE: usize = 1024;
 const PARTITIONS: u32 = 4;
 
-/// The pair of that cell.
+/// Who is beside the `FutureProducer`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Beside {
+    /// As many tasks over a `Publisher`.
+    Publisher,
+    /// One thread that produces while fewer are under way, and awaits nothing by itself.
+    Loop,
+}
+
+/// The pair of such a cell.
 pub(crate) struct Awaited {
     work: Arc<Work>,
     messages: u64,
+    beside: Beside,
 }
 
 impl Awaited {
-    pub(crate) fn pair(plan: &Plan, payload: usize, messages: u64) -> Box<dyn Pair> {
-        Box::new(Self { work: Arc::new(Work::new(payload)), messages: plan.messages(messages) })
+    pub(crate) fn pair(plan: &Plan, payload: usize, messages: u64, beside: Beside) -> Box<dyn Pair> {
+        let work = Arc::new(Work::new(payload));
+        Box::new(Self { work, messages: plan.messages(messages), beside })
     }
 
     /// Those before the watch starts, and those that are timed.
@@ -51,12 +66,19 @@ impl Awaited {
         let (wall, cpu) = watch.stop();
         Ok(Turn { messages: self.messages, wall, cpu, facts: Vec::new() })
     }
-}
 
-impl Pair for Awaited {
-    fn ours(&mut self, _: &Path) -> Result<Turn> {
-        let ground = Ground::make(PARTITIONS)?;
-        let turn = runtime()?.block_on(async {
+    fn looped(&self, ground: &Ground) -> Result<Turn> {
+        let (warm, timed) = self.parts();
+        let mut producer = bare::Producer::open(ground, AT_ONCE, &self.work.message(0))?;
+        producer.send(&self.work, warm)?;
+        let watch = Stopwatch::start();
+        producer.send(&self.work, timed)?;
+        let (wall, cpu) = watch.stop();
+        Ok(Turn { messages: self.messages, wall, cpu, facts: Vec::new() })
+    }
+
+    fn published(&self, ground: &Ground) -> Result<Turn> {
+        runtime()?.block_on(async {
             let broker = ground.broker().await?;
             let publisher = Publisher::new(broker.clone(), PublisherSettings::default())?;
             let (topic, work) = (ground.topic.clone(), self.work.clone());
@@ -67,8 +89,18 @@ impl Pair for Awaited {
             let turn = turn.await?;
             broker.close(Duration::from_secs(5)).await;
             Result::Ok(turn)
-        })?;
-        ground.check(&self.work, self.parts().1.end, "ropeway")?;
+        })
+    }
+}
+
+impl Pair for Awaited {
+    fn ours(&mut self, _: &Path) -> Result<Turn> {
+        let ground = Ground::make(PARTITIONS)?;
+        let (turn, who) = match self.beside {
+            Beside::Publisher => (self.published(&ground)?, "ropeway"),
+            Beside::Loop => (self.looped(&ground)?, "the loop"),
+        };
+        ground.check(&self.work, self.parts().1.end, who)?;
         Ok(turn)
     }
 

@@ -14,7 +14,7 @@ mod publish;
 pub(crate) mod resting;
 mod watermill;
 
-pub(crate) use awaited::Awaited;
+pub(crate) use awaited::{Awaited, Beside};
 pub(crate) use consume::{Consume, Rival};
 pub(crate) use ground::missing;
 pub(crate) use publish::{Publish, Side};
