@@ -5,7 +5,7 @@
 use crate::{
     Answer, Consumer, Message, Outcomes, Position, Reader, Result, Subscription, Target, Timestamp, Topic,
 };
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 /// A broker without delay. Nothing that delay calls here may come back to delay.
 pub(crate) trait Ground: Debug + Send + Sync + 'static {
@@ -54,6 +54,9 @@ pub(crate) trait Ground: Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`; `Conflict` where its hidden group has members.
     fn delete(&self, topic: &Topic) -> Answer<Result<()>>;
+
+    /// How long a publish may take.
+    fn deadline(&self) -> Duration;
 
     /// The time of day by which messages are due.
     fn now(&self) -> Timestamp;

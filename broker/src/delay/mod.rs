@@ -100,7 +100,7 @@ use std::{
 };
 use tokio::{
     task::AbortHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 /// How often it is asked whether somebody delays messages of a topic that is consumed here.
@@ -109,8 +109,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const MOST_WATCHED: usize = 4096;
 /// How many bytes may be on their way into internal topics.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
-/// When a publish is answered at the latest, as far as the internal topic is concerned.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// See where it is used.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// The delayed messages of one broker. It starts tasks that hold the broker until [`Self::stop`].
 #[derive(Debug, Default)]
@@ -168,13 +168,23 @@ impl Delay {
         let now = ground.now();
         let (split, direct, later) = Split::of(batch, |message| waits(message, now));
         let direct = (!direct.is_empty()).then(|| ground.put(to, direct));
+        let until = Instant::now() + ground.deadline();
         // A task, so that a dropped answer takes nothing back.
-        let task = tokio::spawn(Arc::clone(self).put_later(Arc::clone(ground), to.clone(), later.clone()));
+        let put = Arc::clone(self).put_later(Arc::clone(ground), to.clone(), later.clone(), until);
+        let task = tokio::spawn(put);
         Box::pin(async move {
-            let later = task.await.unwrap_or_else(|_| {
-                let error = Error::new(ErrorKind::Closed, "the broker was closed meanwhile");
-                Outcomes::all_unknown(&error, later)
-            });
+            // A moment more than it takes to say that there is no place for it.
+            let later = match timeout_at(until + MOMENT, task).await {
+                Ok(Ok(outcomes)) => outcomes,
+                Ok(Err(_)) => {
+                    let error = Error::new(ErrorKind::Closed, "the broker was closed meanwhile");
+                    Outcomes::all_unknown(&error, later)
+                }
+                Err(_) => {
+                    let why = "the topic of delayed messages did not answer within the publish deadline";
+                    Outcomes::all_unknown(&Error::new(ErrorKind::Unavailable, why), later)
+                }
+            };
             let direct = match direct {
                 Some(direct) => direct.await,
                 None => Outcomes(Vec::new()),
@@ -188,6 +198,7 @@ impl Delay {
         ground: Arc<dyn Ground>,
         to: Target,
         later: Vec<Message>,
+        until: Instant,
     ) -> Outcomes {
         if later.is_empty() {
             return Outcomes(later.into_iter().map(crate::ext::no_outcome).collect());
@@ -197,11 +208,11 @@ impl Delay {
             Ok(on_the_way) => on_the_way,
             Err(error) => return Outcomes::all_not_written(&error, later),
         };
-        match timeout(DEADLINE, self.engine(&ground, &to.topic)).await {
+        match timeout_at(until, self.engine(&ground, &to.topic)).await {
             Ok(Ok((engine, seen))) => put_later(&engine.site, seen, &to, later).await,
             Ok(Err(error)) => Outcomes::all_not_written(&error, later),
             Err(_) => {
-                let why = format!("the topic of delayed messages was not made within {DEADLINE:?}");
+                let why = "the topic of delayed messages was not found or made within the publish deadline";
                 Outcomes::all_not_written(&Error::new(ErrorKind::Unavailable, why), later)
             }
         }

@@ -8,7 +8,7 @@ use crate::{
     Topic, TopicSpec, clock,
     delay::{Ground, Seen},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// A broker without delay.
@@ -68,6 +68,10 @@ impl Ground for Below {
     fn delete(&self, topic: &Topic) -> Answer<Result<()>> {
         let (shared, topic) = (Arc::clone(&self.0), topic.clone());
         Box::pin(async move { admin::delete(&shared, &topic).await })
+    }
+
+    fn deadline(&self) -> Duration {
+        self.0.settings.publish_deadline
     }
 
     fn now(&self) -> Timestamp {

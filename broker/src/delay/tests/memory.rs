@@ -43,6 +43,13 @@ impl Clock for Ahead {
 /// What goes wrong when something is published; `true`: it is not written, without a word.
 pub(super) type Loses = fn(&Target, &Message) -> bool;
 
+/// What is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hangs {
+    Look,
+    Put,
+}
+
 /// The log below.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -53,6 +60,9 @@ pub(super) struct Log {
     pub(super) loses: Loses,
     /// What this process has no right to publish.
     pub(super) forbids: Loses,
+    /// The servers answer nothing: to the question for a topic, or to what is put into an internal one.
+    pub(super) hangs: Option<Hangs>,
+    pub(super) deadline: Duration,
     /// How often topics were asked for.
     pub(super) looks: Mutex<usize>,
     /// How many readers were opened.
@@ -73,6 +83,8 @@ impl Log {
             ahead: Duration::ZERO,
             loses: |_, _| false,
             forbids: |_, _| false,
+            hangs: None,
+            deadline: Duration::from_secs(30),
             looks: Mutex::new(0),
             readers: Mutex::new(0),
             kept: Arc::default(),
@@ -88,6 +100,8 @@ impl Log {
             ahead: self.ahead,
             loses: self.loses,
             forbids: self.forbids,
+            hangs: None,
+            deadline: Duration::from_secs(30),
             looks: Mutex::new(0),
             readers: Mutex::new(0),
             kept: Arc::default(),
@@ -96,7 +110,14 @@ impl Log {
 }
 
 impl Ground for Log {
+    fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     fn put(&self, to: &Target, batch: Vec<Message>) -> Answer<Outcomes> {
+        if self.hangs == Some(Hangs::Put) {
+            return Box::pin(std::future::pending());
+        }
         if batch.first().is_some_and(|message| (self.forbids)(to, message)) {
             let error = Error::new(ErrorKind::Unauthorized, "this process has no right to do that");
             return Box::pin(std::future::ready(Outcomes::all_not_written(&error, batch)));
@@ -146,6 +167,9 @@ impl Ground for Log {
     }
 
     fn look_now(&self, topic: &Topic) -> Answer<Result<Seen>> {
+        if self.hangs == Some(Hangs::Look) {
+            return Box::pin(std::future::pending());
+        }
         let (inner, topic, kept) = (Arc::clone(&self.inner), topic.clone(), Arc::clone(&self.kept));
         Box::pin(async move {
             let info = inner.admin().describe_topic(&topic).await?;

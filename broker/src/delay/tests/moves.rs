@@ -2,7 +2,7 @@
 //!
 //! Not here: the broker (`memory.rs`), one process (`conforms.rs`), single decisions (`decisions.rs`, `model.rs`).
 
-use super::memory::{Log, Loses, Memory};
+use super::memory::{Hangs, Log, Loses, Memory};
 use crate::{
     Admin, Clock, ErrorKind, Event, Group, Message, MessageBroker, MessageBrokerExt, MessageId, ReaderExt,
     Start, Subscription, Target, Timestamp, Topic, TopicSpec,
@@ -302,5 +302,23 @@ async fn a_topic_is_described_at_once_while_nobody_here_may_move_what_waits() {
     for other in &others {
         let described = timeout(Duration::from_secs(5), other.describe_topic(&topic())).await;
         assert_eq!(described.expect("at once").unwrap().delayed, None, "it is not known here");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_delayed_is_answered_within_the_publish_deadline_whatever_stands_still() {
+    const DEADLINE: Duration = Duration::from_secs(5);
+    for hangs in [Hangs::Look, Hangs::Put] {
+        let mut log = Log::new().unwrap();
+        log.inner.admin().create_topic(&topic(), TopicSpec::partitions(2)).await.unwrap();
+        (log.hangs, log.deadline) = (Some(hangs), DEADLINE);
+        let process = Memory::new(log);
+        let (due, start) = (process.log.clock.now() + Duration::from_secs(60), Instant::now());
+        let outcomes = timeout(DEADLINE * 20, process.publish(&topic().into(), vec![later(due)])).await;
+        let failed = outcomes.expect("it is answered").0.pop().unwrap();
+        assert!(start.elapsed() < DEADLINE + Duration::from_secs(1), "{hangs:?}: {:?}", start.elapsed());
+        assert_eq!(failed.failed().unwrap().error.kind(), ErrorKind::Unavailable);
+        // What is on its way may be written yet.
+        assert_eq!(matches!(failed, crate::Published::Unknown(_)), hangs == Hangs::Put);
     }
 }
