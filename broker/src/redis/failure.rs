@@ -17,6 +17,7 @@ pub(super) fn failed(error: redis::Error) -> Error {
         Kind::Version | Kind::CrossSlot => ErrorKind::Unsupported,
         Kind::OutOfMemory | Kind::Persistence => ErrorKind::Full,
         Kind::WrongType => ErrorKind::Conflict,
+        Kind::TooLong => ErrorKind::TooLarge,
         Kind::Settings | Kind::Tls | Kind::NotRedis | Kind::Refused => ErrorKind::Invalid,
         _ => ErrorKind::Unavailable,
     };

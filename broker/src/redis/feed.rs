@@ -132,7 +132,7 @@ impl Feed {
         }
         let answers = ask(&mut connection, request, wait + ANSWER).await;
         blocked.connection.store(0, Ordering::SeqCst);
-        let (read, all_marks) = answers.map_err(failed)?;
+        let (read, all_marks) = answers.map_err(|error| naming(failed(error), asks))?;
         if self.commands.home().number != self.home.number {
             return Err(elsewhere());
         }
@@ -182,6 +182,16 @@ async fn read_refused(commands: &Commands, asks: &[Ask], text: &[u8]) -> Error {
         about = asks.iter().zip(&kinds).find(|(_, kind)| other(kind)).map(|(ask, _)| ask).or(about);
     }
     refused(commands.server(), format_args!("XREAD {}", about.map_or("", |ask| ask.keys.log())), text)
+}
+
+/// An error that says what was read where one message is more than is taken.
+fn naming(error: Error, asks: &[Ask]) -> Error {
+    match asks {
+        [Ask { keys, after }] if error.kind() == ErrorKind::TooLarge => {
+            error.during(format!("read the entry behind {after} of {}", keys.log()))
+        }
+        _ => error,
+    }
 }
 
 fn elsewhere() -> Error {

@@ -109,7 +109,7 @@ impl Followed {
         Self {
             of,
             keys,
-            pace: Pace::default(),
+            pace: Pace::beginning(after.next() >= end),
             life: marks.life,
             after,
             seen: ZERO,
@@ -132,7 +132,7 @@ impl Followed {
         Self {
             of,
             keys,
-            pace: Pace::default(),
+            pace: Pace::beginning(position >= end),
             life,
             after: before(position),
             seen: ZERO,

@@ -8,8 +8,8 @@ use super::{
     feed::{Ask, Brought},
     follow::{Counts, Followed, Told},
     keys::PartitionKeys,
-    pace::Pace,
     start::Extent,
+    turns::Turns,
 };
 use crate::{
     Error, Event, Owned, Topic,
@@ -20,6 +20,7 @@ use std::{
     task::Waker,
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// What lies ready at the most, in messages.
 pub(super) const MOST_MESSAGES: usize = 1024;
@@ -43,13 +44,14 @@ pub(super) struct State {
     pub(super) waker: Option<Waker>,
     pub(super) ended: Option<Error>,
     /// Goes up whenever something is followed anew, so that what was read before is told apart.
-    pub(super) turns: u64,
+    pub(super) moves: u64,
+    turns: Turns,
 }
 
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) followed: Followed,
-    pub(super) turn: u64,
+    pub(super) moved: u64,
     /// Something was read since it was last compared with the counts of the stream.
     pub(super) unverified: bool,
     /// The home it was read from, by its number ([`Home`]); 0 before the first read.
@@ -60,8 +62,8 @@ impl State {
     pub(super) fn follow(&mut self, followed: Followed) {
         let place = (followed.of.topic.clone(), followed.of.partition);
         self.unfollow(&place);
-        self.turns += 1;
-        self.followed.insert(place, Slot { followed, turn: self.turns, unverified: false, home: 0 });
+        self.moves += 1;
+        self.followed.insert(place, Slot { followed, moved: self.moves, unverified: false, home: 0 });
     }
 
     pub(super) fn unfollow(&mut self, place: &Place) {
@@ -86,34 +88,57 @@ impl State {
     }
 
     /// What to read next: logs, how much of each, and whether to wait for more. `None`: nothing now.
-    pub(super) fn plan(&self) -> Option<Plan> {
+    pub(super) fn plan(&mut self, now: Instant) -> Option<Plan> {
         let room = self.room();
         if self.followed.is_empty() || room.messages == 0 || room.bytes == 0 {
             return None;
         }
-        let paces = self.followed.values().map(|slot| slot.followed.pace);
-        let count = Pace::count(paces, room, AT_ONCE);
-        let wait = if self.followed.values().all(|slot| slot.followed.is_caught_up()) {
-            WAIT
-        } else {
-            Duration::ZERO
+        if self.turns.is_old(now) {
+            self.forget_ends();
+        }
+        let logs: Vec<_> = self.followed.iter().map(|(place, slot)| (place, slot.followed.pace)).collect();
+        let turn = self.turns.next(&logs, room, AT_ONCE);
+        let waits = !turn.others && self.followed.values().all(|slot| slot.followed.is_caught_up());
+        let mut plan = Plan {
+            asks: Vec::with_capacity(turn.logs.len()),
+            moved: Vec::with_capacity(turn.logs.len()),
+            count: turn.count,
+            wait: if waits { WAIT } else { Duration::ZERO },
         };
-        let ask = |slot: &Slot| Ask { keys: slot.followed.keys.clone(), after: slot.followed.after() };
-        Some(Plan {
-            asks: self.followed.values().map(ask).collect(),
-            turns: self.followed.iter().map(|(place, slot)| (place.clone(), slot.turn)).collect(),
-            count,
-            wait,
-        })
+        for at in turn.logs {
+            let place = logs[at].0;
+            let slot = &self.followed[place];
+            plan.asks.push(Ask { keys: slot.followed.keys.clone(), after: slot.followed.after() });
+            plan.moved.push((place.clone(), slot.moved));
+        }
+        Some(plan)
+    }
+
+    /// Nobody knows any more which logs have nothing.
+    fn forget_ends(&mut self) {
+        self.followed.values_mut().for_each(|slot| slot.followed.pace.forget_end());
+    }
+
+    /// The answer to a read was too large: whether the next asks for less.
+    pub(super) fn can_do_with_less(&mut self, error: &Error) -> bool {
+        let less = self.turns.can_do_with_less(error);
+        if less {
+            self.forget_ends();
+        }
+        less
     }
 
     /// Takes what a read brought, as far as there is room: what there is none for is read again.
-    pub(super) fn take(&mut self, plan: &Plan, brought: Vec<Brought>) {
-        for ((place, turn), mut brought) in plan.turns.iter().zip(brought) {
+    pub(super) fn take(&mut self, plan: &Plan, brought: Vec<Brought>, now: Instant) {
+        let mut came = Size::default();
+        for ((place, moved), mut brought) in plan.moved.iter().zip(brought) {
             let room = self.room();
-            let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.turn == *turn) else { continue };
+            let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.moved == *moved) else {
+                continue;
+            };
             let read = brought.entries.len();
-            let fits = slot.followed.pace.fitting(&brought.entries, room);
+            let (fits, bytes) = slot.followed.pace.fitting(&brought.entries, plan.count, room);
+            came.add(Size { messages: read, bytes });
             brought.entries.truncate(fits);
             let asked = if fits < read { fits } else { plan.count };
             slot.unverified |= !brought.entries.is_empty();
@@ -121,6 +146,7 @@ impl State {
             let of = slot.followed.of.clone();
             self.tell(place, &of, told);
         }
+        self.turns.came(came.messages, came.bytes, now);
     }
 
     pub(super) fn tell(&mut self, place: &Place, of: &Owned, told: Vec<Told>) {
@@ -146,7 +172,7 @@ impl State {
     pub(super) fn unverified(&mut self) -> Vec<(Place, u64, PartitionKeys)> {
         let fresh = |(place, slot): (&Place, &mut Slot)| {
             let unverified = std::mem::take(&mut slot.unverified);
-            unverified.then(|| (place.clone(), slot.turn, slot.followed.keys.clone()))
+            unverified.then(|| (place.clone(), slot.moved, slot.followed.keys.clone()))
         };
         self.followed.iter_mut().filter_map(fresh).collect()
     }
@@ -158,23 +184,23 @@ impl State {
             if slot.home == 0 || home.since(slot.followed.keys.log()) <= slot.home {
                 slot.home = home.number;
             } else {
-                elsewhere.push((place.clone(), slot.turn, slot.followed.keys.clone()));
+                elsewhere.push((place.clone(), slot.moved, slot.followed.keys.clone()));
             }
         }
         elsewhere
     }
 
     /// It is read from that server from now on, which has these counts.
-    pub(super) fn moved(&mut self, place: &Place, turn: u64, home: u64, counts: Counts) {
-        let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.turn == turn) else { return };
+    pub(super) fn moved(&mut self, place: &Place, moved: u64, home: u64, counts: Counts) {
+        let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.moved == moved) else { return };
         slot.home = home;
         let (told, of) = (slot.followed.moved(counts), slot.followed.of.clone());
         self.tell(place, &of, told.into_iter().collect());
     }
 
     /// Compares what was read with the counts of the stream, which were taken after it.
-    pub(super) fn verify(&mut self, place: &Place, turn: u64, extent: &Extent) {
-        let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.turn == turn) else { return };
+    pub(super) fn verify(&mut self, place: &Place, moved: u64, extent: &Extent) {
+        let Some(slot) = self.followed.get_mut(place).filter(|slot| slot.moved == moved) else { return };
         // Another life, or what we removed ourselves: the next read tells.
         let removed = extent.marks.removed.is_some_and(|removed| removed > slot.followed.after());
         if extent.marks.life != slot.followed.life() || removed {
@@ -189,7 +215,7 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) asks: Vec<Ask>,
-    pub(super) turns: Vec<(Place, u64)>,
+    pub(super) moved: Vec<(Place, u64)>,
     pub(super) count: usize,
     pub(super) wait: Duration,
 }
@@ -244,33 +270,51 @@ mod tests {
     fn no_more_is_held_than_the_bounds_and_what_had_no_room_is_read_again() {
         let mut state = state(1);
         let mut last = 0;
-        while let Some(plan) = state.plan() {
+        while let Some(plan) = state.plan(Instant::now()) {
             assert!(plan.count <= AT_ONCE);
-            state.take(&plan, vec![brought(last + 1..=last + plan.count as u64, 100)]);
+            state.take(&plan, vec![brought(last + 1..=last + plan.count as u64, 100)], Instant::now());
             last = plan.asks[0].after.1 + plan.count as u64;
             assert_eq!(state.followed.values().next().unwrap().followed.after(), Position(7, last));
         }
         assert_eq!(state.held, Size { messages: MOST_MESSAGES, bytes: 100 * MOST_MESSAGES });
         let mut large = self::state(1);
-        let plan = large.plan().unwrap();
-        large.take(&plan, vec![brought(1..=3, MOST_BYTES / 2 + 1)]);
+        let plan = large.plan(Instant::now()).unwrap();
+        large.take(&plan, vec![brought(1..=3, MOST_BYTES / 2 + 1)], Instant::now());
         assert_eq!(
             (large.held.messages, large.followed.values().next().unwrap().followed.after()),
             (2, Position(7, 2))
         );
         let mut huge = self::state(1);
-        let plan = huge.plan().unwrap();
-        huge.take(&plan, vec![brought(1..=1, 2 * MOST_BYTES)]);
+        let plan = huge.plan(Instant::now()).unwrap();
+        huge.take(&plan, vec![brought(1..=1, 2 * MOST_BYTES)], Instant::now());
         assert_eq!(huge.held.messages, 1);
-        assert!(huge.plan().is_none());
+        assert!(huge.plan(Instant::now()).is_none());
+    }
+
+    #[test]
+    fn all_have_their_turn_though_there_are_more_than_there_is_room_for() {
+        let mut state = state(2000);
+        let mut seen = BTreeMap::new();
+        for _ in 0..60 {
+            let Some(plan) = state.plan(Instant::now()) else { panic!("there is no room") };
+            let next = |ask: &Ask| brought(ask.after.1 + 1..=ask.after.1 + plan.count as u64, 10);
+            state.take(&plan, plan.asks.iter().map(next).collect(), Instant::now());
+            // Its user takes half of what lies ready.
+            for _ in 0..state.ready.len().div_ceil(2) {
+                let (place, _, size) = state.ready.pop_front().unwrap();
+                state.held.take(size);
+                *seen.entry(place.1).or_insert(0) += size.messages;
+            }
+        }
+        assert_eq!(seen.len(), 2000);
     }
 
     #[test]
     fn what_we_removed_is_told_once_whether_the_counts_or_the_next_read_show_it_first() {
         let mut state = state(1);
-        let plan = state.plan().unwrap();
-        state.take(&plan, vec![brought(1..=2, 1)]);
-        let (place, turn) = (plan.turns[0].0.clone(), plan.turns[0].1);
+        let plan = state.plan(Instant::now()).unwrap();
+        state.take(&plan, vec![brought(1..=2, 1)], Instant::now());
+        let (place, turn) = (plan.moved[0].0.clone(), plan.moved[0].1);
         let counts = Counts { added: 9, length: 2, last: Position(7, 9) };
         let marks = Marks { life: Some(7), removed: Some(Position(7, 7)) };
         state.verify(&place, turn, &Extent { marks, counts, first: None });
@@ -278,22 +322,22 @@ mod tests {
             state.ready.iter().filter(|(_, event, _)| matches!(event, Event::Gap { .. })).count()
         };
         assert_eq!(gaps(&state), 0, "the next read tells");
-        let plan = state.plan().unwrap();
-        state.take(&plan, vec![Brought { marks, ..brought(8..=9, 1) }]);
+        let plan = state.plan(Instant::now()).unwrap();
+        state.take(&plan, vec![Brought { marks, ..brought(8..=9, 1) }], Instant::now());
         assert_eq!(gaps(&state), 1);
     }
 
     #[test]
     fn what_was_read_before_a_move_is_not_told_after_it() {
         let mut state = state(2);
-        let plan = state.plan().unwrap();
-        state.take(&plan, vec![brought(1..=2, 1), brought(1..=1, 1)]);
+        let plan = state.plan(Instant::now()).unwrap();
+        state.take(&plan, vec![brought(1..=2, 1), brought(1..=1, 1)], Instant::now());
         let place = (Topic::new("t").unwrap(), 0);
         let again = state.followed[&place].followed.clone();
-        let plan = state.plan().unwrap();
+        let plan = state.plan(Instant::now()).unwrap();
         state.follow(again);
         assert_eq!((state.held.messages, state.ready.iter().filter(|(of, ..)| *of == place).count()), (1, 0));
-        state.take(&plan, vec![brought(3..=4, 1), brought(2..=2, 1)]);
+        state.take(&plan, vec![brought(3..=4, 1), brought(2..=2, 1)], Instant::now());
         assert_eq!(state.held.messages, 2, "only the other one was taken");
         state.unfollow(&(place.0, 1));
         assert_eq!((state.held, state.ready.len()), (Size::default(), 0));

@@ -23,6 +23,7 @@ fn ends_after(error: &Error) -> Option<Duration> {
         | ErrorKind::Conflict
         | ErrorKind::Invalid
         | ErrorKind::Unsupported
+        | ErrorKind::TooLarge
         | ErrorKind::Corrupt => {
             let cause = error.source().and_then(|cause| cause.downcast_ref::<redis::Error>());
             let strange = |cause: &redis::Error| {

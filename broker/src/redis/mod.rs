@@ -99,6 +99,7 @@ mod settings;
 mod settling;
 mod start;
 mod topics;
+mod turns;
 mod wake;
 mod write;
 mod writer;

@@ -174,11 +174,11 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
     loop {
         following.wake.turn();
         let plan = {
-            let state = following.state();
+            let mut state = following.state();
             if state.ended.is_some() {
                 return;
             }
-            state.plan()
+            state.plan(Instant::now())
         };
         let Some(mut plan) = plan else {
             _ = tokio::time::timeout(WAIT, following.changed.notified()).await;
@@ -188,7 +188,7 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
             Ok(brought) => {
                 pause = PAUSE / 20;
                 refusals.over();
-                let brought = answered(&mut plan.asks, &mut plan.turns, brought);
+                let brought = answered(&mut plan.asks, &mut plan.moved, brought);
                 let doubtful = feed.may_be_another();
                 let elsewhere = following.state().arrived(feed.home());
                 if !elsewhere.is_empty() {
@@ -197,10 +197,13 @@ async fn run(shared: Arc<Shared>, following: Arc<Following>) {
                 }
                 let mut state = following.state();
                 state.followed.values_mut().for_each(|slot| slot.unverified |= doubtful);
-                state.take(&plan, brought);
+                state.take(&plan, brought, Instant::now());
                 let waker = if state.ready.is_empty() { None } else { state.waker.take() };
                 drop(state);
                 waker.into_iter().for_each(Waker::wake);
+            }
+            Err(error) if following.state().can_do_with_less(&error) => {
+                tracing::debug!(%error, "a reader asks for less");
             }
             Err(error) if refusals.last(&error, Instant::now()) => {
                 return following.end(error.during("read").on(BACKEND));

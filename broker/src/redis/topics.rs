@@ -5,10 +5,10 @@
 //! suspected then, and mended when it is asked for next (`scripts/partition_mend.lua`). Not here: changing topics (`admin.rs`), what a description is (`description.rs`).
 
 use super::{
-    commands::Commands,
+    commands::{Commands, Told},
     delay::mark,
     description::{Description, State},
-    failure::strange,
+    failure::{is_unknown_script, strange},
     follow::{Counts, Marks},
     keys::{Keys, PartitionKeys},
     request::Request,
@@ -227,30 +227,22 @@ impl Topics {
     /// `NotFound` where one is gone; those of the connection.
     pub(super) async fn extents(&self, topic: &Topic, partitions: &[PartitionKeys]) -> Result<Vec<Extent>> {
         let mut request = Request::default();
-        for keys in partitions {
-            request.command(&["XINFO", "STREAM", keys.log()]);
-            request.command(&["HMGET", &keys.part(), "life", "removed"]);
+        let names: Vec<_> = partitions.iter().map(|keys| [keys.log().to_owned(), keys.part()]).collect();
+        names.iter().for_each(|names| request.script(&scripts::EXTENT, names, &[""; 0]));
+        let mut answers = self.commands.read(request.clone()).await?;
+        if answers.iter().any(is_unknown_script) {
+            self.commands.ask(scripts::load()).await?;
+            answers = self.commands.read(request).await?;
         }
-        let answers = self.commands.read(request).await?;
-        let server = self.commands.server();
-        answers
-            .chunks(2)
-            .zip(partitions)
-            .map(|(pair, keys)| match pair {
-                [Reply::Error(text), _] if text.starts_with(b"ERR no such key") => {
-                    self.suspect(topic);
-                    Err(lost(topic))
-                }
-                [stream, marks] => {
-                    let stream =
-                        self.commands.checked(format_args!("XINFO STREAM {}", keys.log()), stream.clone())?;
-                    let marks =
-                        self.commands.checked(format_args!("HMGET {}", keys.part()), marks.clone())?;
-                    extent(&stream, &marks).ok_or_else(|| strange(server, "XINFO STREAM", &[stream]))
-                }
-                other => Err(strange(server, "XINFO STREAM", other)),
-            })
-            .collect()
+        let extent = |(answer, names): (Reply, &[String; 2])| {
+            let told = self.commands.told(&scripts::EXTENT, names, answer)?;
+            if told.word() == "none" {
+                self.suspect(topic);
+                return Err(lost(topic));
+            }
+            extent(&told).ok_or_else(|| told.strange())
+        };
+        answers.into_iter().zip(&names).map(extent).collect()
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Topic, Known>> {
@@ -309,16 +301,9 @@ pub(super) fn marks(reply: &Reply) -> Marks {
     Marks { life: life.text().and_then(|life| life.parse().ok()), removed: position(removed) }
 }
 
-fn extent(stream: &Reply, marks: &Reply) -> Option<Extent> {
-    let said = |name: &str| {
-        let pair = stream.items().chunks_exact(2).find(|pair| pair[0].text() == Some(name));
-        pair.map(|pair| &pair[1])
-    };
-    let number = |name: &str| said(name)?.int().and_then(|number| u64::try_from(number).ok());
-    let counts = || {
-        let (added, length) = (number("entries-added")?, number("length")?);
-        Some(Counts { added, length, last: position(said("last-generated-id")?)? })
-    };
-    let first = said("first-entry").and_then(|entry| position(entry.items().first()?));
-    Some(Extent { marks: self::marks(marks), counts: counts()?, first })
+fn extent(told: &Told) -> Option<Extent> {
+    let number = |at: usize| told.text(at).parse().ok();
+    let place = |at: usize| told.items.get(at).and_then(position);
+    let counts = Counts { added: number(1)?, length: number(2)?, last: place(3)? };
+    Some(Extent { marks: Marks { life: number(5), removed: place(6) }, counts, first: place(4) })
 }

@@ -87,7 +87,7 @@ impl Dedicated {
 
     /// The next reply, within `limit`. An error that the server answers is a reply ([`Reply::Error`]); [`Dedicated::query`] tells them apart.
     ///
-    /// Dropping the call loses nothing. Bytes of the reply are slices of the whole of it.
+    /// Dropping the call loses nothing. Bytes of the reply are slices of what was read with them ([`Reply`]).
     ///
     /// # Errors
     /// `Timeout` after `limit`: the reply is still to come. Anything else: the connection has ended.

@@ -10,7 +10,7 @@ use super::{
     tls,
     turn::Turn,
     url::Address,
-    wire::{Reply, Resp},
+    wire::{Reply, Resp, TooLong},
 };
 use ::redis::{Cmd, cmd};
 use futures::{SinkExt, StreamExt};
@@ -209,6 +209,9 @@ pub(super) fn broken(server: &Arc<str>, error: &io::Error) -> Error {
         return Error::new(ErrorKind::Cut, server, format!("the connection ended: {error}"));
     }
     let text = error.to_string();
+    if error.get_ref().is_some_and(|inner| inner.is::<TooLong>()) {
+        return Error::new(ErrorKind::TooLong, server, text);
+    }
     // The first bytes of a TLS alert and of a TLS handshake.
     if text.contains("byte 0x15") || text.contains("byte 0x16") {
         return Error::new(ErrorKind::Tls, server, "the server speaks TLS on this port");

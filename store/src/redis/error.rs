@@ -41,6 +41,8 @@ pub enum ErrorKind {
     Tls,
     /// What answers there does not speak the protocol of Redis.
     NotRedis,
+    /// It answers more than 1 GiB to one command. The connection has ended with that.
+    TooLong,
     /// The server is older than what is needed.
     Version,
     /// The server reads its data from disk and serves afterwards.
@@ -84,6 +86,7 @@ impl ErrorKind {
                 "use rediss:// with the right CA and certificate, or redis:// where the port has no TLS"
             }
             Self::NotRedis => "check host and port",
+            Self::TooLong => "ask for less at a time",
             Self::Version => "use Redis 7.0 or newer",
             Self::Loading => "wait until the server has read its data",
             Self::ReadOnly => "connect to the primary (redis+sentinel:// finds it), or restore its replicas",

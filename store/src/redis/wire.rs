@@ -1,7 +1,7 @@
 //! The protocol of Redis (RESP2) as bytes: a reply whose strings are slices of what was read.
 //!
-//! Reads of many entries are parsed here and not by redis-rs, which allocates each string. Not here: how commands are encoded (redis-rs does
-//! that), what a reply means.
+//! Reads of many entries are parsed here and not by redis-rs, which allocates each string. A reply is taken apart as it comes, so that it lies in pieces of about
+//! 64 KiB and not in one. Not here: how commands are encoded (redis-rs does that), what a reply means.
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
@@ -9,10 +9,16 @@ use tokio_util::codec::Decoder;
 
 /// How long one reply may be, in bytes: what a server allows one string, doubled.
 const MAX_REPLY: usize = 1 << 30;
+/// How much is read into one piece of memory, in bytes, unless a string is longer.
+const PIECE: usize = 64 * 1024;
+/// With less room than that another piece is begun, in bytes.
+const LOW: usize = 4 * 1024;
+/// How much room is made at once for what a string claims to have, in bytes: a length is only a claim.
+const CLAIM: usize = 1 << 20;
 /// How deep arrays may lie in each other.
 const MAX_DEPTH: usize = 32;
 
-/// What a server answers. Strings share the memory of the whole reply: copy what is kept for long.
+/// What a server answers. Strings share the memory of what was read with them, 64 KiB or the longest of them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reply {
     /// Nothing there.
@@ -61,11 +67,18 @@ impl Reply {
     }
 }
 
-/// Finds where a reply ends, going on where it stopped when more was read; then cuts it out.
+/// More was answered at once than is taken.
+#[derive(Debug, thiserror::Error)]
+#[error("an answer of more than {MAX_REPLY} bytes")]
+pub(super) struct TooLong;
+
+/// Takes a reply apart as it comes.
 #[derive(Debug, Default)]
 pub(super) struct Resp {
-    at: usize,
-    open: Vec<usize>,
+    /// Arrays that are not whole, the outermost first: what is there of each, and how many are still to come.
+    open: Vec<(Vec<Reply>, usize)>,
+    /// How many bytes of the reply were taken.
+    taken: usize,
 }
 
 impl Decoder for Resp {
@@ -73,67 +86,108 @@ impl Decoder for Resp {
     type Error = io::Error;
 
     fn decode(&mut self, read: &mut BytesMut) -> io::Result<Option<Reply>> {
+        let mut at = 0;
         loop {
-            let Some((tag, number, next)) = header(read, self.at)? else { return room(read) };
-            match tag {
-                b'$' if number >= 0 => {
-                    let end =
-                        next.saturating_add(usize::try_from(number).unwrap_or(MAX_REPLY)).saturating_add(2);
-                    if end > MAX_REPLY {
-                        return Err(foreign("a string that is too long"));
+            let Some((tag, number, next)) = header(read, at)? else { return self.more(read, at, 0) };
+            let value = match (tag, usize::try_from(number)) {
+                (b'$', Ok(length)) => {
+                    let end = next.saturating_add(length).saturating_add(2);
+                    if end > MAX_REPLY - self.taken {
+                        return Err(too_long());
                     }
                     if end > read.len() {
-                        // Not more than that before it is there: a length is only a claim.
-                        read.reserve((end - read.len()).min(1 << 20));
-                        return Ok(None);
+                        return self.more(read, at, end - read.len());
                     }
                     if &read[end - 2..end] != b"\r\n" {
                         return Err(foreign("a string without its end"));
                     }
-                    self.at = end;
+                    let string = self.cut(read, next, length);
+                    at = 2;
+                    Reply::Bulk(string)
                 }
-                b'*' if number > 0 => {
-                    self.at = next;
+                (b'*', Ok(count)) if count > 0 => {
+                    at = next;
                     if self.open.len() == MAX_DEPTH {
                         return Err(foreign("arrays that lie too deep in each other"));
                     }
-                    self.open.push(usize::try_from(number).unwrap_or(MAX_REPLY));
+                    // Each takes three bytes at least.
+                    self.open.push((Vec::with_capacity(count.min(read.len() / 3)), count));
                     continue;
                 }
-                _ => self.at = next,
-            }
-            if self.closes() {
-                let mut reply = read.split_to(self.at).freeze();
-                self.at = 0;
-                return take(&mut reply).map(Some);
+                (b'*', Ok(_)) => {
+                    at = next;
+                    Reply::Array(Vec::new())
+                }
+                (b'+' | b'-', _) => {
+                    let line = self.cut(read, at + 1, next - at - 3);
+                    at = 2;
+                    if tag == b'+' { Reply::Simple(line) } else { Reply::Error(line) }
+                }
+                (b':', _) => {
+                    at = next;
+                    Reply::Int(number)
+                }
+                _ => {
+                    at = next;
+                    Reply::Nil
+                }
+            };
+            if let Some(reply) = self.put(value) {
+                read.advance(at);
+                self.taken = 0;
+                return Ok(Some(reply));
             }
         }
     }
 }
 
 impl Resp {
-    /// One element is complete; whether the reply is.
-    fn closes(&mut self) -> bool {
-        while let Some(left) = self.open.last_mut() {
+    /// An element is whole; the reply, if it is.
+    fn put(&mut self, mut value: Reply) -> Option<Reply> {
+        while let Some((items, left)) = self.open.last_mut() {
+            items.push(value);
             *left -= 1;
             if *left > 0 {
-                return false;
+                return None;
             }
-            self.open.pop();
+            value = Reply::Array(self.open.pop()?.0);
         }
-        true
+        Some(value)
+    }
+
+    /// So many bytes from there on. What lies before them is not needed any more.
+    fn cut(&mut self, read: &mut BytesMut, from: usize, length: usize) -> Bytes {
+        read.advance(from);
+        self.taken += from + length;
+        read.split_to(length).freeze()
+    }
+
+    /// What lies before `at` is not needed any more, and `missing` bytes are known to come.
+    fn more(&mut self, read: &mut BytesMut, at: usize, missing: usize) -> io::Result<Option<Reply>> {
+        read.advance(at);
+        self.taken += at;
+        if self.taken + read.len() > MAX_REPLY {
+            return Err(too_long());
+        }
+        let missing = missing.clamp(LOW, CLAIM);
+        if read.capacity() - read.len() < missing {
+            // Else what is still to come would make this piece as long as the whole reply.
+            let piece = if self.open.is_empty() { LOW } else { PIECE };
+            read.reserve(missing.max(piece));
+        }
+        Ok(None)
     }
 }
 
-fn room(read: &BytesMut) -> io::Result<Option<Reply>> {
-    if read.len() > MAX_REPLY { Err(foreign("a reply that is too long")) } else { Ok(None) }
+fn too_long() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, TooLong)
 }
 
 fn foreign(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the answer is not Redis' protocol: {what}"))
 }
 
-/// The element that begins at `at`: its tag, its number where it has one, and what follows the line.
+/// The element that begins at `at`: its tag, its number where it has one, and where what follows the line begins.
 fn header(read: &[u8], at: usize) -> io::Result<Option<(u8, i64, usize)>> {
     let Some(&tag) = read.get(at) else { return Ok(None) };
     if !matches!(tag, b'+' | b'-' | b':' | b'$' | b'*') {
@@ -154,38 +208,6 @@ fn header(read: &[u8], at: usize) -> io::Result<Option<(u8, i64, usize)>> {
 
 fn number(digits: &[u8]) -> Option<i64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Cuts one reply off a buffer that holds it whole.
-fn take(reply: &mut Bytes) -> io::Result<Reply> {
-    let (tag, number, next) = header(reply, 0)?.ok_or_else(|| foreign("it ends too early"))?;
-    let mut line = reply.split_to(next);
-    line.advance(1);
-    line.truncate(line.len() - 2);
-    Ok(match tag {
-        b'+' => Reply::Simple(line),
-        b'-' => Reply::Error(line),
-        b':' => Reply::Int(number),
-        b'$' => match usize::try_from(number) {
-            Err(_) => Reply::Nil,
-            Ok(length) => {
-                let string = reply.split_to(length);
-                reply.advance(2);
-                Reply::Bulk(string)
-            }
-        },
-        _ => match usize::try_from(number) {
-            Err(_) => Reply::Nil,
-            Ok(count) => {
-                // All of them are there, each in three bytes at least.
-                let mut items = Vec::with_capacity(count.min(reply.len() / 3));
-                for _ in 0..count {
-                    items.push(take(reply)?);
-                }
-                Reply::Array(items)
-            }
-        },
-    })
 }
 
 #[cfg(test)]
@@ -259,10 +281,38 @@ mod tests {
     }
 
     #[test]
-    fn strings_of_a_reply_share_its_memory() {
+    fn strings_lie_where_they_were_read_and_a_long_reply_in_many_pieces() {
         let mut read = BytesMut::from("*2\r\n$3\r\nabc\r\n$3\r\ndef\r\n");
         let reply = Resp::default().decode(&mut read).unwrap().unwrap();
-        let at = |index: usize| reply.items()[index].bytes().unwrap().as_ptr() as usize;
-        assert_eq!(at(1) - at(0), 9, "they lie where they were read");
+        let at = |reply: &Reply, index: usize| reply.items()[index].bytes().unwrap().as_ptr() as usize;
+        assert_eq!(at(&reply, 1) - at(&reply, 0), 9, "they are not copied");
+
+        let mut sent = b"*4000\r\n".to_vec();
+        (0..4000).for_each(|_| sent.extend([b"$1000\r\n", &[b'x'; 1000][..], b"\r\n"].concat()));
+        let (mut resp, mut read, mut left) = (Resp::default(), BytesMut::new(), &sent[..]);
+        let mut pieces = 0;
+        let reply = loop {
+            // As a connection reads: what there is room for.
+            read.reserve(1);
+            let (now, later) = left.split_at((read.capacity() - read.len()).min(left.len()));
+            pieces += 1;
+            read.extend_from_slice(now);
+            left = later;
+            assert!(read.capacity() <= 2 * PIECE, "{}", read.capacity());
+            if let Some(reply) = resp.decode(&mut read).unwrap() {
+                break reply;
+            }
+        };
+        assert_eq!(reply.items().len(), 4000);
+        assert!(pieces < 100, "{pieces} reads");
+    }
+
+    #[test]
+    fn a_reply_that_is_too_long_is_told_as_that_and_before_it_is_there() {
+        for sent in ["$9\r\n123456789\r\n", "$9\r\n", ":1\r\n:2\r\n:3\r\n"] {
+            let mut resp = Resp { open: vec![(Vec::new(), 9)], taken: MAX_REPLY - 8 };
+            let error = resp.decode(&mut BytesMut::from(sent)).unwrap_err();
+            assert!(error.get_ref().unwrap().is::<TooLong>(), "{error}");
+        }
     }
 }

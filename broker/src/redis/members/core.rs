@@ -14,7 +14,7 @@ use crate::{
     Error, ErrorKind, Event, Owned, Position, Result, Topic,
     balance::TopicPartition,
     members::{self, Owner, Stirred, key_of, owned},
-    redis::{failure::BACKEND, follow::Followed, lasting::Refusals},
+    redis::{failure::BACKEND, follow::Followed, lasting::Refusals, turns::Turns},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -80,6 +80,9 @@ pub(in crate::redis) struct Core {
     pub(super) rounds: Rounds,
     /// There was no room to read all, and is not half of it by now (`reading.rs`).
     pub(super) full: bool,
+    /// What lies ready can be handed out, and is to be before more is read.
+    pub(super) slow: bool,
+    pub(super) turns: Turns,
 }
 
 impl Core {
@@ -109,6 +112,8 @@ impl Core {
             refused: HashMap::new(),
             rounds: Rounds::default(),
             full: false,
+            slow: false,
+            turns: Turns::default(),
         }
     }
 
@@ -145,7 +150,7 @@ impl members::Core for Core {
     fn poll(&mut self, waker: &Waker, now: Instant) -> (Option<Result<Event>>, Stirred) {
         let sure = self.is_sure(now);
         let (event, mut stirred) = self.owner.poll(waker, sure, now);
-        stirred.feed |= self.has_room_again();
+        stirred.feed |= self.has_room_again() | self.has_nothing_else();
         (event, stirred)
     }
 

@@ -4,17 +4,17 @@
 
 use super::core::Core;
 use crate::{
-    Bound, GapReason, Owned,
+    Bound, Error, GapReason, Owned,
     batched::Size,
-    members::{key_of, owned, queue},
+    members::{NONE, key_of, owned, queue},
     redis::{
         feed::{Ask, Brought},
         follow::Told,
-        pace::Pace,
         start::Extent,
     },
 };
 use std::{task::Waker, time::Duration};
+use tokio::time::Instant;
 
 /// How many messages of a partition are read at once.
 const AT_ONCE: usize = 512;
@@ -74,39 +74,73 @@ impl Core {
         was && !self.full
     }
 
+    /// Whether nothing is left that can be handed out, for which who reads waits.
+    pub(super) fn has_nothing_else(&mut self) -> bool {
+        let was = self.slow;
+        self.slow = was && !self.owner.ready.is_empty();
+        was && !self.slow
+    }
+
     /// What to read next.
-    pub(super) fn plan(&mut self, longest: Duration) -> Plan {
+    pub(super) fn plan(&mut self, longest: Duration, now: Instant) -> Plan {
         self.full = self.is_full();
         let owned = self.owner.shares.len();
-        let until = if self.full { half_of_part(owned) } else { Bound { messages: FEW, bytes: usize::MAX } };
-        let mut paces = Vec::new();
-        let mut plan = Plan { asks: Vec::new(), of: Vec::new(), count: 1, wait: longest };
+        let ahead = self.owner.ahead;
+        let much = ahead.messages >= AHEAD_MESSAGES / 2 || ahead.bytes >= AHEAD_BYTES / 2;
+        // Else what lies ready would be as much as one message of each, though its user is only slow.
+        self.slow = self.full && much && !self.owner.ready.is_empty();
+        let until = match (self.slow, self.full) {
+            (true, _) => NONE,
+            (false, true) => half_of_part(owned),
+            (false, false) => Bound { messages: FEW, bytes: usize::MAX },
+        };
+        let is_old = self.turns.is_old(now);
         for share in self.owner.shares.values_mut() {
             let few = share.ahead.messages < until.messages && share.ahead.bytes < until.bytes;
             share.log.left_out = (!share.is_read() || !few).then_some(until);
-            if share.log.left_out.is_some() {
-                continue;
-            }
-            plan.asks.push(Ask { keys: share.log.followed.keys.clone(), after: share.log.followed.after() });
-            plan.of.push(share.of.clone());
-            paces.push(share.log.followed.pace);
-            if !share.log.followed.is_caught_up() {
-                plan.wait = Duration::ZERO;
+            if is_old || share.log.left_out.is_some() {
+                share.log.followed.pace.forget_end();
             }
         }
+        let asked = self.owner.shares.iter().filter(|(_, share)| share.log.left_out.is_none());
+        let (logs, shares): (Vec<_>, Vec<_>) =
+            asked.map(|(key, share)| ((key, share.log.followed.pace), share)).unzip();
         let mut room = self.room();
         if self.full {
             let part = part(owned);
             let each = Size { messages: part.messages.div_ceil(2), bytes: part.bytes.div_ceil(2) };
-            room = Size { messages: each.messages * paces.len(), bytes: each.bytes * paces.len() };
+            room = Size { messages: each.messages * logs.len(), bytes: each.bytes * logs.len() };
         }
-        plan.count = Pace::count(paces.into_iter(), room, AT_ONCE);
+        let turn = self.turns.next(&logs, room, AT_ONCE);
+        let mut plan = Plan {
+            asks: Vec::with_capacity(turn.logs.len()),
+            of: Vec::with_capacity(turn.logs.len()),
+            count: turn.count,
+            wait: if turn.others { Duration::ZERO } else { longest },
+        };
+        for share in turn.logs.into_iter().map(|at| shares[at]) {
+            let followed = &share.log.followed;
+            plan.asks.push(Ask { keys: followed.keys.clone(), after: followed.after() });
+            plan.of.push(share.of.clone());
+            if !followed.is_caught_up() {
+                plan.wait = Duration::ZERO;
+            }
+        }
         plan
     }
 
+    /// The answer to a read was too large: whether the next asks for less.
+    pub(super) fn can_do_with_less(&mut self, error: &Error) -> bool {
+        let less = self.turns.can_do_with_less(error);
+        if less {
+            self.owner.shares.values_mut().for_each(|share| share.log.followed.pace.forget_end());
+        }
+        less
+    }
+
     /// Takes what a read brought, as far as there is room: what there is none for is read again.
-    pub(super) fn take(&mut self, plan: &Plan, brought: Vec<Brought>) -> (Option<Waker>, bool) {
-        let mut lost = Vec::new();
+    pub(super) fn take(&mut self, plan: &Plan, brought: Vec<Brought>, now: Instant) -> (Option<Waker>, bool) {
+        let (mut lost, mut came) = (Vec::new(), Size::default());
         let part = part(self.owner.shares.len());
         for (of, mut brought) in plan.of.iter().zip(brought) {
             let common = self.room();
@@ -128,7 +162,8 @@ impl Core {
                 bytes: common.bytes.max(part.bytes.saturating_sub(share.ahead.bytes)),
             };
             let read = brought.entries.len();
-            let fits = share.log.followed.pace.fitting(&brought.entries, room);
+            let (fits, bytes) = share.log.followed.pace.fitting(&brought.entries, plan.count, room);
+            came.add(Size { messages: read, bytes });
             brought.entries.truncate(fits);
             let asked = if fits < read { fits } else { plan.count };
             let before = share.ahead;
@@ -140,6 +175,7 @@ impl Core {
                 queue(&mut self.owner.ready, &key_of(of), share);
             }
         }
+        self.turns.came(came.messages, came.bytes, now);
         lost.iter().for_each(|key| self.lose(key));
         (self.owner.wake_if_told(), !lost.is_empty())
     }

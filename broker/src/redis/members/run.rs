@@ -402,7 +402,7 @@ pub(super) async fn read(member: Arc<Member>) {
             if core.owner.over {
                 return;
             }
-            core.plan(WAIT)
+            core.plan(WAIT, Instant::now())
         };
         let before = heard;
         let read =
@@ -420,7 +420,7 @@ pub(super) async fn read(member: Arc<Member>) {
                     }
                     let moved = core.moved(feed.home());
                     let (waker, lost) = if core.home == feed.home().number {
-                        core.take(&plan, brought)
+                        core.take(&plan, brought, Instant::now())
                     } else {
                         (None, false)
                     };
@@ -440,6 +440,9 @@ pub(super) async fn read(member: Arc<Member>) {
                         Ok(()) => blind.over(),
                     }
                 }
+            }
+            Err(error) if member.core().can_do_with_less(&error) => {
+                tracing::debug!(%error, group = %member.group, "a member of a group asks for less");
             }
             Err(error) => {
                 if refusals.last(&error, Instant::now()) {

@@ -200,7 +200,7 @@ impl Play {
 
     /// A read that brings these of one partition, and nothing of the others. Whether who polls is called then.
     fn read(&mut self, number: u32, seqs: std::ops::RangeInclusive<u64>, life: Option<u64>) -> bool {
-        let plan = self.core.plan(Duration::from_secs(1));
+        let plan = self.core.plan(Duration::from_secs(1), self.now);
         let field = (Bytes::from_static(b"payload"), Bytes::from_static(b"x"));
         let brought = plan.asks.iter().map(|ask| {
             let mine = ask.keys == Keys::new("x").unwrap().partition(&topic(), number);
@@ -210,7 +210,7 @@ impl Play {
             Brought { entries, marks: Marks { life, removed: None } }
         });
         let brought = brought.collect();
-        self.core.take(&plan, brought).0.is_some()
+        self.core.take(&plan, brought, self.now).0.is_some()
     }
 
     fn ack(&mut self, of: &Owned, seqs: &[u64]) -> Result<()> {

@@ -47,6 +47,7 @@ scripts! {
     TOPIC_MOVE "topic_move";
     TOPIC_GROW "topic_grow";
     TOPIC_HOLD "topic_hold";
+    EXTENT "extent";
     PARTITION_MAKE "partition_make";
     PARTITION_DROP "partition_drop";
     PARTITION_MEND "partition_mend" behind "allow_oom";

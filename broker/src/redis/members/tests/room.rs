@@ -4,7 +4,7 @@
 
 use super::{LIFE, Marks, Play, key, of, p};
 use crate::{
-    Event,
+    Error, ErrorKind, Event,
     members::Core as _,
     redis::{feed::Brought, follow::Entry, members::reading::Plan},
 };
@@ -29,7 +29,7 @@ impl Logs {
     }
 
     fn plan(&mut self) -> Plan {
-        self.play.core.plan(Duration::from_secs(1))
+        self.play.core.plan(Duration::from_secs(1), self.play.now)
     }
 
     /// Reads until nothing more is asked for.
@@ -50,7 +50,7 @@ impl Logs {
                 .collect();
             self.reads += 1;
             self.brought += brought.iter().map(|brought| brought.entries.len()).sum::<usize>();
-            _ = self.play.core.take(&plan, brought);
+            _ = self.play.core.take(&plan, brought, self.play.now);
             assert!(self.reads < 1_000_000, "it reads without end");
         }
     }
@@ -61,6 +61,9 @@ impl Logs {
             let (event, stirred) = self.play.core.poll(Waker::noop(), self.play.now);
             if stirred.feed {
                 self.read();
+                if event.is_none() {
+                    continue;
+                }
             }
             match event?.unwrap() {
                 Event::Batch(batch) => {
@@ -113,4 +116,34 @@ fn what_is_read_is_handed_out_and_not_read_again_however_slow_the_member_is() {
         println!("{said}");
         assert!(brought <= handed + handed / 4, "{said}");
     }
+}
+
+#[test]
+fn a_member_that_is_slow_holds_no_more_than_the_bound_however_many_partitions_it_owns() {
+    for (count, bytes) in [(1024, 1 << 20), (17, 64 << 20), (1024, 60 << 10)] {
+        let mut logs = Logs::of(count, bytes);
+        logs.read();
+        let mut handed = vec![0; count as usize];
+        for _ in 0..4 * count {
+            let ahead = logs.play.core.owner.ahead.bytes;
+            assert!(ahead <= (24 << 20) + 16 * bytes, "{count} of {bytes}: {ahead} bytes lie ready");
+            let (number, some) = logs.work().unwrap();
+            handed[number as usize] += some;
+        }
+        assert!(handed.iter().all(|handed| *handed > 0), "{count} of {bytes}: {handed:?}");
+    }
+}
+
+#[test]
+fn what_is_too_large_at_once_is_asked_for_again_in_smaller_parts() {
+    let mut logs = Logs::of(100, 100);
+    let too_large = Error::new(ErrorKind::TooLarge, "an answer of more than a gibibyte");
+    let asked = |plan: &Plan| plan.asks.len() * plan.count;
+    let first = asked(&logs.plan());
+    assert!(first <= 16, "{first}");
+    assert!(logs.play.core.can_do_with_less(&too_large));
+    let plan = logs.plan();
+    assert_eq!((asked(&plan), plan.wait), (1, Duration::ZERO), "the others have their turn at once");
+    let other = Error::new(ErrorKind::Unavailable, "no answer");
+    assert!(!logs.play.core.can_do_with_less(&too_large) && !logs.play.core.can_do_with_less(&other));
 }
