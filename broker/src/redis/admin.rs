@@ -124,7 +124,7 @@ async fn claim(topics: &Topics, topic: &Topic, spec: &TopicSpec) -> Result<Strin
         token,
         description::VERSION.to_owned(),
         spec.partitions.to_string(),
-        optional(spec.retention.age.map(|age| age.as_millis())),
+        optional(spec.retention.age.map(|age| age.as_millis().min(u128::from(u64::MAX)))),
         optional(spec.retention.bytes.map(u128::from)),
         CLAIM.as_millis().to_string(),
     ];

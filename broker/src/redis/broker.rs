@@ -167,6 +167,7 @@ impl RedisStreams {
     }
 
     async fn open(mut server: RedisSettings, settings: RedisStreamsSettings) -> Result<Arc<Self>> {
+        let settings = settings.checked()?;
         let keys = Keys::new(&settings.prefix)?;
         // Everything here goes over connections of one's own, which keep their order.
         server.pool_size = 1;

@@ -70,6 +70,14 @@ pub(super) fn strange(server: &str, about: impl Display, reply: &[Reply]) -> Err
     Error::new(ErrorKind::Corrupt, context)
 }
 
+/// What is stored as the epoch of a group in a partition is none that can grow: nobody can own the partition.
+pub(super) fn no_epoch(server: &str, key: &str, stored: &str) -> Error {
+    let context = format!(
+        "redis {server} has {stored:?} as the epoch in {key}, which is none below 2^53: somebody wrote it; remove it (HDEL {key} epoch), and the next is made from the clock"
+    );
+    Error::new(ErrorKind::Corrupt, context)
+}
+
 /// No answer within the time that a call has.
 pub(super) fn late(server: &str) -> Error {
     let context = format!(

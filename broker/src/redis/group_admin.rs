@@ -5,6 +5,7 @@
 
 use super::{
     description::{Description, State},
+    failure::no_epoch,
     follow::{ZERO, before},
     keys::PartitionKeys,
     request::Request,
@@ -270,10 +271,11 @@ pub(super) async fn seek(
     }
     announce(topics, group, topic, &life).await?;
     let calls: Vec<_> = calls.iter().map(|(keys, args)| (&keys[..], &args[..])).collect();
-    for told in topics.commands.scripts(&scripts::SEEK, &calls).await? {
+    for (told, (names, _)) in topics.commands.scripts(&scripts::SEEK, &calls).await?.into_iter().zip(&calls) {
         let told = told?;
         match told.word() {
             "sought" => {}
+            "epoch" => return Err(no_epoch(topics.commands.server(), &names[2], told.text(1))),
             "life" | "none" => return Err(not_found(topic)),
             _ => return Err(told.strange()),
         }

@@ -62,7 +62,7 @@
 //! * **Streams of somebody else** are topics of one partition whose name is that of the key. They can be read and published to, and are not made, grown or deleted here.
 //!
 //! # Where things are
-//! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `pace.rs` (how much is read at once), `start.rs`, `delay.rs` (when to look for what is due), `retention.rs` (what goes), `request.rs` (commands as bytes), `lasting.rs` (failures that end a reader or member), `bulk.rs` (when a connection carries much). In the
+//! Pure: `keys.rs`, `layout.rs`, `description.rs`, `follow.rs` (where reading is, what is missing), `pace.rs` (how large the messages of a log are), `turns.rs` (which logs are read together, and how much of each), `start.rs`, `delay.rs` (when to look for what is due), `retention.rs` (what goes), `request.rs` (commands as bytes), `lasting.rs` (failures that end a reader or member), `bulk.rs` (when a connection carries much). In the
 //! server: `scripts/`. Connections: `commands.rs` (administration), `publish.rs`, `placing.rs`, `write.rs`, `writer.rs`, `settling.rs` and `searching.rs` (publishing), `facts.rs` (what an ack is worth), `health.rs`, `feed.rs` and `bells.rs` (reading), `mover.rs` (delayed messages), `keeper.rs` (retention), `wake.rs`.
 //! The contract on top: `broker.rs`, `admin.rs`, `group_admin.rs`, `reader.rs`; `topics.rs` is what they know of topics; `members/` are members of groups.
 //! Not here: sockets, TLS, passwords (`ropeway_store::redis`), what all backends share.

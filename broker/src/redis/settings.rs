@@ -3,8 +3,8 @@
 //! Not here: host, user, password, TLS, database (`ropeway_store::redis`), taking a URL apart (`../connect.rs`).
 
 use super::keys::{DEFAULT_PREFIX, Keys};
-use crate::{BrokerUrl, Result};
-use std::time::Duration;
+use crate::{BrokerUrl, Error, ErrorKind, Result};
+use std::{ops::RangeInclusive, time::Duration};
 
 /// The parameters of a URL; the others are about connections, and taken by `ropeway_store::redis`.
 const PARAMETERS: [&str; 16] = [
@@ -29,6 +29,11 @@ const PARAMETERS: [&str; 16] = [
 /// The largest `max_message`: what a server takes as one string by default is 512 MiB, and it does nothing else meanwhile.
 const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
+/// How long a lease may be.
+const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+/// The longest that anything is waited for: more is taken for that.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 /// How a broker on Redis is set up. In a URL each field is a parameter of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisStreamsSettings {
@@ -36,7 +41,7 @@ pub struct RedisStreamsSettings {
     pub prefix: String,
     /// The largest message, in bytes of [`Message::size`](crate::Message::size). Default: 1 MiB; at most 64 MiB in a URL.
     pub max_message: usize,
-    /// When a publish is answered at the latest. Default: 30 s.
+    /// When a publish is answered at the latest; a day at the most. Default: 30 s.
     pub publish_deadline: Duration,
     /// How many messages may wait to be acked by the server. Default: 65,536.
     pub queue_messages: usize,
@@ -51,7 +56,7 @@ pub struct RedisStreamsSettings {
     /// How many replicas must have a message whose publisher asks for `Replicated`, before it is acked. Default: 1. Where it is said, `health` tells
     /// where fewer are connected.
     pub replicas: Option<u32>,
-    /// How long such an ack waits for them. Default: 1 s.
+    /// How long such an ack waits for them; a day at the most. Default: 1 s.
     pub wait: Duration,
 }
 
@@ -104,10 +109,24 @@ impl RedisStreamsSettings {
         settings.replicas = (replicas > 0).then_some(replicas);
         url.duration("wait", &mut settings.wait)?;
         url.duration("lease", &mut settings.lease)?;
-        if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&settings.lease) {
+        if !LEASE.contains(&settings.lease) {
             return Err(url.wrong_value("lease", "a time from `1s` to `5m`"));
         }
         Ok(settings)
+    }
+
+    /// The same with nothing that no clock can add.
+    ///
+    /// # Errors
+    /// `Invalid` for a lease that is out of bounds.
+    pub(super) fn checked(mut self) -> Result<Self> {
+        if !LEASE.contains(&self.lease) {
+            let context = format!("`lease` is {:?}; give it a time from 1 s to 5 min", self.lease);
+            return Err(Error::new(ErrorKind::Invalid, context));
+        }
+        self.publish_deadline = self.publish_deadline.min(LONGEST);
+        self.wait = self.wait.min(LONGEST);
+        Ok(self)
     }
 
     /// How many replicas are wanted where a publisher asks for them.

@@ -72,6 +72,23 @@ fn a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused() {
     assert_eq!(commit(&mut server, &keys, &owner[1], "5000-4", "3", "5000-3"), ["stored"]);
 }
 
+/// Somebody wrote it: the next would be the same, and two would own the partition in one epoch.
+fn an_epoch_that_cannot_grow_is_told_and_nobody_owns_the_partition_in_it() {
+    let mut server = Server::get();
+    let keys = partition(&mut server);
+    let names = keys.each_ref().map(String::as_str);
+    take_over(&mut server, &keys, LIFE, ["5000-1", "0"]);
+    for bad in ["9007199254740991", "9007199254740992", "99999999999999999999", "x", "1e3", "-5"] {
+        server.ask::<i64>(&format!("HSET {} epoch {bad} owner somebody", keys[2]));
+        assert_eq!(take_over(&mut server, &keys, LIFE, ["", ""]), ["epoch", bad]);
+        assert_eq!(server.run("seek", &names, &[LIFE, "g", "5000-4", "3", "5000-3"]), ["epoch", bad]);
+        assert_eq!(server.hash(&keys[2], "epoch").as_deref(), Some(bad));
+        assert_eq!(server.hash(&keys[2], "owner").as_deref(), Some("somebody"));
+    }
+    server.ask::<i64>(&format!("HSET {} epoch 9007199254740990", keys[2]));
+    assert_eq!(take_over(&mut server, &keys, LIFE, ["", ""])[1], "9007199254740991");
+}
+
 /// Over a connection that its owner has given up, and whose bytes the network held back.
 fn a_commit_that_comes_late_takes_nothing_back() {
     let mut server = Server::get();
@@ -314,13 +331,14 @@ fn a_double_that_takes_commits_of_former_owners_is_seen() {
 
 fn a_double_that_gives_an_epoch_again_after_a_failover_is_seen() {
     assert!(repeats_no_epoch(script("take_over")));
-    let double = broken("take_over", "math.max(epoch, tonumber(was[1]) + 1)", "tonumber(was[1]) + 1");
+    let double = broken("take_over", "math.max(now, number + 1)", "number + 1");
     assert!(!repeats_no_epoch(&double));
 }
 
 super::tests! {
     a_start_is_stored_with_the_first_take_over_and_the_epoch_grows_with_each,
     a_commit_is_stored_and_mirrored_and_one_of_a_former_owner_is_refused,
+    an_epoch_that_cannot_grow_is_told_and_nobody_owns_the_partition_in_it,
     a_commit_that_comes_late_takes_nothing_back,
     members_go_on_where_the_server_has_no_memory_left,
     a_position_of_an_earlier_life_begins_at_the_beginning_of_this_one,

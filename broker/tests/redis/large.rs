@@ -1,6 +1,6 @@
-//! Large messages that are read: no more of them comes at once than there is room for, at the server as here.
+//! Large messages that are read, and many partitions: no more comes at once than there is room for, at the server as here, and all have their turn.
 //!
-//! Redis counts what a read brings in entries, not in bytes. Not here: how much is asked for (`pace.rs` of the backend), large messages that are published (`bulk.rs`).
+//! Redis counts what a read brings in entries, not in bytes. Not here: how much is asked for (`turns.rs`, `pace.rs` of the backend), large messages that are published (`bulk.rs`).
 
 use super::server::Server;
 use ropeway_broker::{

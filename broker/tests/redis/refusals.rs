@@ -3,8 +3,10 @@
 use super::{proxy::Proxy, server::Server};
 use ropeway_broker::{
     Admin, Consumer, ConsumerExt, Error, ErrorKind, Event, GoneReason, Group, Message, MessageBroker,
-    Outcomes, Published, Reader, ReaderExt, RedisStreams, Start, Subscription, Target, Topic, TopicSpec,
+    Outcomes, Published, Reader, ReaderExt, RedisStreams, RedisStreamsSettings, Retention, Start,
+    Subscription, Target, Timestamp, Topic, TopicSpec,
 };
+use ropeway_store::redis::RedisSettings;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -150,7 +152,7 @@ async fn a_reader_of_a_key_that_became_something_else_is_told_which_and_ends() {
 }
 
 async fn a_member_that_may_not_go_on_is_told_and_ends_after_all_it_owned_is_gone() {
-    for (command, named) in [("xread", "{t/0}:log"), ("evalsha", "script lease")] {
+    for (command, named) in [("xread", "{t/0}:log"), ("evalsha", "script ")] {
         let mut stage = Stage::set().await;
         let member = stage.member().await;
         stage.deny(command);
@@ -366,7 +368,68 @@ async fn what_is_refused_in_passing_never_comes_behind_what_was_sent_after_it() 
     }
 }
 
+async fn times_that_no_clock_can_add_are_bounded_or_refused() {
+    let server = Server::own();
+    let open = async |settings| {
+        let url = format!("unix://{}", server.socket().display());
+        RedisStreams::connect(RedisSettings::from_url(&url).unwrap(), settings).await
+    };
+    let most = RedisStreamsSettings {
+        publish_deadline: Duration::MAX,
+        wait: Duration::MAX,
+        group_expiry: Duration::MAX,
+        ..RedisStreamsSettings::default()
+    };
+    let broker = open(most).await.unwrap();
+    let topic = Topic::new("t").unwrap();
+    let retention = Retention { age: Some(Duration::MAX), ..Retention::default() };
+    broker.create_topic(&topic, TopicSpec { partitions: 1, retention }).await.unwrap();
+    let message = || Message::builder().payload("1").build();
+    let told = broker.publish(&topic.clone().into(), vec![message()]).await;
+    assert!(told.all_acked(), "{told:?}");
+    let later = Message { deliver_at: Some(Timestamp::from_millis(253_402_300_799_000)), ..message() };
+    let told = broker.publish(&topic.clone().into(), vec![later]).await;
+    assert!(told.all_acked(), "{told:?}");
+    let soon = Message { deliver_at: Some(Timestamp::now() + Duration::from_millis(50)), ..message() };
+    assert!(broker.publish(&topic.clone().into(), vec![soon]).await.all_acked());
+    let mut member =
+        broker.subscribe(Subscription::new(Group::new("g").unwrap(), [topic.clone()])).await.unwrap();
+    let mut seen = 0;
+    while seen < 2 {
+        if let Event::Batch(batch) = timeout(SOON, member.next()).await.unwrap().unwrap() {
+            seen += batch.deliveries.len();
+        }
+    }
+    for lease in [Duration::ZERO, Duration::MAX] {
+        let error =
+            open(RedisStreamsSettings { lease, ..RedisStreamsSettings::default() }).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("lease"), "{error}");
+    }
+}
+
+/// Nobody can own the partition; who would is told what is wrong and where.
+async fn a_member_that_finds_an_epoch_which_cannot_grow_is_told_and_ends() {
+    let mut stage = Stage::set().await;
+    let key = format!("{}:{{t/1}}:group:g", stage.server.prefix);
+    stage.server.ask::<i64>(&format!("HSET {key} epoch 9007199254740992"));
+    let subscription = Subscription::new(Group::new("g").unwrap(), [stage.topic.clone()]);
+    let mut member = stage.broker.subscribe(subscription).await.unwrap();
+    let error = loop {
+        if let Err(error) = timeout(SOON, member.next()).await.unwrap() {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let told = error.to_string();
+    for word in [&key, "9007199254740992", "HDEL", "epoch"] {
+        assert!(told.contains(word), "{word} in {told}");
+    }
+}
+
 super::async_tests! {
+    times_that_no_clock_can_add_are_bounded_or_refused,
+    a_member_that_finds_an_epoch_which_cannot_grow_is_told_and_ends,
     a_reader_that_may_not_read_any_more_is_told_and_ends,
     a_reader_that_cannot_see_losses_any_more_is_told_and_ends,
     a_reader_of_a_key_that_became_something_else_is_told_which_and_ends,

@@ -345,6 +345,27 @@ fn what_is_due_together_is_moved_about_a_megabyte_at_a_time() {
     assert_eq!(server.ask::<i64>(&format!("XLEN {log}")), 5);
 }
 
+/// Cut short, or written by somebody else: nothing behind it waits, and it is not lost.
+fn what_is_held_and_not_in_form_is_moved_as_one_field_that_no_message_has() {
+    let mut server = Server::get();
+    let [_, log, part, delayed, held] = names(&server);
+    let keys = [&log[..], &part, &delayed, &held];
+    make(&mut server, "5000");
+    let whole = packed(&["payload", "hello"]);
+    let bad = [&whole[..whole.len() - 1], &whole[..whole.len() - 8], &whole[..2], "nothing of ours", ""];
+    for (number, value) in bad.into_iter().chain([&whole[..]]).enumerate() {
+        redis::cmd("HSET").arg(&held).arg(number).arg(value).exec(&mut server.redis).unwrap();
+        server.ask::<i64>(&format!("ZADD {delayed} {} {number}", number + 1));
+    }
+    server.ask::<i64>(&format!("ZADD {delayed} +inf never"));
+    let moved = server.run("release_due", &keys, &["5000", "128"]);
+    assert_eq!((moved[1].as_str(), moved[2].as_str()), ("6", "inf"));
+    let entries: Vec<(String, Vec<String>)> = server.ask(&format!("XRANGE {log} - +"));
+    let fields: Vec<_> = entries.iter().map(|(_, fields)| (fields[0].as_str(), fields[1].as_str())).collect();
+    let expected: Vec<_> = bad.into_iter().map(|bad| ("held", bad)).chain([("payload", "hello")]).collect();
+    assert_eq!(fields, expected);
+}
+
 super::tests! {
     a_name_is_claimed_by_one_and_again_when_the_claim_is_over,
     a_life_begins_behind_the_last_id_of_the_one_before_whatever_the_clock_shows,
@@ -361,5 +382,6 @@ super::tests! {
     messages_are_found_by_their_ids_before_they_are_sent_again,
     what_is_held_is_moved_when_it_is_due_and_not_before_and_once,
     what_is_due_together_is_moved_about_a_megabyte_at_a_time,
+    what_is_held_and_not_in_form_is_moved_as_one_field_that_no_message_has,
     all_that_is_held_under_an_id_is_cancelled,
 }

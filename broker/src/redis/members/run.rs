@@ -17,6 +17,7 @@ use crate::{
     redis::{
         commands::Told,
         description::Description,
+        failure::no_epoch,
         feed::{Ask, Feed, answered},
         follow::Counts as Counted,
         keys::PartitionKeys,
@@ -346,9 +347,10 @@ impl Member {
         let answers = topics.commands.scripts_only(&scripts::TAKE_OVER, &scripts, Some(home));
         let Some(answers) = answers.await? else { return Ok(Vec::new()) };
         let mut taken = Vec::with_capacity(calls.len());
-        for (((topic, partition), life, _, keys, _), told) in calls.into_iter().zip(answers) {
+        for (((topic, partition), life, names, keys, _), told) in calls.into_iter().zip(answers) {
             let told = told?;
             match told.word() {
+                "epoch" => return Err(no_epoch(topics.commands.server(), &names[2], told.text(1))),
                 "taken" => taken.push(read_taken(&told, topic, partition, life, keys)?),
                 "life" | "none" => topics.suspect(&topic),
                 _ => return Err(told.strange()),

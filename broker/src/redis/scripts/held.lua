@@ -1,15 +1,16 @@
 -- What scripts about messages that are held share; it is put before them. What is held of one are the words of its entry, each behind its length
 -- in 4 bytes.
 
--- These words.
+-- These words. What was cut, or is of somebody else, is one field, so that it is told as unreadable where it is read.
 local function words(packed)
   local all, at = {}, 1
-  while at <= #packed do
+  while at + 3 <= #packed do
     local length
     length, at = struct.unpack('>I4', packed, at)
     all[#all + 1] = string.sub(packed, at, at + length - 1)
     at = at + length
   end
+  if at ~= #packed + 1 or #all == 0 or #all % 2 == 1 then return {'held', packed} end
   return all
 end
 

@@ -1,7 +1,7 @@
 //! The scripts that run in Redis: each one role, told in its first lines. They are sent by their hash.
 //!
 //! What a script answers is a list that begins with a word: what it did, or why it did nothing. An error reply means that Redis refused
-//! it. `entries.lua`, `held.lua`, `progress.lua`, `remember.lua` and `search.lua` are no scripts of their own: what several share stands before each of them. Those by which members of groups join, own and
+//! it. `entries.lua`, `epoch.lua`, `held.lua`, `progress.lua`, `remember.lua` and `search.lua` are no scripts of their own: what several share stands before each of them. Those by which members of groups join, own and
 //! commit run also where the server has no memory left (`allow_oom.lua`): what they write is small and takes the place of what was there, and without
 //! them nobody could finish what makes room. Not here: what their keys hold (`../mod.rs`), who
 //! runs them (`../commands.rs`).
@@ -56,14 +56,14 @@ scripts! {
     PARTITION_TRIM "partition_trim" behind "entries";
     ADD_ONCE "add_once" behind "search";
     FIND "find" behind "search";
-    TAKE_OVER "take_over" behind "allow_oom";
+    TAKE_OVER "take_over" behind "allow_oom" "epoch";
     COMMIT "commit" behind "allow_oom" "progress";
     FORWARD "forward" behind "progress" "held";
     LEASE "lease" behind "allow_oom" "remember";
     CLAIM "claim" behind "allow_oom";
     RELEASE "release" behind "allow_oom" "remember";
     KNOW "know" behind "allow_oom";
-    SEEK "seek";
+    SEEK "seek" behind "epoch";
     FORGET "forget";
     HOLD "hold" behind "held";
     RELEASE_DUE "release_due" behind "held";
@@ -80,6 +80,7 @@ mod tests {
             let shared = [
                 include_str!("allow_oom.lua"),
                 include_str!("entries.lua"),
+                include_str!("epoch.lua"),
                 include_str!("progress.lua"),
                 include_str!("held.lua"),
                 include_str!("remember.lua"),

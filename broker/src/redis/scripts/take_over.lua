@@ -6,16 +6,16 @@
 -- ARGV: life ('' for a stream of somebody else), group, member, position to start at (first that is not done), how many entries lie before that
 -- start ('' where unknown).
 -- Answers {'taken', epoch, position, entries before it or '', map, 'stored' | 'started' | 'recreated', last id removed or '', last id there is,
--- entries ever added, entries there are, position in the earlier life or ''}; {'life', stored} or {'none'} where the topic is another or gone: then
--- nothing is changed. 'recreated' is answered until something of the new life is committed: until then nobody knows who was told.
+-- entries ever added, entries there are, position in the earlier life or ''}; {'life', stored} or {'none'} where the topic is another or gone,
+-- {'epoch', stored} where what is stored is no epoch that can grow: then nothing is changed. 'recreated' is answered until something of the new life is committed: until then nobody knows who was told.
 local life = redis.call('HGET', KEYS[2], 'life') or ''
 if life ~= ARGV[1] then return {'life', life} end
 if redis.call('EXISTS', KEYS[1]) == 0 then return {'none'} end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local was = redis.call('HMGET', KEYS[3], 'epoch', 'position', 'read', 'map', 'life', 'before')
-local epoch = now
-if was[1] then epoch = math.max(epoch, tonumber(was[1]) + 1) end
+local epoch = next_epoch(was[1], now)
+if not epoch then return {'epoch', was[1]} end
 epoch = string.format('%.0f', epoch)
 
 local stream, told = {}, redis.call('XINFO', 'STREAM', KEYS[1])
