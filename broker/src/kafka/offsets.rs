@@ -7,17 +7,27 @@ use super::{
     broker::Shared,
     facts::Described,
     follow::is_damage,
-    raw::{self, Code, Spec, Told},
+    raw::{self, Answered, Code, Spec, Told},
     start::{Extent, Resolved},
+    topics::ANSWER,
 };
 use crate::{Error, ErrorKind, Result, Start, Timestamp, Topic};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use futures::{StreamExt as _, stream};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// How often a topic may change its life while it is asked about.
 const TRIES: u32 = 5;
 /// The pause before partitions without a leader are asked again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long many topics are asked about together, before each is by itself.
+const TOGETHER: Duration = Duration::from_secs(3);
+/// How many are asked about at a time then.
+const AT_ONCE: usize = 8;
 /// How long a look at single records may take.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -79,14 +89,101 @@ pub(super) async fn extents(
     let low = list(shared, topic, partitions, Spec::Earliest);
     let end = list(shared, topic, partitions, Spec::Latest);
     let (low, end) = tokio::try_join!(low, end)?;
-    let offset = |offset: Option<i64>| offset.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0);
-    let extent = |(low, end): (&Listed, &Listed)| {
-        // What was removed between the two answers.
-        let ((partition, low), end) = (*low, offset(end.1));
-        let low = offset(low);
-        (partition, Extent { life, low, end: end.max(low) })
+    let offset = |offset: Option<i64>| offset.and_then(|offset| u64::try_from(offset).ok());
+    let both = |(low, end): (&Listed, &Listed)| (low.0, extent(life, offset(low.1), offset(end.1)));
+    Ok(low.iter().zip(&end).map(both).collect())
+}
+
+/// What was removed between the two answers is not there.
+fn extent(life: u64, low: Option<u64>, end: Option<u64>) -> Extent {
+    let low = low.unwrap_or(0);
+    Extent { life, low, end: end.unwrap_or(0).max(low) }
+}
+
+/// A topic, its life, and partitions of it.
+pub(super) type Meant = (Topic, u64, Vec<u32>);
+
+/// Where partitions of many topics begin and end, all by one question. Those that cannot be asked about now are left out.
+pub(super) async fn extents_of(shared: &Arc<Shared>, of: &[Meant]) -> BTreeMap<(Topic, u32), Extent> {
+    let found = together(shared, of, TOGETHER).await;
+    if !found.is_empty() || of.len() < 2 {
+        return found;
+    }
+    // Where one of them fails, the client library may say nothing of the others.
+    let one = |meant: Meant| async move { together(shared, &[meant], ANSWER).await };
+    stream::iter(of.to_vec()).map(one).buffer_unordered(AT_ONCE).map(stream::iter).flatten().collect().await
+}
+
+async fn together(shared: &Arc<Shared>, of: &[Meant], limit: Duration) -> BTreeMap<(Topic, u32), Extent> {
+    let lives: BTreeMap<&Topic, u64> = of.iter().map(|(topic, life, _)| (topic, *life)).collect();
+    let places = |(topic, _, partitions): &Meant| {
+        let name: Arc<str> = Arc::from(topic.as_str());
+        let number = |partition: &u32| Some((Arc::clone(&name), i32::try_from(*partition).ok()?));
+        partitions.iter().filter_map(number).collect::<Vec<_>>()
     };
-    Ok(low.iter().zip(&end).map(extent).collect())
+    let places: Vec<(Arc<str>, i32)> = of.iter().flat_map(places).collect();
+    if places.is_empty() {
+        return BTreeMap::new();
+    }
+    let ask = |spec: Spec| {
+        let asks: Vec<_> = places.iter().map(|(name, number)| (Arc::clone(name), *number, spec)).collect();
+        shared.ask(move |admin, wait| admin.list_offsets(&asks, wait.min(limit)))
+    };
+    let (low, end) = match tokio::try_join!(ask(Spec::Earliest), ask(Spec::Latest)) {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::debug!(%error, "where partitions begin and end is asked again");
+            return BTreeMap::new();
+        }
+    };
+    let both = |(low, end): (Answered, Answered)| {
+        let ((place, low_told), (last, end_told)) = (low, end);
+        (low_told.and(end_told)).ok()?;
+        let topic = Topic::new(&*place.topic).ok()?;
+        let life = *lives.get(&topic)?;
+        let extent = extent(life, u64::try_from(place.offset).ok(), u64::try_from(last.offset).ok());
+        Some(((topic, u32::try_from(place.partition).ok()?), extent))
+    };
+    low.into_iter().zip(end).filter_map(both).collect()
+}
+
+/// What topics and all of their partitions say of themselves, by as many questions as of one: the life of each, and its partitions by number.
+///
+/// # Errors
+/// `NotFound` names a topic; those of the connection.
+pub(super) async fn ask_all(
+    shared: &Arc<Shared>,
+    topics: &BTreeSet<Topic>,
+) -> Result<BTreeMap<Topic, (u64, Vec<(u32, Extent)>)>> {
+    let mut found = BTreeMap::new();
+    let mut missing = topics.clone();
+    for turn in 0.. {
+        if missing.is_empty() {
+            break;
+        }
+        if turn > 0 {
+            // One without a leader just now, or one that is made again.
+            tokio::time::sleep(PAUSE).await;
+        }
+        let mut meant = Vec::new();
+        for (topic, identity) in shared.topics.identify(&missing).await? {
+            let identity = identity?;
+            meant.push((topic, identity.life, identity.askable(0..identity.count())));
+        }
+        let mut extents = extents_of(shared, &meant).await;
+        for (topic, identity) in shared.topics.identify(&missing).await? {
+            let identity = identity?;
+            let all = (0..identity.count()).map(|partition| {
+                let extent = extents.remove(&(topic.clone(), partition))?;
+                (extent.life == identity.life).then_some((partition, extent))
+            });
+            if let Some(all) = all.collect() {
+                missing.remove(&topic);
+                found.insert(topic, (identity.life, all));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Where a start is in each of these partitions.

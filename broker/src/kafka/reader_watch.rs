@@ -11,6 +11,8 @@ use super::{
     following::Place,
     offsets::{self, First},
     reader::Following,
+    start::Extent,
+    topics::Identity,
 };
 use crate::{Epoch, ErrorKind, Owned, Topic};
 use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
@@ -20,6 +22,8 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often at the most, however doubtful things are.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The same where something could not be asked, such as a partition without a leader.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Until the reader ends.
 pub(super) async fn run(shared: Arc<Shared>, following: Arc<Following>) {
@@ -29,14 +33,11 @@ pub(super) async fn run(shared: Arc<Shared>, following: Arc<Following>) {
             return;
         }
         let topics = following.state().topics();
-        let mut all = true;
-        for topic in topics {
-            all &= look(&shared, &following, &topic).await;
-        }
+        let all = look(&shared, &following, &topics).await;
         catch_up(&shared, &following).await;
         let again = following.state().holds_back();
         if !all || !again {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(if all { PAUSE } else { AGAIN }).await;
         }
         if again {
             // It came while we looked.
@@ -45,78 +46,101 @@ pub(super) async fn run(shared: Arc<Shared>, following: Arc<Following>) {
     }
 }
 
-/// Looks at a topic. `false`: something cannot be asked now, and is asked the next time.
-async fn look(shared: &Arc<Shared>, following: &Following, topic: &Topic) -> bool {
-    let found = match shared.topics.describe(topic).await {
-        Ok(described) => Some((described.life, described.count())),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
+/// What is to be asked of a topic: partitions in their turn, and those that are new.
+struct Asked {
+    topic: Topic,
+    identity: Identity,
+    places: Vec<(Place, u64)>,
+    added: Range<u32>,
+}
+
+/// Looks at topics, at all of them by one question. `false`: something cannot be asked now, and is asked the next time.
+async fn look(shared: &Arc<Shared>, following: &Following, topics: &[Topic]) -> bool {
+    let found = match shared.topics.identify(topics).await {
+        Ok(found) => found,
         Err(error) => {
-            tracing::debug!(%error, %topic, "a reader looks again");
+            tracing::debug!(%error, "a reader looks again");
             return false;
         }
     };
-    let (asked, added) = following.change(|state| state.looked(topic, found, Instant::now()));
-    let Some((life, _)) = found else { return true };
-    let partitions: Vec<u32> = asked.iter().map(|(place, _)| place.1).chain(added.clone()).collect();
-    let Some(answers) = extents(shared, topic, life, &partitions).await else {
-        following.look.notify_one();
-        return false;
+    let (mut all, mut asked) = (true, Vec::new());
+    let now = Instant::now();
+    for (topic, told) in found {
+        let identity = match told {
+            Ok(identity) => Some(identity),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::debug!(%error, %topic, "a reader looks again");
+                all = false;
+                continue;
+            }
+        };
+        let seen = identity.as_ref().map(|identity| (identity.life, identity.count()));
+        let (places, added) = following.change(|state| state.looked(&topic, seen, now));
+        if let Some(identity) = identity.filter(|_| !places.is_empty() || !added.is_empty()) {
+            asked.push(Asked { topic, identity, places, added });
+        }
+    }
+    all & ask(shared, following, asked).await
+}
+
+/// Asks partitions what they say of themselves. `false`: not all did.
+async fn ask(shared: &Arc<Shared>, following: &Following, asked: Vec<Asked>) -> bool {
+    if asked.is_empty() {
+        return true;
+    }
+    let meant = |Asked { topic, identity, places, added }: &Asked| {
+        let partitions = places.iter().map(|(place, _)| place.1).chain(added.clone());
+        (topic.clone(), identity.life, identity.askable(partitions))
     };
+    let meant: Vec<_> = asked.iter().map(meant).collect();
+    let mut answers = offsets::extents_of(shared, &meant).await;
+    // They say nothing of their topic: it is to be the same before and after.
+    let after = shared.topics.identify(asked.iter().map(|asked| &asked.topic)).await.unwrap_or_default();
+    let life = |topic: &Topic| after.get(topic)?.as_ref().ok().map(|identity| identity.life);
+    answers.retain(|(topic, _), extent| life(topic) == Some(extent.life));
     let stuck: Vec<(Place, u64)> = {
         let state = following.state();
         let stuck = |(place, turn): &(Place, u64)| Some((place.clone(), state.stuck_at(place, *turn)?));
-        asked.iter().filter_map(stuck).collect()
+        asked.iter().flat_map(|asked| &asked.places).filter_map(stuck).collect()
     };
+    let whole = asked.iter().zip(&meant).all(|(asked, (topic, ..))| {
+        let partitions = asked.places.iter().map(|(place, _)| place.1).chain(asked.added.clone());
+        partitions.into_iter().all(|partition| answers.contains_key(&(topic.clone(), partition)))
+    });
     following.change(|state| {
         let now = Instant::now();
-        for (place, turn) in &asked {
-            if let Some(extent) = answers.get(&place.1) {
-                state.answer(place, *turn, extent, now);
+        for Asked { topic, places, added, .. } in &asked {
+            for (place, turn) in places {
+                if let Some(extent) = answers.get(place) {
+                    state.answer(place, *turn, extent, now);
+                }
             }
+            state.grown(topic, added.start, begun(topic, added.clone(), &answers), now);
         }
-        state.grown(topic, added.start, begun(topic, added, &answers), now);
     });
     let count = stuck.len();
     let known = |(place, begin): &(Place, u64)| {
-        Some(Damaged { place: place.clone(), begin: *begin, end: answers.get(&place.1)?.end })
+        Some(Damaged { place: place.clone(), begin: *begin, end: answers.get(place)?.end })
     };
     let ends = damage::ends(shared, stuck.iter().filter_map(known).collect()).await;
-    let all = ends.len() == count;
+    let found = ends.len() == count;
     for (place, begin) in stuck {
         if let Some(to) = ends.get(&place) {
             following.change(|state| state.past_damage(&place, begin, *to));
         }
     }
-    all
-}
-
-/// What partitions say of themselves, if the topic is of that life before and after.
-async fn extents(
-    shared: &Arc<Shared>,
-    topic: &Topic,
-    life: u64,
-    partitions: &[u32],
-) -> Option<BTreeMap<u32, super::start::Extent>> {
-    if partitions.is_empty() {
-        return Some(BTreeMap::new());
+    if !whole {
+        following.look.notify_one();
     }
-    let answers = offsets::extents(shared, topic, life, partitions).await;
-    let now = shared.topics.describe(topic).await;
-    match (answers, now) {
-        (Ok(answers), Ok(now)) if now.life == life => Some(answers.into_iter().collect()),
-        (answers, now) => {
-            let error = answers.err().or_else(|| now.err());
-            tracing::debug!(?error, %topic, "a reader asks again");
-            None
-        }
-    }
+    whole && found
 }
 
 /// Partitions that were added, from their beginning; those behind one that could not be asked come the next time.
-fn begun(topic: &Topic, added: Range<u32>, answers: &BTreeMap<u32, super::start::Extent>) -> Vec<Followed> {
+fn begun(topic: &Topic, added: Range<u32>, answers: &BTreeMap<Place, Extent>) -> Vec<Followed> {
     let begin = |partition| {
         let of = Owned { topic: topic.clone(), partition, epoch: Epoch(0) };
-        Some(Followed::starting(of, answers.get(&partition)?, 0))
+        Some(Followed::starting(of, answers.get(&(topic.clone(), partition))?, 0))
     };
     added.map_while(begin).collect()
 }

@@ -5,7 +5,7 @@
 //! known (`facts.rs`).
 
 use super::{
-    facts::{Described, PartitionFacts, TopicConfig},
+    facts::{Described, PartitionFacts, TopicConfig, fold},
     failure::{failed, failed_by_crate, late, not_found, refused},
     raw::{self, Code},
 };
@@ -16,7 +16,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -54,6 +54,31 @@ impl std::fmt::Debug for Topics {
         f.debug_struct("Topics").field("known", &self.known().len()).finish_non_exhaustive()
     }
 }
+
+/// Which topic of that name it is, and which partitions it has; not how it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// The id, folded.
+    pub(super) life: u64,
+    /// Its partitions, by number: whether each has a leader now.
+    pub(super) led: Vec<bool>,
+}
+
+impl Identity {
+    /// How many partitions it has.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.led.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Those of these partitions that can be asked about now.
+    pub(super) fn askable(&self, partitions: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let led = |partition: &u32| self.led.get(*partition as usize).is_some_and(|led| *led);
+        partitions.into_iter().filter(led).collect()
+    }
+}
+
+/// What servers say of topics: id and partitions of each, or why not.
+type Told = BTreeMap<Topic, Result<([u8; 16], Vec<PartitionFacts>)>>;
 
 #[derive(Debug)]
 struct Known {
@@ -116,7 +141,7 @@ impl Topics {
     pub(super) async fn describe(&self, topic: &Topic) -> Result<Arc<Described>> {
         let at = Instant::now();
         let changes = self.changes();
-        let (id, partitions) = match self.look(topic).await {
+        let (id, partitions) = match self.look_at(topic).await {
             Ok(found) => found,
             Err(error) => {
                 if error.kind() == crate::ErrorKind::NotFound {
@@ -159,24 +184,56 @@ impl Topics {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// Which topics these are now, all by one question: of each what it is, or why that is not known.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(super) async fn identify(
+        &self,
+        topics: impl IntoIterator<Item = &Topic>,
+    ) -> Result<BTreeMap<Topic, Result<Identity>>> {
+        let topics: BTreeSet<Topic> = topics.into_iter().cloned().collect();
+        let identity = |(id, partitions): ([u8; 16], Vec<PartitionFacts>)| Identity {
+            life: fold(id),
+            led: partitions.iter().map(|partition| partition.led).collect(),
+        };
+        let told = self.look(topics).await?;
+        Ok(told.into_iter().map(|(topic, told)| (topic, told.map(identity))).collect())
+    }
+
+    /// Id and partitions of one.
+    async fn look_at(&self, topic: &Topic) -> Result<([u8; 16], Vec<PartitionFacts>)> {
+        self.look([topic.clone()].into()).await?.remove(topic).unwrap_or_else(|| Err(not_found(topic)))
+    }
+
     /// Id and partitions.
-    async fn look(&self, topic: &Topic) -> Result<([u8; 16], Vec<PartitionFacts>)> {
-        let (admin, name) = (Arc::clone(&self.admin), topic.as_str().to_owned());
-        let asked = tokio::task::spawn_blocking(move || admin.describe_topics(&[&name], ANSWER));
-        let answered = asked.await.map_err(|_| late(&self.servers))?;
-        let described = answered.and_then(|mut all| {
-            all.pop().unwrap_or_else(|| Err(raw::Trouble::new(Code::UNKNOWN_TOPIC_OR_PART, "")))
+    async fn look(&self, topics: BTreeSet<Topic>) -> Result<Told> {
+        if topics.is_empty() {
+            return Ok(Told::new());
+        }
+        let admin = Arc::clone(&self.admin);
+        let asked = tokio::task::spawn_blocking(move || {
+            let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+            admin.describe_topics(&names, ANSWER).map(|told| (topics, told))
         });
-        let described = described.map_err(|trouble| match trouble.code {
-            Code::UNKNOWN_TOPIC_OR_PART | Code::UNKNOWN_TOPIC => not_found(topic),
-            _ => failed(&self.servers, &trouble),
-        })?;
+        let answered = asked.await.map_err(|_| late(&self.servers))?;
+        let (topics, told) = answered.map_err(|trouble| failed(&self.servers, &trouble))?;
         let facts = |partition: &raw::PartitionDescription| PartitionFacts {
             led: partition.leader.is_some(),
             replicas: u32::try_from(partition.replicas.len()).unwrap_or(0),
             in_sync: u32::try_from(partition.isr.len()).unwrap_or(0),
         };
-        Ok((described.id, described.partitions.iter().map(facts).collect()))
+        let one = |(topic, told): (Topic, Result<raw::TopicDescription, raw::Trouble>)| {
+            let told = match told {
+                Ok(described) => Ok((described.id, described.partitions.iter().map(facts).collect())),
+                Err(trouble) if matches!(trouble.code, Code::UNKNOWN_TOPIC_OR_PART | Code::UNKNOWN_TOPIC) => {
+                    Err(not_found(&topic))
+                }
+                Err(trouble) => Err(failed(&self.servers, &trouble)),
+            };
+            (topic, told)
+        };
+        Ok(topics.into_iter().zip(told).map(one).collect())
     }
 
     /// How it is configured.

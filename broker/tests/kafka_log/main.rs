@@ -2,7 +2,7 @@
 //! there is no server, each is shown as ignored.
 //!
 //! `server.rs` says where one is; `readers.rs` is reading without a group, `members.rs` with one, `damage.rs` what is damaged on its disk, `delayed.rs`
-//! messages for later, `group_admin.rs` administration. Not here: the unsafe module of the backend
+//! messages for later, `far.rs` many topics far away, `group_admin.rs` administration. Not here: the unsafe module of the backend
 //! (its own tests), what all backends promise (`broker/src/conformance`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -10,6 +10,7 @@
 mod cost;
 mod damage;
 mod delayed;
+mod far;
 mod group_admin;
 mod members;
 mod readers;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         ("damage", damage::all()),
         ("cost", cost::all()),
         ("delayed", delayed::all()),
+        ("far", far::all()),
         ("group_admin", group_admin::all()),
     ];
     let trial = |module: &str, (name, test): Test| {

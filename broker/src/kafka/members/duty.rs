@@ -24,6 +24,8 @@ pub(super) const TICK: Duration = Duration::from_millis(500);
 pub(super) const CHECK: Duration = Duration::from_secs(5);
 /// The longest pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The pause before it is looked again at a partition that could not be asked about, such as one without a leader.
+const AGAIN: Duration = Duration::from_millis(200);
 /// The first.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// For how long who owns the first partition of a topic is left to store where the group starts in all of them.
@@ -230,8 +232,11 @@ impl Core {
         };
         self.pause = FIRST_PAUSE;
         self.compare(keys, check, &looked);
-        self.unpark(check);
-        for key in keys {
+        self.unpark(check, &looked.unknown);
+        if !looked.unknown.is_empty() {
+            self.next_look = now + PAUSE;
+        }
+        for key in keys.iter().filter(|key| !looked.unknown.contains(&key.0)) {
             let Some(seen) = looked.topics.get(&key.0) else {
                 self.next_look = now + PAUSE;
                 continue;
@@ -251,10 +256,11 @@ impl Core {
 
     /// Loses what is of a topic that is another by now, or is gone.
     fn compare(&mut self, keys: &[TopicPartition], check: &BTreeSet<Topic>, looked: &Looked) {
-        let asked = |topic: &Topic| check.contains(topic) || keys.iter().any(|key| key.0 == *topic);
+        let mut asked: BTreeSet<&Topic> = check.iter().chain(keys.iter().map(|key| &key.0)).collect();
+        asked.retain(|topic| !looked.unknown.contains(*topic));
         let other = |(key, share): &(&TopicPartition, &Share)| {
             let life = looked.topics.get(&key.0).map(|seen| seen.life);
-            asked(&key.0) && life != Some(share.log.life)
+            asked.contains(&key.0) && life != Some(share.log.life)
         };
         let lost: Vec<_> = self
             .owner
@@ -270,9 +276,10 @@ impl Core {
     }
 
     /// These topics are the same as before: what came before that look is of them.
-    fn unpark(&mut self, check: &BTreeSet<Topic>) {
+    fn unpark(&mut self, check: &BTreeSet<Topic>, unknown: &BTreeSet<Topic>) {
         for (key, share) in &mut self.owner.shares {
-            if check.contains(&key.0) && share.log.parked.is_some_and(|since| since < self.looks) {
+            let is_known = check.contains(&key.0) && !unknown.contains(&key.0);
+            if is_known && share.log.parked.is_some_and(|since| since < self.looks) {
                 share.log.parked = None;
                 if share.live {
                     queue(&mut self.owner.ready, key, share);
@@ -283,7 +290,10 @@ impl Core {
 
     /// A partition could not be read on from an offset.
     fn unstick(&mut self, key: &TopicPartition, seen: &Seen, now: Instant) {
-        let Some((low, high)) = seen.ends.get(&key.1).copied() else { return };
+        let Some((low, high)) = seen.ends.get(&key.1).copied() else {
+            self.next_look = now + AGAIN;
+            return;
+        };
         let Some(share) = self.owner.shares.get_mut(key) else { return };
         // Where the client wanted to read says nothing: behind a damaged batch that is any number, and the problem of the batch itself may be lost with it.
         if share.log.next > high {
@@ -325,7 +335,7 @@ impl Core {
             return;
         }
         let Some((taken, foreign)) = taking::take(key, seen, before, looked.clock) else {
-            self.next_look = now + PAUSE;
+            self.next_look = now + AGAIN;
             return;
         };
         if foreign {

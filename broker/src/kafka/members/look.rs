@@ -7,15 +7,17 @@ use super::{
     taking::{Looked, Seen, Stored},
 };
 use crate::{
-    ErrorKind, Group, Result, Timestamp, Topic,
+    ErrorKind, Group, Result, Start, Timestamp, Topic,
     balance::TopicPartition,
     kafka::{
         broker::Shared,
         damage::{self, Damaged},
         offsets,
+        start::Extent,
     },
     members::Shell as _,
 };
+use futures::{StreamExt as _, stream};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -24,7 +26,9 @@ use std::{
 use tokio::time::{Instant, timeout};
 
 /// How long a look may take.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(20);
+/// Of how many topics it is asked at a time where a time is, if the group starts there.
+const AT_ONCE: usize = 8;
 
 /// Looks, and tells the core.
 pub(super) fn spawn(member: &Arc<Member>, keys: Vec<TopicPartition>, check: BTreeSet<Topic>) {
@@ -44,21 +48,63 @@ async fn look(member: &Member, keys: &[TopicPartition], check: &BTreeSet<Topic>)
     let shared = &member.shared;
     let mut looked = Looked { clock: Timestamp::now(), ..Looked::default() };
     let mut stored = if keys.is_empty() { BTreeMap::new() } else { committed(shared, &member.group).await? };
-    let topics: BTreeSet<&Topic> = check.iter().chain(keys.iter().map(|key| &key.0)).collect();
-    for topic in topics {
-        let partitions: Vec<u32> = keys.iter().filter(|key| key.0 == *topic).map(|key| key.1).collect();
-        match seen(member, topic, &partitions, stored.remove(topic).unwrap_or_default()).await {
-            Ok(seen) => {
-                let known = member.shared.members.knew(&member.group, topic, seen.life);
+    let mut asked: BTreeMap<&Topic, Vec<u32>> = check.iter().map(|topic| (topic, Vec::new())).collect();
+    keys.iter().for_each(|(topic, partition)| asked.entry(topic).or_default().push(*partition));
+    let mut meant = Vec::new();
+    for (topic, told) in shared.topics.identify(asked.keys().copied()).await? {
+        match told {
+            Ok(identity) => {
+                let stored = stored.remove(&topic).unwrap_or_default();
+                let partitions = asked.remove(&topic).unwrap_or_default();
+                // Where the group has nothing of a topic, it is to start in all of it.
+                let partitions = match stored.is_empty() && !partitions.is_empty() {
+                    true => (0..identity.count()).collect(),
+                    false => partitions,
+                };
+                let known = shared.members.knew(&member.group, &topic, identity.life);
                 looked.known.extend(known.map(|life| (topic.clone(), life)));
-                looked.topics.insert(topic.clone(), seen);
+                meant.push((topic.clone(), identity.life, identity.askable(partitions)));
+                let seen = Seen { life: identity.life, count: identity.count(), stored, ..Seen::default() };
+                looked.topics.insert(topic, seen);
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, %topic, "a member of a group looks again");
+                looked.unknown.insert(topic);
+            }
         }
     }
+    for ((topic, partition), extent) in offsets::extents_of(shared, &meant).await {
+        if let Some(seen) = looked.topics.get_mut(&topic) {
+            seen.ends.insert(partition, (extent.low, extent.end));
+        }
+    }
+    find_starts(member, &mut looked).await;
     find_ends(member, keys, &mut looked).await;
     Ok(looked)
+}
+
+/// Where the group starts in topics of which it has nothing, as far as all of their partitions answered.
+async fn find_starts(member: &Member, looked: &mut Looked) {
+    let whole = |seen: &Seen| seen.stored.is_empty() && seen.ends.len() == seen.count as usize;
+    let fresh = looked.topics.iter().filter(|(_, seen)| whole(seen)).map(|(topic, seen)| {
+        let extent = |(partition, ends): (&u32, &(u64, u64))| {
+            (*partition, Extent { life: seen.life, low: ends.0, end: ends.1 })
+        };
+        let from = member.core().topics.get(topic).copied().unwrap_or(Start::Earliest);
+        (topic.clone(), seen.ends.iter().map(extent).collect::<Vec<_>>(), from)
+    });
+    let fresh: Vec<_> = fresh.collect();
+    let find = |(topic, extents, from): (Topic, Vec<(u32, Extent)>, Start)| async move {
+        // What cannot be meant was refused when it was asked for; in a topic that was made again it means the beginning.
+        let found = offsets::starts(&member.shared, &topic, &extents, from).await;
+        let found = found.unwrap_or_else(|_| extents.iter().map(|(_, extent)| extent.low).collect());
+        (topic, extents.iter().map(|(partition, _)| *partition).zip(found).collect::<BTreeMap<_, _>>())
+    };
+    let found: Vec<_> = stream::iter(fresh).map(find).buffer_unordered(AT_ONCE).collect().await;
+    for (topic, starts) in found {
+        looked.topics.entry(topic).or_default().starts = starts;
+    }
 }
 
 /// Where damaged batches end that the client does not get over.
@@ -74,34 +120,6 @@ async fn find_ends(member: &Member, keys: &[TopicPartition], looked: &mut Looked
             seen.behind.insert(partition, to);
         }
     }
-}
-
-async fn seen(
-    member: &Member,
-    topic: &Topic,
-    partitions: &[u32],
-    stored: BTreeMap<u32, Stored>,
-) -> Result<Seen> {
-    let shared = &member.shared;
-    let described = shared.topics.describe(topic).await?;
-    let mut seen = Seen { life: described.life, stored, ..Seen::default() };
-    if partitions.is_empty() {
-        return Ok(seen);
-    }
-    let is_new = seen.stored.is_empty();
-    let all: Vec<u32> = (0..described.count()).collect();
-    let asked = if is_new { &all } else { partitions };
-    let asked: Vec<u32> = asked.iter().copied().filter(|partition| *partition < described.count()).collect();
-    let extents = offsets::extents(shared, topic, described.life, &asked).await?;
-    seen.ends = extents.iter().map(|(partition, extent)| (*partition, (extent.low, extent.end))).collect();
-    if is_new {
-        let from = member.core().topics.get(topic).copied().unwrap_or(crate::Start::Earliest);
-        // What cannot be meant was refused when it was asked for; in a topic that was made again it means the beginning.
-        let from = offsets::starts(shared, topic, &extents, from).await;
-        let from = from.unwrap_or_else(|_| extents.iter().map(|(_, extent)| extent.low).collect());
-        seen.starts = extents.iter().zip(from).map(|((partition, _), offset)| (*partition, offset)).collect();
-    }
-    Ok(seen)
 }
 
 /// What the group has committed.

@@ -28,23 +28,22 @@ pub(super) async fn ensure(
 }
 
 async fn begin(shared: &Arc<Shared>, group: &Group, topics: &[Topic], start: Start) -> Result<()> {
-    for topic in topics {
-        shared.topics.describe(topic).await?;
+    for (_, told) in shared.topics.identify(topics).await? {
+        told?;
     }
     let stored = committed(shared, group).await?;
+    let fresh = topics.iter().filter(|topic| !stored.contains_key(*topic)).cloned().collect();
     let mut places = Vec::new();
-    for topic in topics.iter().filter(|topic| !stored.contains_key(*topic)) {
-        let found = offsets::ask(shared, topic, None).await?;
-        one_place(topic, found.extents.len(), start)?;
-        let known = shared.members.knows(group, topic);
-        if known.is_some_and(|life| life != found.described.life) {
+    for (topic, (life, extents)) in offsets::ask_all(shared, &fresh).await? {
+        one_place(&topic, extents.len(), start)?;
+        if shared.members.knows(group, &topic).is_some_and(|known| known != life) {
             // It was made again: who takes it tells that, and begins at its beginning.
             continue;
         }
-        let from = offsets::starts(shared, topic, &found.extents, start).await?;
+        let from = offsets::starts(shared, &topic, &extents, start).await?;
         let name: Arc<str> = Arc::from(topic.as_str());
-        for ((partition, _), offset) in found.extents.iter().zip(from) {
-            let metadata = taking::start(found.described.life).into_bytes();
+        for ((partition, _), offset) in extents.iter().zip(from) {
+            let metadata = taking::start(life).into_bytes();
             let (partition, offset) =
                 (i32::try_from(*partition).unwrap_or(i32::MAX), i64::try_from(offset).unwrap_or(i64::MAX));
             places.push(Place { metadata: Some(metadata), ..Place::new(&name, partition, offset) });

@@ -9,13 +9,15 @@ use super::{
 use crate::{
     AckWindow, Epoch, GapReason, Owned, Position, Timestamp, Topic, balance::TopicPartition, members::Gap,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What was found of a topic and of the group in it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// Which topic of that name it is.
     pub(super) life: u64,
+    /// How many partitions it has.
+    pub(super) count: u32,
     /// What the group has committed, of all partitions.
     pub(super) stored: BTreeMap<u32, Stored>,
     /// The first offset there is and the end, of what was asked.
@@ -37,6 +39,8 @@ pub(super) struct Stored {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Looked {
     pub(super) topics: BTreeMap<Topic, Seen>,
+    /// Those of which nothing could be found out.
+    pub(super) unknown: BTreeSet<Topic>,
     /// Which topic of that name it was when this process looked before.
     pub(super) known: BTreeMap<Topic, u64>,
     pub(super) clock: Timestamp,
@@ -173,6 +177,7 @@ mod tests {
         });
         Seen {
             life: LIFE,
+            count: 1,
             stored: stored.into_iter().map(|stored| (0, stored)).collect(),
             ends: [(0, ends)].into(),
             behind: BTreeMap::new(),

@@ -44,7 +44,7 @@ mod queue;
 mod rebalance;
 mod reports;
 
-pub(in crate::kafka) use admin::{Admin, PartitionDescription};
+pub(in crate::kafka) use admin::{Admin, PartitionDescription, TopicDescription};
 pub(in crate::kafka) use admin_groups::{GroupDescription, MemberDescription};
 pub(in crate::kafka) use admin_offsets::Spec;
 pub(in crate::kafka) use client::living;

@@ -136,3 +136,18 @@ fn who_has_nothing_to_hand_out_stores_nothing() {
         assert!(!done.contains("commit"), "{done}");
     }
 }
+
+#[test]
+fn a_topic_of_which_nothing_can_be_found_out_is_not_lost_and_is_looked_at_again() {
+    let mut play = Play::owning(1);
+    play.hold_looks = true;
+    play.give([1]);
+    assert_eq!(play.act(), "look");
+    let (keys, check) = play.look.take().unwrap();
+    let looked = Looked { unknown: [topic()].into(), ..Looked::default() };
+    _ = play.core.looked(&keys, &check, Ok(looked), play.now);
+    assert_eq!((play.act(), play.told()), (String::new(), String::new()));
+    assert!(play.core.owner.shares.contains_key(&key(0)));
+    play.pass(Duration::from_secs(1));
+    assert_eq!(play.act(), "look");
+}

@@ -231,7 +231,12 @@ impl Play {
         }
         seen.behind.clone_from(&self.behind);
         let clock = Timestamp::from_millis(self.clock);
-        let looked = Looked { topics: [(topic(), seen)].into(), known: self.known.clone(), clock };
+        let looked = Looked {
+            topics: [(topic(), seen)].into(),
+            known: self.known.clone(),
+            clock,
+            unknown: BTreeSet::new(),
+        };
         _ = self.core.looked(keys, check, Ok(looked), self.now);
     }
 
