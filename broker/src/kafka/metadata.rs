@@ -12,11 +12,16 @@ use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD as BASE64};
 /// What ours begins with.
 const MARK: &str = "rw1:";
 /// The most that a server takes by default (`offset.metadata.max.bytes`), in bytes.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 /// The mark, 16 digits of the life, 20 of the epoch and of the oldest, a position of two numbers, and what parts them.
-const HEAD: usize = MARK.len() + 16 + 1 + 20 + 1 + 20 + 1 + 41 + 1;
+pub(super) const HEAD: usize = MARK.len() + 16 + 1 + 20 + 1 + 20 + 1 + 41 + 1;
 /// How large a map may be, so that it fits with the rest, in bytes.
-pub(super) const MAX_MAP: usize = (MOST - HEAD) / 4 * 3;
+pub(super) const MAX_MAP: usize = map_of(MOST);
+
+/// The same where a server takes so many bytes.
+pub(super) const fn map_of(most: usize) -> usize {
+    most.saturating_sub(HEAD) / 4 * 3
+}
 
 /// What we keep beside an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The Kafka backend on a real server, beyond what the suites for all backends check: what happens to logs while they are read, and groups of others. Where
 //! there is no server, each is shown as ignored.
 //!
-//! `server.rs` says where one is; `readers.rs` is reading without a group, `members.rs` with one, `damage.rs` what is damaged on its disk, `delayed.rs`
+//! `server.rs` says where one is; `readers.rs` is reading without a group, `members.rs` with one, `many.rs` with many partitions, `damage.rs` what is damaged on its disk, `delayed.rs`
 //! messages for later, `far.rs` many topics far away, `group_admin.rs` administration. Not here: the unsafe module of the backend
 //! (its own tests), what all backends promise (`broker/src/conformance`).
 
@@ -12,6 +12,7 @@ mod damage;
 mod delayed;
 mod far;
 mod group_admin;
+mod many;
 mod members;
 mod readers;
 mod server;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     }
     let modules = [
         ("readers", readers::all()),
+        ("many", many::all()),
         ("members", members::all()),
         ("damage", damage::all()),
         ("cost", cost::all()),

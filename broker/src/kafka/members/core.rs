@@ -4,7 +4,7 @@
 //! Not here: what it owns and tells (`../../members/owner.rs`), what is to be done with the client (`duty.rs`), what is stored (`storing.rs`), what is read
 //! (`reading.rs`), how partitions go (`going.rs`), one partition (`share.rs`).
 
-use super::{share::PartitionLog, taking::Before};
+use super::{share::PartitionLog, storing::Limits, taking::Before};
 use crate::{
     Error, ErrorKind, Owned, Result, Start, Topic,
     balance::TopicPartition,
@@ -66,6 +66,10 @@ pub(in crate::kafka) struct Core {
     /// The commit that is under way, by its number.
     pub(super) committing: Option<u64>,
     pub(super) commits: u64,
+    /// What the servers take, as far as is known.
+    pub(super) limits: Limits,
+    /// Where the last commit was cut: the next one begins behind it.
+    pub(super) cut: Option<TopicPartition>,
     pub(super) next_commit: Instant,
     pub(super) pause: Duration,
     pub(super) commit_pause: Duration,
@@ -104,6 +108,8 @@ impl Core {
             starts: Vec::new(),
             committing: None,
             commits: 0,
+            limits: Limits::default(),
+            cut: None,
             next_commit: now,
             pause: super::duty::FIRST_PAUSE,
             commit_pause: super::storing::FIRST_PAUSE,

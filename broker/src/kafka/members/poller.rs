@@ -20,7 +20,7 @@ use crate::{
     },
     members::{Core as _, Shell as _, Stirred, key_of},
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// How many records are taken over at once.
@@ -206,11 +206,13 @@ impl Poller {
         let servers = &self.member.servers;
         // Where some were refused the others were written; else the answer is that of all.
         let parted = partitions.iter().any(|(_, answer)| answer.is_err());
+        let told = partitions.iter().map(|(place, answer)| ((&*place.topic, place.partition), answer));
+        let told: HashMap<(&str, i32), &Result<(), Trouble>> = told.collect();
         let of = |key: &TopicPartition| -> Verdict {
-            match partitions.iter().find(|(place, _)| is_of(place, key)) {
-                Some((_, Err(trouble))) => verdict(servers, Err(trouble.clone())),
-                Some((_, Ok(()))) if parted => Verdict::Stored,
-                Some((_, Ok(()))) => verdict(servers, result.clone()),
+            match told.get(&(key.0.as_str(), i32::try_from(key.1).unwrap_or(i32::MAX))) {
+                Some(Err(trouble)) => verdict(servers, Err(trouble.clone())),
+                Some(Ok(())) if parted => Verdict::Stored,
+                Some(Ok(())) => verdict(servers, result.clone()),
                 None => {
                     result.clone().map_or_else(|trouble| verdict(servers, Err(trouble)), |()| Verdict::Again)
                 }
@@ -348,10 +350,6 @@ impl Poller {
 const fn ends(joined: bool, code: Code) -> bool {
     // TOPIC_, GROUP_AUTHORIZATION_FAILED
     matches!(code.0, 29 | 30) || (!joined && is_permanent(code))
-}
-
-fn is_of(place: &Place, key: &TopicPartition) -> bool {
-    *place.topic == *key.0.as_str() && u32::try_from(place.partition) == Ok(key.1)
 }
 
 fn place_of(key: &TopicPartition) -> Place {

@@ -4,7 +4,7 @@
 //! (`reading.rs`), the commit itself (`poller.rs`).
 
 use super::{
-    super::metadata::{MAX_MAP, Metadata},
+    super::metadata::{Metadata, map_of},
     going::LAST,
     reading::has_drained,
 };
@@ -209,10 +209,10 @@ impl Share {
         self.catch_up();
     }
 
-    /// What is to be committed: always with the metadata, which a commit without would erase.
-    pub(super) fn commit(&self) -> Commit {
+    /// What is to be committed: always with the metadata, which a commit without would erase, in at most so many bytes.
+    pub(super) fn commit(&self, most: usize) -> Commit {
         let position = self.window.position();
-        let (map, left_out) = self.window.encode(MAX_MAP);
+        let (map, left_out) = self.window.encode(map_of(most));
         let oldest = self.log.times.front().filter(|(at, _)| *at == position);
         let metadata = Metadata {
             life: self.log.life,

@@ -3,7 +3,11 @@
 //! A group with members takes such a thing from them alone; then who owns the first partition stores it (`duty.rs`). Not here: what a start comes to
 //! in a partition (`../start.rs`), what a partition begins with (`taking.rs`).
 
-use super::{look::committed, taking};
+use super::{
+    look::committed,
+    storing::{COMMIT, Room, size},
+    taking,
+};
 use crate::{
     Group, Result, Start, Topic,
     kafka::{broker::Shared, delay, offsets, raw::Place, start::one_place},
@@ -52,11 +56,31 @@ async fn begin(shared: &Arc<Shared>, group: &Group, topics: &[Topic], start: Sta
     if places.is_empty() {
         return Ok(());
     }
-    let name = group.to_string();
-    let stored = shared.ask(move |admin, wait| admin.alter_group_offsets(&name, &places, wait)).await;
-    if let Err(error) = stored {
-        // It has members: they store it.
-        tracing::debug!(%error, %group, "where a group starts is left to its members");
+    // One after the other: a server writes what it is given at once as one batch. Who is stopped in between has a group that begins in the rest at the beginning.
+    for part in parts(group, places) {
+        let name = group.to_string();
+        let stored = shared.ask(move |admin, wait| admin.alter_group_offsets(&name, &part, wait)).await;
+        if let Err(error) = stored {
+            // It has members: they store it.
+            tracing::debug!(%error, %group, "where a group starts is left to its members");
+            break;
+        }
     }
     Ok(())
+}
+
+/// What is stored at a time.
+fn parts(group: &Group, places: Vec<Place>) -> Vec<Vec<Place>> {
+    let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), Room::of(COMMIT));
+    for place in places {
+        let size = size(group.as_str(), &place.topic, place.metadata.as_ref().map_or(0, Vec::len));
+        if !room.take(size) {
+            parts.push(std::mem::take(&mut part));
+            room = Room::of(COMMIT);
+            room.take(size);
+        }
+        part.push(place);
+    }
+    parts.push(part);
+    parts
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure. Not here: what becomes of it (`storing.rs`).
 
-use super::storing::Verdict;
+use super::storing::{Large, Verdict};
 use crate::kafka::{failure::failed, raw::Trouble};
 
 /// What it means; `servers` are named in the error.
@@ -15,8 +15,14 @@ pub(super) fn verdict(servers: &str, answer: Result<(), Trouble>) -> Verdict {
         25 | 82 | 110 => Verdict::Expelled,
         // UNKNOWN_TOPIC_OR_PART, _UNKNOWN_TOPIC, _UNKNOWN_PARTITION, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID
         3 | -188 | -190 | 100 | 103 => Verdict::Missing,
-        // TOPIC_, GROUP_AUTHORIZATION_FAILED, OFFSET_METADATA_TOO_LARGE, INVALID_COMMIT_OFFSET_SIZE, INVALID_GROUP_ID
-        29 | 30 | 12 | 28 | 24 => Verdict::Refused(failed(servers, &trouble)),
+        // OFFSET_METADATA_TOO_LARGE
+        12 => Verdict::TooLarge(Large::Metadata, failed(servers, &trouble)),
+        // MSG_SIZE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_COMMIT_OFFSET_SIZE
+        10 | 18 | 28 => Verdict::TooLarge(Large::Commit, failed(servers, &trouble)),
+        // UNKNOWN_SERVER_ERROR: what servers of 4.x say where a commit does not go into one batch
+        -1 => Verdict::TooLarge(Large::Perhaps, failed(servers, &trouble)),
+        // TOPIC_, GROUP_AUTHORIZATION_FAILED, INVALID_GROUP_ID
+        29 | 30 | 24 => Verdict::Refused(failed(servers, &trouble)),
         // ILLEGAL_GENERATION, REBALANCE_IN_PROGRESS, STALE_MEMBER_EPOCH, _WAIT_COORD, and all that passes by itself
         _ => Verdict::Again,
     }
@@ -39,5 +45,8 @@ mod tests {
         }
         assert!(matches!(of(3), Verdict::Missing));
         assert!(matches!(of(30), Verdict::Refused(_)));
+        assert!(matches!(of(12), Verdict::TooLarge(Large::Metadata, _)));
+        assert!(matches!(of(-1), Verdict::TooLarge(Large::Perhaps, _)));
+        assert!(matches!(of(28), Verdict::TooLarge(Large::Commit, _)));
     }
 }

@@ -14,7 +14,7 @@ use super::{
     duty::Job,
     reading::Run,
     share::Read,
-    storing::{Batch, Verdict},
+    storing::{Batch, Large, Verdict},
     taking::{Looked, Seen, Stored},
 };
 use crate::{

@@ -158,3 +158,110 @@ fn a_confirm_is_answered_by_a_commit_that_was_sent_after_it_was_asked_for() {
     play.commit(batch);
     assert!(confirmed_later.try_recv().unwrap().is_ok());
 }
+
+/// Acks every other message of each of these partitions, so that a map of about that many bytes is to be stored.
+fn scatter(play: &mut Play, partitions: Range<u32>, count: u64) {
+    for partition in partitions {
+        play.publish(partition, count);
+        play.read(partition, count);
+        while !play.told().is_empty() {}
+        let done: Vec<u64> = (0..count).filter(|offset| offset % 2 == 1).collect();
+        let of = play.owned(partition);
+        play.ack(&of, &done).unwrap();
+    }
+    play.pass(Duration::from_secs(1));
+}
+
+#[test]
+fn what_is_too_much_for_one_commit_is_stored_by_several_and_none_waits_for_ever() {
+    let mut play = Play::with(300, |rules| rules.common.bound = Bound { messages: 1 << 20, bytes: 1 << 30 });
+    play.give(0..300);
+    _ = play.act();
+    _ = play.told();
+    scatter(&mut play, 0..300, 3000);
+    play.hold_commits = true;
+    let (mut seen, mut parts) = (BTreeSet::new(), 0);
+    while seen.len() < 300 {
+        _ = play.act();
+        let batch = play.open.take().unwrap();
+        let size: usize = batch.commits.iter().map(|commit| commit.metadata.len()).sum();
+        assert!(size < 512 * 1024, "{size} bytes in one commit");
+        seen.extend(batch.commits.iter().map(|commit| commit.of.partition));
+        parts += 1;
+        assert!(parts < 6, "{} of 300 are stored", seen.len());
+        play.commit(batch);
+        // Half of them are due again by now.
+        for partition in 0..150 {
+            let open = play.core.owner.shares[&key(partition)].window.open_positions().last().unwrap();
+            let of = play.owned(partition);
+            play.ack(&of, &[open.1]).unwrap();
+        }
+        play.pass(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_commit_that_the_servers_do_not_take_is_made_smaller_until_they_do() {
+    let mut play = Play::with(3, |rules| rules.common.bound = Bound { messages: 1 << 20, bytes: 1 << 30 });
+    play.give(0..3);
+    _ = play.act();
+    _ = play.told();
+    scatter(&mut play, 0..3, 3000);
+    let error = || Error::new(ErrorKind::TooLarge, "too large");
+    play.hold_commits = true;
+    // The server takes 5,000 bytes at a time, and 700 beside an offset.
+    let mut stored = 0;
+    for _ in 0..30 {
+        _ = play.act();
+        let Some(batch) = play.open.take() else { break };
+        let sizes: Vec<usize> = batch.commits.iter().map(|commit| commit.metadata.len()).collect();
+        let verdict = if sizes.iter().sum::<usize>() > 5000 {
+            Verdict::TooLarge(Large::Commit, error())
+        } else if sizes.iter().any(|size| *size > 700) {
+            Verdict::TooLarge(Large::Metadata, error())
+        } else {
+            stored += sizes.len();
+            Verdict::Stored
+        };
+        let verdicts = vec![verdict; sizes.len()];
+        _ = play.core.committed(batch, verdicts, play.now);
+    }
+    assert_eq!(stored, 3);
+    assert!(play.core.owner.numbers.left_out > 3000, "{}", play.core.owner.numbers.left_out);
+    assert!(play.core.owner.dirty().is_empty());
+}
+
+#[test]
+fn who_waits_is_told_where_a_commit_cannot_be_made_smaller() {
+    let mut play = Play::owning(1);
+    play.publish(0, 1);
+    play.read(0, 1);
+    _ = play.told();
+    let of = play.owned(0);
+    play.ack(&of, &[0]).unwrap();
+    play.answer = || Verdict::TooLarge(Large::Metadata, Error::new(ErrorKind::TooLarge, "too large"));
+    let (answer, mut answered) = oneshot::channel();
+    _ = play.core.owner.flush(answer);
+    _ = play.act();
+    assert_eq!(answered.try_recv().unwrap().len(), 1);
+}
+
+#[test]
+fn a_server_that_fails_without_a_reason_gets_smaller_commits_and_all_of_what_is_done() {
+    let mut play = Play::owning(2);
+    play.publish(0, 3);
+    play.read(0, 3);
+    _ = play.told();
+    let of = play.owned(0);
+    play.ack(&of, &[1]).unwrap();
+    let refuse = || Verdict::TooLarge(Large::Perhaps, Error::new(ErrorKind::Unavailable, "unknown"));
+    play.answer = refuse;
+    for _ in 0..40 {
+        play.pass(Duration::from_secs(1));
+        _ = play.act();
+    }
+    play.answer = || Verdict::Stored;
+    play.pass(Duration::from_secs(1));
+    _ = play.act();
+    assert_eq!(play.stored(0).1.done_beyond(p(0)), 1);
+}
