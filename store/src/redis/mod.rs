@@ -8,6 +8,7 @@
 //! redis-rs encodes commands and runs the shared connections; sockets, TLS, routing in a cluster and repetition are here, because its own
 //! send a request again whose answer was lost. Not here: the meaning of keys (that is for those who store something).
 
+mod absent;
 mod breaker;
 mod channels;
 mod dedicated;
@@ -43,6 +44,7 @@ pub use error::{Error, ErrorKind, Outcome, Result};
 pub use homes::Homes;
 pub use lane::Lane;
 pub use metrics::RedisMetrics;
+pub use nodes::{Place, places};
 pub use request::{Everywhere, Resend};
 pub use routed::Routed;
 pub use script::Script;

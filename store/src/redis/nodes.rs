@@ -4,12 +4,13 @@
 
 use super::{
     Redis,
+    absent::Absent,
     dedicated::Dedicated,
     error::{Error, ErrorKind, Result},
     homes::Homes,
     node::Node,
     packed::{self, Way},
-    routed::{Greeting, Question, open, straight},
+    routed::{Greeting, Question, straight},
     topology::{Topology, beside},
     url::{Address, addresses},
     wire::Reply,
@@ -27,24 +28,29 @@ use tokio::time::{Instant, sleep};
 const ROUNDS: usize = 16;
 /// How long it is waited for a slot that is moving.
 const MOVING: Duration = Duration::from_millis(20);
-/// For how long a node to which no connection could be made is left alone.
-const REST: Duration = Duration::from_millis(250);
 /// Why a command is not done by the node that has its slot now.
 const REPLACED: &str = "it took the place of the node that had this slot, and need not have all that it had";
 /// What makes a node do a command of a slot that it only gets.
 const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
-/// A connection that ended with something open, and the start of the server that it led to.
-type Ended = (i64, Option<String>);
-
 /// The connections to them.
 #[derive(Debug)]
 pub(super) struct Nodes {
     redis: Redis,
-    greeting: Greeting,
+    greeting: Arc<Greeting>,
     lines: HashMap<Arc<str>, Dedicated>,
-    resting: HashMap<Arc<str>, (Instant, Error)>,
-    ended: HashMap<Arc<str>, Ended>,
+    absent: HashMap<Arc<str>, Absent>,
+}
+
+/// Where a command goes in a cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// To who has this slot: it has a key, or stands beside one that has.
+    Slot(u16),
+    /// To any node.
+    Anywhere,
+    /// To all nodes.
+    Everywhere,
 }
 
 /// A command that is not answered yet.
@@ -63,16 +69,16 @@ struct Part {
     commands: Vec<(usize, bool)>,
 }
 
-/// The connection that a node had before.
+/// The connection to a node, or what is known of it where there is none.
 enum Before {
     Open(Box<Dedicated>),
-    Ended(Option<Ended>),
+    Absent(Absent),
 }
 
 /// How a node is asked.
 #[derive(Clone, Copy)]
 struct How<'a> {
-    greeting: &'a Greeting,
+    greeting: &'a Arc<Greeting>,
     packed: &'a [u8],
     commands: &'a [(Range<usize>, Way)],
     limit: Duration,
@@ -81,17 +87,19 @@ struct How<'a> {
 /// What a node did of its part.
 struct Done {
     name: Arc<str>,
-    line: Option<Dedicated>,
+    /// The connection, or what is to be known for the next.
+    line: std::result::Result<Dedicated, Absent>,
     replies: Vec<(usize, Result<Reply>)>,
-    /// A connection that ended with something open.
-    ended: Option<Ended>,
-    /// Why no connection could be made to it.
-    absent: Option<Error>,
 }
 
 impl Nodes {
-    pub(super) fn new(redis: Redis, greeting: Greeting, lines: HashMap<Arc<str>, Dedicated>) -> Self {
-        Self { redis, greeting, lines, resting: HashMap::new(), ended: HashMap::new() }
+    pub(super) fn new(
+        redis: Redis,
+        greeting: Greeting,
+        lines: HashMap<Arc<str>, Dedicated>,
+        absent: HashMap<Arc<str>, Absent>,
+    ) -> Self {
+        Self { redis, greeting: Arc::new(greeting), lines, absent }
     }
 
     /// Asks commands; one result for each, in order. Each reply may take `limit`.
@@ -139,7 +147,7 @@ impl Nodes {
             let done = join_all(asked.into_iter().map(|(part, line)| run(part, line, how)));
             let mut again = Vec::new();
             let (mut look, mut wait) = (false, false);
-            for Done { name, line, replies, ended, absent } in done.await {
+            for Done { name, line, replies } in done.await {
                 let own = addresses(&name, 0).ok().and_then(|mut own| own.pop());
                 for (at, reply) in replies {
                     let to = match (&reply, &own) {
@@ -161,14 +169,9 @@ impl Nodes {
                     }
                     answers.insert(at, reply);
                 }
-                if let Some(error) = absent {
-                    self.resting.insert(Arc::clone(&name), (Instant::now() + REST, error));
-                }
-                if let Some(ended) = ended {
-                    self.ended.insert(Arc::clone(&name), ended);
-                }
-                if let Some(line) = line {
-                    self.lines.insert(name, line);
+                match line {
+                    Ok(line) => _ = self.lines.insert(name, line),
+                    Err(absent) => _ = self.absent.insert(name, absent),
                 }
             }
             if look {
@@ -229,20 +232,15 @@ impl Nodes {
         parts
     }
 
-    /// A part with its connection, where one is open; or why its node is left alone.
-    fn start(&mut self, part: Part) -> (Part, Result<Before>) {
+    /// A part with the connection to its node.
+    fn start(&mut self, part: Part) -> (Part, Before) {
         let name = part.node.dialer.name();
-        let line = self.lines.remove(&name).filter(|line| !line.has_ended() && line.owed() == 0);
-        match self.resting.get(&name) {
-            Some((until, error)) if line.is_none() && *until > Instant::now() => {
-                let error = Error::new(error.kind(), &name, error.what());
-                (part, Err(error))
-            }
-            _ => match line {
-                Some(line) => (part, Ok(Before::Open(Box::new(line)))),
-                None => (part, Ok(Before::Ended(self.ended.remove(&name)))),
-            },
-        }
+        let before = match self.lines.remove(&name) {
+            Some(line) if is_over(&line) => Before::Absent(Absent::after(&line, None)),
+            Some(line) => Before::Open(Box::new(line)),
+            None => Before::Absent(self.absent.remove(&name).unwrap_or_default()),
+        };
+        (part, before)
     }
 
     async fn everywhere(
@@ -278,6 +276,21 @@ impl Nodes {
         }
         Ok(Reply::Int(replies.iter().filter_map(Reply::int).min().unwrap_or(0)))
     }
+}
+
+/// Where each of these commands goes in a cluster; `None` where they are none.
+#[must_use]
+pub fn places(packed: &[u8]) -> Option<Vec<(Range<usize>, Place)>> {
+    let commands = packed::commands(packed)?;
+    let open = by_slot(&commands, &[]);
+    let place = |way| if way == Way::Everywhere { Place::Everywhere } else { Place::Anywhere };
+    let mut places: Vec<_> = commands.into_iter().map(|(range, way)| (range, place(way))).collect();
+    for Open { at, slot, .. } in open {
+        if let Some(slot) = slot {
+            places[at].1 = Place::Slot(slot);
+        }
+    }
+    Some(places)
 }
 
 fn chosen(commands: &[(Range<usize>, Way)], wanted: Way) -> Vec<usize> {
@@ -318,22 +331,23 @@ fn by_slot(commands: &[(Range<usize>, Way)], only: &[u64]) -> Vec<Open> {
     open
 }
 
+/// Whether nothing more is asked over a connection: it has ended, or answers are still to come that nobody waits for.
+fn is_over(line: &Dedicated) -> bool {
+    line.has_ended() || line.owed() > 0
+}
+
 /// Asks a node its part.
-async fn run(part: Part, before: Result<Before>, how: How<'_>) -> Done {
+async fn run(part: Part, before: Before, how: How<'_>) -> Done {
     let name = part.node.dialer.name();
     let line = match before {
-        Ok(Before::Open(line)) => Ok(*line),
-        Ok(Before::Ended(ended)) => {
-            let opened = again(&part.node, ended, how).await;
-            opened.map_err(|(error, ended)| (error.clone(), ended, Some(error)))
-        }
-        Err(error) => Err((error, None, None)),
+        Before::Open(line) => Ok(*line),
+        Before::Absent(absent) => absent.connect(&part.node, how.greeting, how.limit).await,
     };
     let mut line = match line {
         Ok(line) => line,
-        Err((error, ended, absent)) => {
+        Err((error, absent)) => {
             let replies = part.commands.iter().map(|(at, _)| (*at, Err(error.clone()))).collect();
-            return Done { name, line: None, replies, ended, absent };
+            return Done { name, line: Err(absent), replies };
         }
     };
     let mut bytes = Vec::new();
@@ -353,33 +367,12 @@ async fn run(part: Part, before: Result<Before>, how: How<'_>) -> Done {
         }
         replies.extend(told.next().map(|reply| (at, reply)));
     }
-    if line.has_ended() || line.owed() > 0 {
-        let ended = Some((line.client_id(), line.server().run_id.clone()));
-        return Done { name, line: None, replies, ended, absent: None };
+    if is_over(&line) {
+        let silent = replies.iter().find_map(|(_, reply)| reply.as_ref().err().filter(|_| !line.has_ended()));
+        let absent = Absent::after(&line, silent);
+        return Done { name, line: Err(absent), replies };
     }
-    Done { name, line: Some(line), replies, ended: None, absent: None }
-}
-
-/// Connects again. What the connection before was sent and its server did not read yet would come behind what is asked now: it is ended there first,
-/// where this user may.
-async fn again(
-    node: &Node,
-    ended: Option<Ended>,
-    how: How<'_>,
-) -> std::result::Result<Dedicated, (Error, Option<Ended>)> {
-    let mut line = match open(node, how.greeting).await {
-        Ok(line) => line,
-        Err(error) => return Err((error, ended)),
-    };
-    let Some((id, run)) = ended else { return Ok(line) };
-    if run.is_some() && run == line.server().run_id {
-        let mut kill = Vec::new();
-        ::redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).write_packed_command(&mut kill);
-        if let Some(Err(error)) = straight(&mut line, kill, 1, how.limit).await.pop() {
-            return Err((error, Some((id, run))));
-        }
-    }
-    Ok(line)
+    Done { name, line: Ok(line), replies }
 }
 
 /// What a node says instead of doing something.
@@ -415,6 +408,10 @@ mod tests {
         let open: Vec<_> = by_slot(&commands, &[]).iter().map(|open| (open.at, open.slot)).collect();
         assert_eq!(open, [(0, Some(3)), (1, Some(3)), (3, Some(5)), (4, Some(5)), (5, Some(5))]);
         assert_eq!(by_slot(&[(0..0, Way::Along)], &[])[0].slot, None);
+        let packed = b"*1\r\n$4\r\nTIME\r\n*2\r\n$3\r\nGET\r\n$3\r\nfoo\r\n*1\r\n$6\r\nSCRIPT\r\n";
+        let places = [(0..14, Place::Slot(12182)), (14..36, Place::Slot(12182)), (36..52, Place::Everywhere)];
+        assert_eq!(super::places(packed).unwrap(), places);
+        assert_eq!(super::places(&packed[..14]).unwrap()[0].1, Place::Anywhere);
     }
 
     #[test]

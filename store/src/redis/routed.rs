@@ -4,6 +4,7 @@
 
 use super::{
     Redis,
+    absent::Absent,
     dedicated::Dedicated,
     error::{Error, Result},
     homes::Homes,
@@ -89,13 +90,16 @@ impl Redis {
         }
         drop(topology.owner(None).await?);
         let nodes = topology.nodes();
-        let mut lines = HashMap::new();
+        let (mut lines, mut absent) = (HashMap::new(), HashMap::new());
         let mut failed = None;
         for (node, opened) in nodes.iter().zip(join_all(nodes.iter().map(|node| open(node, &greeting))).await)
         {
             match opened {
                 Ok(line) => _ = lines.insert(node.dialer.name(), line),
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    absent.insert(node.dialer.name(), Absent::because(error.clone()));
+                    failed = Some(error);
+                }
             }
         }
         let first = lines.values().next().map(|line| Arc::clone(line.server()));
@@ -104,15 +108,25 @@ impl Redis {
         let Some(server) = lowest.or(first) else {
             return Err(failed.unwrap_or_else(|| Error::settings("no node of the cluster is named")));
         };
-        let nodes = Nodes::new(self.clone(), greeting, lines);
-        Ok(Routed(To::Nodes(Relay {
-            nodes: Some(Box::new(nodes)),
-            asked: None,
-            waiting: VecDeque::new(),
-            answers: VecDeque::new(),
-            server,
-            status,
-        })))
+        let nodes = Nodes::new(self.clone(), greeting, lines, absent);
+        Ok(Routed(To::Nodes(Relay::of(nodes, server, status))))
+    }
+
+    /// The same in a cluster, where each node is connected to when it is asked something for the first time; `None` where it is no cluster, or nothing
+    /// is known of its nodes yet.
+    #[must_use]
+    pub fn routed_by_need(&self, greeting: Vec<u8>, replies: usize) -> Option<Routed> {
+        let mut status = self.status();
+        let server = Arc::new(status.borrow_and_update().lowest().filter(|_| self.is_cluster())?);
+        let greeting = Greeting { packed: greeting, replies };
+        let nodes = Nodes::new(self.clone(), greeting, HashMap::new(), HashMap::new());
+        Some(Routed(To::Nodes(Relay::of(nodes, server, status))))
+    }
+
+    /// The name of the node that has a slot, as far as is known; `None` where it is no cluster.
+    #[must_use]
+    pub fn node_of(&self, slot: u16) -> Option<Arc<str>> {
+        Some(self.0.topology.known(Some(slot))?.dialer.name())
     }
 
     /// Since when each slot has its home; `None` where it is no cluster.
@@ -288,6 +302,11 @@ impl Routed {
 }
 
 impl Relay {
+    fn of(nodes: Nodes, server: Arc<Server>, status: watch::Receiver<Status>) -> Self {
+        let (waiting, answers) = (VecDeque::new(), VecDeque::new());
+        Self { nodes: Some(Box::new(nodes)), asked: None, waiting, answers, server, status }
+    }
+
     async fn receive(&mut self, limit: Duration) -> Result<Reply> {
         loop {
             if let Some(answer) = self.answers.pop_front() {

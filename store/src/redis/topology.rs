@@ -15,10 +15,16 @@ use super::{
     url::Address,
 };
 use ::redis::{Value, cmd};
+use futures::future::select_ok;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+use tokio::time::sleep;
+
+/// How long one node is waited for before the next is asked as well where the slots are.
+const TURN: Duration = Duration::from_millis(200);
 
 /// The servers, and the way to each.
 pub(super) struct Topology {
@@ -37,6 +43,8 @@ struct Cluster {
     nodes: HashMap<Address, Arc<Node>>,
     /// Sorted.
     ranges: Vec<Range>,
+    /// Who told them.
+    told: Option<Address>,
     owners: Owners,
 }
 
@@ -97,6 +105,14 @@ impl Topology {
         if self.looked() == 0 {
             self.refresh(0).await?;
         }
+        self.known(slot).ok_or_else(|| {
+            let what = format!("no node of the cluster has slot {}", slot.unwrap_or_default());
+            Error::new(ErrorKind::Cluster, &self.settings.target.to_string().into(), what)
+        })
+    }
+
+    /// Who has `slot` in a cluster, as far as is known.
+    pub(super) fn known(&self, slot: Option<u16>) -> Option<Arc<Node>> {
         let cluster = self.cluster();
         let range = match slot {
             Some(slot) => {
@@ -105,10 +121,7 @@ impl Topology {
             }
             None => cluster.ranges.first(),
         };
-        range.and_then(|range| cluster.nodes.get(&range.address).cloned()).ok_or_else(|| {
-            let what = format!("no node of the cluster has slot {}", slot.unwrap_or_default());
-            Error::new(ErrorKind::Cluster, &self.settings.target.to_string().into(), what)
-        })
+        cluster.nodes.get(&range?.address).cloned()
     }
 
     /// The node at `address`, known or new.
@@ -145,18 +158,24 @@ impl Topology {
         if self.looked() > seen {
             return Ok(());
         }
-        let mut asked: Vec<Address> =
-            self.cluster().ranges.iter().map(|range| range.address.clone()).collect();
-        asked.dedup();
-        asked.extend(seeds.iter().cloned());
-        let mut last = None;
-        for address in asked {
-            match self.look(&address).await {
-                Ok(ranges) => return self.adopt(ranges),
-                Err(error) => last = Some(error),
-            }
+        let asked: Vec<Address> = {
+            let cluster = self.cluster();
+            let ranges = cluster.ranges.iter().map(|range| &range.address);
+            let mut all: Vec<_> = cluster.told.iter().chain(ranges).chain(seeds).cloned().collect();
+            all.dedup();
+            all
+        };
+        if asked.is_empty() {
+            return Err(Error::settings("no node of the cluster is named"));
         }
-        Err(last.unwrap_or_else(|| Error::settings("no node of the cluster is named")))
+        let looks = asked.iter().zip(0..).map(|(address, turn)| {
+            Box::pin(async move {
+                sleep(TURN * turn).await;
+                Ok((self.look(address).await?, address))
+            })
+        });
+        let ((ranges, address), _) = select_ok(looks).await?;
+        self.adopt(ranges, address)
     }
 
     async fn look(&self, asked: &Address) -> Result<Vec<Range>> {
@@ -178,8 +197,9 @@ impl Topology {
         Ok(ranges)
     }
 
-    fn adopt(&self, ranges: Vec<Range>) -> Result<()> {
+    fn adopt(&self, ranges: Vec<Range>, told: &Address) -> Result<()> {
         let mut cluster = self.cluster();
+        cluster.told = Some(told.clone());
         for range in &ranges {
             self.node_in(&mut cluster, range.address.clone())?;
         }

@@ -6,6 +6,7 @@ use ropeway_store::redis::{
     slot_of_key,
 };
 use std::{collections::BTreeMap, time::Duration};
+use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -20,6 +21,7 @@ crate::tests!(
     connections_of_ones_own_notice_that_another_is_the_primary,
     what_keeps_its_order_follows_a_slot_that_moves,
     what_keeps_its_order_goes_on_where_nodes_are_left,
+    a_node_that_is_silent_keeps_others_waiting_once,
 );
 
 async fn sentinels_name_the_primary_and_the_next_one() {
@@ -374,4 +376,38 @@ async fn what_keeps_its_order_goes_on_where_nodes_are_left() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("it is not mended: {told:?}");
+}
+
+async fn a_node_that_is_silent_keeps_others_waiting_once() {
+    let nodes = Server::start_cluster();
+    for node in &nodes {
+        assert_eq!(node.cli(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]), "OK");
+    }
+    // It is the first that is asked where slots are, and connecting to it takes longer than it is waited for.
+    let redis = connect(&url(&nodes)).await;
+    let mut routed = redis.routed(Vec::new(), 0).await.unwrap();
+    let mut names = (0..).map(|n| format!("k{n}"));
+    let lost = names.find(|name| slot_of_key(name.as_bytes()) / 5462 == 0).unwrap();
+    let kept = names.find(|name| slot_of_key(name.as_bytes()) / 5462 == 1).unwrap();
+    let both = [push(&lost, 1), push(&kept, 1)];
+    ask(&mut routed, &both).await;
+    nodes[0].signal("STOP");
+    let began = Instant::now();
+    for number in 2..22 {
+        let told = routed.ask(packed(&both), 2, SECOND).await;
+        let why = told[0].as_ref().unwrap_err();
+        assert!(number == 2 || why.outcome() == Outcome::NotDone, "{why}");
+        assert_eq!(told[1].clone().unwrap(), Reply::Int(number), "others go on");
+    }
+    let took = began.elapsed();
+    assert!(took < 5 * SECOND, "20 times took {took:?}");
+    nodes[0].signal("CONT");
+    for _ in 0..200 {
+        let told = routed.ask(packed(&both), 2, SECOND).await;
+        if told.iter().all(|told| matches!(told, Ok(Reply::Int(_)))) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it is not mended");
 }
