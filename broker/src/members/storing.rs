@@ -6,25 +6,29 @@ use super::{
     owner::{Flush, Owner, find},
     share::{Log, Share},
 };
-use crate::{Error, Owned};
+use crate::{Error, Owned, balance::TopicPartition};
 use tokio::time::Instant;
 
 impl<L: Log> Owner<L> {
     /// What is to be stored by now.
     pub(crate) fn to_store(&self, now: Instant) -> impl Iterator<Item = &Share<L>> {
         self.shares.values().filter(move |share| {
-            let flushed = |flush: &Flush| flush.left.iter().any(|(of, _)| *of == share.of);
             !share.claimed
-                || !share.confirms.is_empty()
                 || share.is_due(self.rules.ack_interval, now)
                 || share.ending.is_some_and(|ending| !ending.committed)
-                || self.flushes.iter().any(flushed)
+                || self.is_awaited(share)
         })
     }
 
-    /// When acks are to be stored that nobody waits for.
-    pub(crate) fn acks_due(&self) -> Option<Instant> {
-        let dirty = self.shares.values().filter_map(|share| share.dirty);
+    /// Whether somebody waits until its acks, or its epoch, are stored.
+    pub(crate) fn is_awaited(&self, share: &Share<L>) -> bool {
+        let flushed = |flush: &Flush| flush.left.iter().any(|(of, _)| *of == share.of);
+        !share.confirms.is_empty() || self.flushes.iter().any(flushed)
+    }
+
+    /// When acks of these are to be stored that nobody waits for.
+    pub(crate) fn acks_due(&self, of: impl Fn(&TopicPartition) -> bool) -> Option<Instant> {
+        let dirty = self.shares.iter().filter(|(key, _)| of(key)).filter_map(|(_, share)| share.dirty);
         dirty.map(|since| since + self.rules.ack_interval).min()
     }
 

@@ -1,22 +1,26 @@
 //! The connection over which a broker asks what needs no waiting: administration, scripts, descriptions. Many callers, one order; in a cluster one for
-//! each slot.
+//! each slot, and a connection for each node.
 //!
 //! Requests that come while others are under way are sent together. A connection that ends fails what was under way and is opened
-//! again with the next request. Not here: publishing (`publish.rs`), reading (`feed.rs`).
+//! again with the next request. Not here: what goes to which node of a cluster (`lanes.rs`), publishing (`publish.rs`), reading (`feed.rs`).
 
 use super::{
     failure::{failed, is_unknown_script, late, named, refused, strange},
+    lanes::{Lanes, Part},
     request::Request,
     scripts::{self, Script},
 };
 use crate::Result;
+use futures::future::join_all;
 use ropeway_store::redis::{self, Homes, Identity, Redis, Reply, Routed};
 use std::{
+    collections::HashMap,
     fmt::Display,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -25,15 +29,15 @@ use tokio::{
 const WAITING: usize = 1024;
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The same in a cluster, where what other nodes do waits for one.
+/// The same in a cluster, where what is asked of others at the same time waits for one.
 const NODE_ANSWER: Duration = Duration::from_secs(3);
 /// How many keys of a script errors name.
 const NAMED: usize = 5;
 /// How long a call may take, as the contract says.
 const CALL: Duration = Duration::from_secs(30);
 
-/// Nothing where it was only for a server that is not the home any more.
-type Answered = Result<Option<Vec<Reply>>, redis::Error>;
+/// What became of each command; nothing where they were only for a server that is not the home any more.
+type Answered = Result<Option<Vec<Result<Reply, redis::Error>>>, redis::Error>;
 
 /// The server that is asked, or the servers of a cluster. After a failover it is another one, which need not have all that the one before had: what was
 /// decided by that one must not be done here.
@@ -89,11 +93,21 @@ struct Asked {
 /// Asks. Cloning is cheap; the connection is closed with the last clone.
 #[derive(Clone, Debug)]
 pub(super) struct Commands {
-    sender: mpsc::Sender<Asked>,
+    ways: Arc<Ways>,
     redis: Redis,
     server: Arc<str>,
     /// Of one server.
     home: Arc<Mutex<Home>>,
+}
+
+/// Which way what is asked goes, and the ways by their names.
+type ByNode = (Lanes, HashMap<Arc<str>, mpsc::Sender<Asked>>);
+
+/// The ways to who is asked: one, or in a cluster one to each node, which begins when it is asked something.
+#[derive(Debug)]
+enum Ways {
+    One(mpsc::Sender<Asked>),
+    Nodes(Handle, Mutex<ByNode>),
 }
 
 impl std::fmt::Debug for Asked {
@@ -105,12 +119,17 @@ impl std::fmt::Debug for Asked {
 impl Commands {
     /// Asks over a connection that is open, and over others when it ends.
     pub(super) fn over(redis: Redis, first: Routed) -> Self {
-        let (sender, receiver) = mpsc::channel(WAITING);
         let server = named(&redis);
         let home = Home { number: 1, server: first.identity(), slots: None };
         let home = Arc::new(Mutex::new(home));
-        tokio::spawn(serve(redis.clone(), Some(first), receiver, Arc::clone(&home)));
-        Self { sender, redis, server, home }
+        let ways = if redis.is_cluster() {
+            Ways::Nodes(Handle::current(), Mutex::default())
+        } else {
+            let (sender, receiver) = mpsc::channel(WAITING);
+            tokio::spawn(serve(redis.clone(), Some(first), receiver, Arc::clone(&home)));
+            Ways::One(sender)
+        };
+        Self { ways: Arc::new(ways), redis, server, home }
     }
 
     /// The server that was asked last; of a cluster, where it was seen last to be.
@@ -133,13 +152,80 @@ impl Commands {
     /// # Errors
     /// As for [`Self::ask`].
     pub(super) async fn ask_only(&self, request: Request, only: Option<u64>) -> Result<Option<Vec<Reply>>> {
+        let answers = self.ask_each(request, only).await?;
+        answers.map(|answers| answers.into_iter().collect()).transpose()
+    }
+
+    /// The same, with what kept the answer to a command away in its place: in a cluster the nodes that are away have not those of the others.
+    ///
+    /// # Errors
+    /// What kept all answers away.
+    pub(super) async fn ask_each(
+        &self,
+        request: Request,
+        only: Option<u64>,
+    ) -> Result<Option<Vec<Result<Reply>>>> {
+        let ways = match &*self.ways {
+            Ways::One(sender) => return self.send(sender, request, only).await,
+            Ways::Nodes(runtime, ways) => (runtime, ways),
+        };
+        let mut answers: Vec<_> = (0..request.commands()).map(|_| Err(late(&self.server))).collect();
+        let parts = self.parts(request, ways);
+        let asked = parts.into_iter().map(async |(way, Part { request, at, .. })| {
+            let answers = match self.send(&way, request, only).await {
+                Ok(answers) => answers.unwrap_or_default(),
+                Err(error) => vec![Err(error); at.len()],
+            };
+            at.into_iter().zip(answers)
+        });
+        for (at, answer) in join_all(asked).await.into_iter().flatten() {
+            // Of what goes everywhere, one that did it.
+            if answers[at].is_err() {
+                answers[at] = answer;
+            }
+        }
+        Ok(Some(answers))
+    }
+
+    /// What goes over which way in a cluster.
+    fn parts(
+        &self,
+        request: Request,
+        (runtime, ways): (&Handle, &Mutex<ByNode>),
+    ) -> Vec<(mpsc::Sender<Asked>, Part)> {
+        let mut ways = ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let (lanes, ways) = &mut *ways;
+        let begin = || {
+            let (sender, receiver) = mpsc::channel(WAITING);
+            let (redis, scripts) = (self.redis.clone(), scripts::load());
+            let replies = scripts.commands();
+            let line = redis.routed_by_need(scripts.into_bytes(), replies);
+            runtime.spawn(serve(redis, line, receiver, Arc::clone(&self.home)));
+            sender
+        };
+        let parts = lanes.parts(&self.redis, request, ways.keys());
+        let parts = parts.into_iter().map(|part| {
+            let way = ways.entry(Arc::clone(&part.way)).or_insert_with(begin);
+            (way.clone(), part)
+        });
+        parts.collect()
+    }
+
+    /// Asks over one way.
+    async fn send(
+        &self,
+        way: &mpsc::Sender<Asked>,
+        request: Request,
+        only: Option<u64>,
+    ) -> Result<Option<Vec<Result<Reply>>>> {
         let call = async {
             let (answer, answered) = oneshot::channel();
-            let sent = self.sender.send(Asked { request, only, answer }).await;
+            let sent = way.send(Asked { request, only, answer }).await;
             sent.map_err(|_| super::failure::closed())?;
             answered.await.map_err(|_| super::failure::closed())?.map_err(failed)
         };
-        timeout(CALL, call).await.unwrap_or_else(|_| Err(late(&self.server)))
+        let answers = timeout(CALL, call).await.unwrap_or_else(|_| Err(late(&self.server)))?;
+        Ok(answers.map(|answers| answers.into_iter().map(|answer| answer.map_err(failed)).collect()))
     }
 
     /// The same for commands that change nothing: where the connection had ended, they are asked once more.
@@ -205,10 +291,10 @@ impl Commands {
         told.pop().ok_or_else(|| strange(&self.server, script.name, &[]))?
     }
 
-    /// The same script for several sets of keys, at once: one answer for each, in order.
+    /// The same script for several sets of keys, at once: one answer for each, in order, or what kept it away.
     ///
     /// # Errors
-    /// What kept the answers away.
+    /// What kept all answers away.
     pub(super) async fn scripts<K, A>(
         &self,
         script: &Script,
@@ -224,7 +310,7 @@ impl Commands {
     /// The same, only of the home of that number; `None`: it is another one by now, and nothing was done.
     ///
     /// # Errors
-    /// What kept the answers away.
+    /// What kept all answers away.
     pub(super) async fn scripts_only<K, A>(
         &self,
         script: &Script,
@@ -238,11 +324,12 @@ impl Commands {
         let ask = |calls: &[&(&[K], &[A])]| {
             let mut request = Request::default();
             calls.iter().for_each(|(keys, args)| request.script(script, keys, args));
-            self.ask_only(request, only)
+            self.ask_each(request, only)
         };
         let all: Vec<_> = calls.iter().collect();
         let Some(mut answers) = ask(&all).await? else { return Ok(None) };
-        let unknown: Vec<usize> = (0..answers.len()).filter(|at| is_unknown_script(&answers[*at])).collect();
+        let is_unknown = |at: &usize| answers[*at].as_ref().is_ok_and(is_unknown_script);
+        let unknown: Vec<usize> = (0..answers.len()).filter(is_unknown).collect();
         if !unknown.is_empty() {
             // The server forgot its scripts (a restart, SCRIPT FLUSH): none of these did anything.
             self.ask(scripts::load()).await?;
@@ -252,7 +339,7 @@ impl Commands {
                 answers[at] = answer;
             }
         }
-        let told = answers.into_iter().zip(calls).map(|(answer, (keys, _))| self.told(script, keys, answer));
+        let told = answers.into_iter().zip(calls).map(|(answer, (keys, _))| self.told(script, keys, answer?));
         Ok(Some(told.collect()))
     }
 }
@@ -406,8 +493,8 @@ async fn serve(
         // In a cluster each has its own: a node that is away fails what is its own.
         let mut answers = line.ask_only(request.into_bytes(), commands, only, limit).await.into_iter();
         for asked in together.drain(..) {
-            let mine: Vec<_> = answers.by_ref().take(asked.request.commands()).collect();
-            _ = asked.answer.send(mine.into_iter().collect::<Result<_, _>>().map(Some));
+            let mine = answers.by_ref().take(asked.request.commands()).collect();
+            _ = asked.answer.send(Ok(Some(mine)));
         }
         connection = Some(line);
     }

@@ -14,6 +14,8 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// How many topics are looked after; who looks after them warns once where there are more.
 pub(super) const MOST: usize = 4096;
 
+/// How many topics are looked at at once: one that takes long, because a node of a cluster is away, keeps no other waiting.
+const AT_ONCE: usize = 64;
 /// How long beyond its mark a topic is looked at: a message may be held late, after a cut, and clocks differ.
 const BEYOND: Duration = Duration::from_secs(600);
 /// How much later than needed a topic is marked, so that it is not marked again for each message.
@@ -23,6 +25,8 @@ const AHEAD: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     topics: BTreeMap<Topic, Look>,
+    /// How many are being looked at.
+    under_way: usize,
     /// The first for which there was no room, until that was told; told once.
     left_out: Option<Topic>,
     told: bool,
@@ -34,13 +38,15 @@ struct Look {
     at: Instant,
     /// Something is known to be held, or nobody looked yet: it is looked at whatever its description says.
     sure: bool,
+    /// It is being looked at.
+    under_way: bool,
 }
 
 impl Agenda {
     /// Looks after a topic from now on.
     pub(super) fn watch(&mut self, topic: &Topic, now: Instant) {
         if self.topics.len() < MOST {
-            self.topics.entry(topic.clone()).or_insert(Look { at: now, sure: true });
+            self.topics.entry(topic.clone()).or_insert(Look { at: now, sure: true, under_way: false });
         } else if !self.told && !self.topics.contains_key(topic) {
             (self.left_out, self.told) = (Some(topic.clone()), true);
         }
@@ -55,29 +61,43 @@ impl Agenda {
     pub(super) fn expect(&mut self, topic: &Topic, left: Duration, now: Instant) {
         self.watch(topic, now + left.min(LOOK));
         if let Some(look) = self.topics.get_mut(topic) {
-            *look = Look { at: look.at.min(now + left), sure: true };
+            *look = Look { at: look.at.min(now + left), sure: true, ..*look };
         }
     }
 
-    /// The topics to look at now, and whether whatever their description says. Each is looked at again after [`LOOK`] at the latest.
+    /// The topics to look at now, and whether whatever their description says, until that is [`Agenda::done`]. Each is looked at again after [`LOOK`] at the
+    /// latest. Those that have waited longest come first.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(Topic, bool)> {
-        let mut due = Vec::new();
-        for (topic, look) in &mut self.topics {
-            if look.at <= now {
-                due.push((topic.clone(), look.sure));
-                *look = Look { at: now + LOOK, sure: false };
-            }
-        }
-        due
+        let mut due: Vec<_> =
+            self.topics.iter_mut().filter(|(_, look)| look.at <= now && !look.under_way).collect();
+        due.sort_by_key(|(_, look)| look.at);
+        due.truncate(AT_ONCE.saturating_sub(self.under_way));
+        self.under_way += due.len();
+        let begin = |(topic, look): (&Topic, &mut Look)| {
+            let sure = std::mem::replace(look, Look { at: now + LOOK, sure: false, under_way: true }).sure;
+            (topic.clone(), sure)
+        };
+        due.into_iter().map(begin).collect()
     }
 
-    /// When something is due next; `None`: nothing is looked after.
+    /// A topic was looked at.
+    pub(super) fn done(&mut self, topic: &Topic) {
+        if let Some(look) = self.topics.get_mut(topic) {
+            self.under_way -= usize::from(std::mem::take(&mut look.under_way));
+        }
+    }
+
+    /// When something is due next; `None`: nothing is looked after, or what is waits for what is being looked at.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.topics.values().map(|look| look.at).min()
+        if self.under_way >= AT_ONCE {
+            return None;
+        }
+        self.topics.values().filter(|look| !look.under_way).map(|look| look.at).min()
     }
 
     /// Does not look after a topic any more: it is gone.
     pub(super) fn forget(&mut self, topic: &Topic) {
+        self.done(topic);
         self.topics.remove(topic);
     }
 }
@@ -108,13 +128,16 @@ mod tests {
         assert_eq!(agenda.next(), None);
         agenda.watch(&a, now);
         assert_eq!(agenda.due(now), [(a.clone(), true)], "nobody looked yet");
+        agenda.done(&a);
         agenda.expect(&a, Duration::from_millis(300), now);
         agenda.expect(&b, Duration::from_secs(3600), now);
         assert_eq!(agenda.next(), Some(now + Duration::from_millis(300)));
         assert!(agenda.due(now + Duration::from_millis(299)).is_empty());
         assert_eq!(agenda.due(now + Duration::from_millis(300)), [(a.clone(), true)]);
+        agenda.done(&a);
         // One that is due far from now does not keep others from being found.
         assert_eq!(agenda.due(now + LOOK), [(b.clone(), true)]);
+        agenda.done(&b);
         assert_eq!(agenda.due(now + 2 * LOOK), [(a.clone(), false), (b.clone(), false)]);
         agenda.forget(&a);
         agenda.forget(&b);
@@ -134,7 +157,33 @@ mod tests {
         agenda.watch(&topic(MOST + 1), now);
         assert_eq!((agenda.left_out(), agenda.left_out()), (Some(topic(MOST)), None));
         agenda.watch(&topic(MOST + 2), now);
-        assert_eq!((agenda.left_out(), agenda.due(now).len()), (None, MOST));
+        assert_eq!((agenda.left_out(), agenda.topics.len()), (None, MOST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_takes_long_keeps_no_other_waiting_and_is_not_looked_at_twice_at_once() {
+        let (mut agenda, now) = (Agenda::default(), Instant::now());
+        let topic = |number: usize| Topic::new(format!("t{number}")).unwrap();
+        agenda.watch(&topic(0), now);
+        assert_eq!((agenda.due(now), agenda.next()), (vec![(topic(0), true)], None));
+        agenda.expect(&topic(0), Duration::ZERO, now);
+        agenda.watch(&topic(1), now + LOOK / 2);
+        assert_eq!((agenda.due(now + LOOK / 4), agenda.next()), (Vec::new(), Some(now + LOOK / 2)));
+        assert_eq!(agenda.due(now + LOOK / 2), [(topic(1), true)]);
+        agenda.done(&topic(0));
+        assert_eq!(
+            agenda.due(now + LOOK),
+            [(topic(0), true)],
+            "what was expected meanwhile is not forgotten"
+        );
+        // Those that have waited longest come first, and no more than so many at once.
+        (2..AT_ONCE + 9)
+            .for_each(|number| agenda.watch(&topic(number), now + Duration::from_millis(number as u64)));
+        agenda.watch(&topic(AT_ONCE + 9), now);
+        let due = agenda.due(now + LOOK);
+        assert_eq!((due.len(), &due[0].0, agenda.next()), (AT_ONCE - 2, &topic(AT_ONCE + 9), None));
+        agenda.forget(&topic(1));
+        assert_eq!(agenda.due(now + LOOK).len(), 1);
     }
 
     #[test]

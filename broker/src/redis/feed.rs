@@ -128,6 +128,7 @@ impl Feed {
         };
         let request = request(asks, count, wait, news.as_ref().map(|(key, last)| (*key, **last)));
         if !wait.is_zero() {
+            blocked.home.store(self.home.number, Ordering::SeqCst);
             blocked.connection.store(connection.client_id(), Ordering::SeqCst);
         }
         let answers = ask(&mut connection, request, wait + ANSWER).await;

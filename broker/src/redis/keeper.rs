@@ -17,6 +17,7 @@ use super::{
     topics::{Topics, chosen},
 };
 use crate::{Error, ErrorKind, Group, Position, Result, Topic};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use ropeway_store::redis::Reply;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,7 +27,7 @@ use std::{
 use tokio::{
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until},
 };
 
 /// How many entries of a partition are counted at once.
@@ -67,6 +68,8 @@ struct Kept {
 struct Looked {
     full: BTreeMap<u32, String>,
     more: bool,
+    /// What kept it from some partitions.
+    failure: Option<Error>,
 }
 
 impl Watched {
@@ -157,7 +160,7 @@ fn at_bound(topic: &Topic, partition: u32, group: &str) -> Error {
 }
 
 async fn run(watched: Arc<Watched>) {
-    let mut seldom = Seldom::default();
+    let (mut seldom, mut looks) = (Seldom::default(), FuturesUnordered::new());
     loop {
         let (due, next, left_out) = watched
             .kept(|kept| (kept.agenda.due(Instant::now()), kept.agenda.next(), kept.agenda.left_out()));
@@ -167,38 +170,43 @@ async fn run(watched: Arc<Watched>) {
                 "this process keeps {MOST} topics within their limits already: this one, and others beyond, grow unless another process keeps them"
             );
         }
-        if due.is_empty() {
-            match next {
-                None => watched.changed.notified().await,
-                Some(at) => _ = timeout_at(at, watched.changed.notified()).await,
-            }
-            continue;
-        }
-        for (topic, _) in due {
-            let looked = look(&watched, &topic).await;
-            watched.kept(|kept| match looked {
-                Ok(Some(looked)) => {
-                    if looked.more {
-                        kept.agenda.expect(&topic, AGAIN, Instant::now());
-                    }
-                    kept.full.insert(topic, looked.full);
-                }
-                // It has no limit.
-                Ok(None) => kept.forget(&topic),
-                Err(error) if error.kind() == ErrorKind::NotFound => kept.forget(&topic),
-                // It is looked at again in a while.
-                Err(error) => match is_refusal(&error).then(|| seldom.tell(Instant::now())).flatten() {
-                    Some(untold) => {
-                        tracing::warn!(%error, %topic, untold, "the limits of a topic are not applied; it is tried again");
-                    }
-                    None => tracing::debug!(%error, %topic, "what a topic may keep is looked at again"),
-                },
-            });
+        let begin = async |topic: Topic| (look(&watched, &topic).await, topic);
+        looks.extend(due.into_iter().map(|(topic, _)| begin(topic)));
+        tokio::select! {
+            Some((looked, topic)) = looks.next() => watched.kept(|kept| kept.note(topic, looked, &mut seldom)),
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            () = watched.changed.notified() => {}
         }
     }
 }
 
 impl Kept {
+    /// Takes note of what a look at a topic found.
+    fn note(&mut self, topic: Topic, looked: Result<Option<Looked>>, seldom: &mut Seldom) {
+        self.agenda.done(&topic);
+        let failure = match looked {
+            // It has no limit.
+            Ok(None) => return self.forget(&topic),
+            Ok(Some(looked)) => {
+                if looked.more {
+                    self.agenda.expect(&topic, AGAIN, Instant::now());
+                }
+                self.full.insert(topic.clone(), looked.full);
+                looked.failure
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.forget(&topic),
+            Err(error) => Some(error),
+        };
+        // It is looked at again in a while.
+        let Some(error) = failure else { return };
+        match is_refusal(&error).then(|| seldom.tell(Instant::now())).flatten() {
+            Some(untold) => {
+                tracing::warn!(%error, %topic, untold, "the limits of a topic are not applied; it is tried again");
+            }
+            None => tracing::debug!(%error, %topic, "what a topic may keep is looked at again"),
+        }
+    }
+
     fn forget(&mut self, topic: &Topic) {
         self.agenda.forget(topic);
         self.published.remove(topic);
@@ -221,17 +229,30 @@ async fn look(watched: &Watched, topic: &Topic) -> Result<Option<Looked>> {
         .map(|partition| topics.partition(topic, &description, partition))
         .collect();
     let piece = retention.bytes.map(|bytes| piece(bytes, watched.segment).to_string()).unwrap_or_default();
-    let measured = measure(topics, topic, &keys, &[&life, &piece, AT_ONCE]).await?;
-    let more = measured.iter().any(|measured| measured.more);
-    let wanted: Vec<_> = (0..)
-        .zip(&measured)
-        .filter_map(|(at, measured)| Some((at, Wanted::of(retention, measured)?)))
-        .collect();
-    let full = match wanted.is_empty() {
-        true => BTreeMap::new(),
-        false => trim(watched, topic, &life, &keys, &wanted).await?,
-    };
-    Ok(Some(Looked { full, more }))
+    let mut looked = Looked::default();
+    let mut wanted = Vec::new();
+    for (at, measured) in
+        measure(topics, topic, &keys, &[&life, &piece, AT_ONCE]).await?.into_iter().enumerate()
+    {
+        match measured {
+            Ok(measured) => {
+                looked.more |= measured.more;
+                wanted.extend(Wanted::of(retention, &measured).map(|wanted| (at, wanted)));
+            }
+            Err(error) => looked.fail(error),
+        }
+    }
+    if !wanted.is_empty() {
+        trim(watched, topic, &life, &keys, &wanted, &mut looked).await?;
+    }
+    Ok(Some(looked))
+}
+
+impl Looked {
+    /// What one partition cannot have, others can; what is refused is told rather.
+    fn fail(&mut self, error: Error) {
+        self.failure = self.failure.take().filter(is_refusal).or(Some(error));
+    }
 }
 
 async fn measure(
@@ -239,24 +260,23 @@ async fn measure(
     topic: &Topic,
     keys: &[PartitionKeys],
     args: &[&str],
-) -> Result<Vec<Measured>> {
+) -> Result<Vec<Result<Measured>>> {
     let names: Vec<_> = keys.iter().map(|keys| [keys.log().to_owned(), keys.part()]).collect();
     let calls: Vec<_> = names.iter().map(|names| (&names[..], args)).collect();
     let told = topics.commands.scripts(&scripts::PARTITION_MEASURE, &calls).await?;
-    told.into_iter()
-        .map(|told| {
-            let told = told?;
-            match told.word() {
-                "measured" => measured(&told).ok_or_else(|| told.strange()),
-                // Deleted, and perhaps made again, since it was described.
-                "life" | "none" => {
-                    topics.forget(topic);
-                    Ok(Measured::default())
-                }
-                _ => Err(told.strange()),
+    let measured = told.into_iter().map(|told| {
+        let told = told?;
+        match told.word() {
+            "measured" => measured(&told).ok_or_else(|| told.strange()),
+            // Deleted, and perhaps made again, since it was described.
+            "life" | "none" => {
+                topics.forget(topic);
+                Ok(Measured::default())
             }
-        })
-        .collect()
+            _ => Err(told.strange()),
+        }
+    });
+    Ok(measured.collect())
 }
 
 fn measured(told: &Told) -> Option<Measured> {
@@ -278,12 +298,12 @@ async fn trim(
     life: &str,
     keys: &[PartitionKeys],
     wanted: &[(usize, Wanted)],
-) -> Result<BTreeMap<u32, String>> {
+    looked: &mut Looked,
+) -> Result<()> {
     let topics = &watched.topics;
     let (now, groups) = concerned(topics, topic, keys).await?;
     let (live, dead): (Vec<_>, Vec<_>) = groups.iter().partition(|group| group.is_live(now, watched.expiry));
     let expiry = watched.expiry.as_millis().to_string();
-    let mut full = BTreeMap::new();
     let mut calls = Vec::new();
     for (at, wanted) in wanted {
         let keys = &keys[*at];
@@ -302,7 +322,13 @@ async fn trim(
     let sent: Vec<_> = calls.iter().map(|(names, args, ..)| (&names[..], &args[..])).collect();
     let told = topics.commands.scripts(&scripts::PARTITION_TRIM, &sent).await?;
     for (told, (_, _, wanted, holder, at)) in told.into_iter().zip(&calls) {
-        let told = told?;
+        let told = match told {
+            Ok(told) => told,
+            Err(error) => {
+                looked.fail(error);
+                continue;
+            }
+        };
         match told.word() {
             "trimmed" => {
                 let upto: Position = told.text(2).parse().map_err(|_| told.strange())?;
@@ -311,14 +337,14 @@ async fn trim(
                     holder => holder,
                 };
                 if wanted.is_full(upto) {
-                    full.insert(u32::try_from(*at).unwrap_or(u32::MAX), holder.to_owned());
+                    looked.full.insert(u32::try_from(*at).unwrap_or(u32::MAX), holder.to_owned());
                 }
             }
             "life" | "none" => topics.forget(topic),
             _ => return Err(told.strange()),
         }
     }
-    Ok(full)
+    Ok(())
 }
 
 /// The groups that have to do with a topic, and the server's time in milliseconds.
@@ -336,21 +362,28 @@ async fn concerned(topics: &Topics, topic: &Topic, keys: &[PartitionKeys]) -> Re
             request.command(&["HMGET", &keys.group(group), "life", "position", "at"]);
         }
     }
-    let answers = topics.commands.read(request).await?;
-    let Some((time, answers)) = answers.split_first() else { return Ok((0, Vec::new())) };
-    let each = answers.chunks_exact(3 + keys.len());
-    let concerned = groups.into_iter().zip(each).map(|(group, answers)| {
+    let mut answers = topics.commands.ask_each(request, None).await?.unwrap_or_default().into_iter();
+    let time = answers.next().unwrap_or(Ok(Reply::Nil))?;
+    let now = millis(&time);
+    let answers: Vec<Result<Reply>> = answers.collect();
+    let concerned = groups.into_iter().zip(answers.chunks_exact(3 + keys.len())).map(|(group, answers)| {
+        let shares =
+            answers[3..].iter().map(|answer| answer.as_ref().map_or_else(|_| Share::unknown(now), share));
+        let shares = shares.collect();
+        let [Ok(leases), Ok(seen), Ok(starts)] = &answers[..3] else {
+            return Concerned::unknown(group, shares);
+        };
         let number =
             |reply: Option<&Reply>| reply.and_then(Reply::text).and_then(|text| text.parse::<f64>().ok());
         Concerned {
             group,
-            lease: number(answers[0].items().get(1)).unwrap_or(0.0) as u64,
-            seen: number(answers.get(1)).unwrap_or(0.0) as u64,
-            starts: answers[2].text().map(Starts::parse),
-            shares: answers[3..].iter().map(share).collect(),
+            lease: number(leases.items().get(1)).unwrap_or(0.0) as u64,
+            seen: number(Some(seen)).unwrap_or(0.0) as u64,
+            starts: starts.text().map(Starts::parse),
+            shares,
         }
     });
-    Ok((millis(time), concerned.collect()))
+    Ok((now, concerned.collect()))
 }
 
 /// What a group has of a partition, as it is stored.

@@ -83,6 +83,7 @@ mod group_admin;
 mod health;
 mod keeper;
 mod keys;
+mod lanes;
 mod lasting;
 mod layout;
 mod members;

@@ -3,12 +3,14 @@
 //! Any process does, so that none is needed. Not here: when it looks (`delay.rs`).
 
 use super::{
+    commands::Told,
     delay::{Agenda, LOOK, MOST, left, may_hold},
     lasting::{Seldom, is_refusal},
     scripts,
     topics::{Topics, chosen},
 };
-use crate::{Result, Timestamp, Topic, clock};
+use crate::{Error, ErrorKind, Result, Timestamp, Topic, clock};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,7 +18,7 @@ use std::{
 use tokio::{
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until},
 };
 
 /// How many messages of a partition are moved at once.
@@ -73,7 +75,7 @@ impl Mover {
 }
 
 async fn run(topics: Arc<Topics>, watched: Arc<Watched>) {
-    let mut seldom = Seldom::default();
+    let (mut seldom, mut looks) = (Seldom::default(), FuturesUnordered::new());
     loop {
         let (due, next, left_out) = {
             let mut agenda = watched.agenda();
@@ -85,39 +87,57 @@ async fn run(topics: Arc<Topics>, watched: Arc<Watched>) {
                 "this process moves delayed messages of {MOST} topics already: those of this topic, and of others beyond, come late unless another process moves them"
             );
         }
-        if due.is_empty() {
-            match next {
-                None => watched.changed.notified().await,
-                Some(at) => _ = timeout_at(at, watched.changed.notified()).await,
-            }
-            continue;
+        looks.extend(due.into_iter().map(|(topic, sure)| look(&topics, topic, sure)));
+        tokio::select! {
+            Some((topic, looked)) = looks.next() => note(&mut watched.agenda(), &topic, looked, &mut seldom),
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            () = watched.changed.notified() => {}
         }
-        for (topic, sure) in due {
-            match release(&topics, &topic, sure).await {
-                Ok(Some(left)) => watched.agenda().expect(&topic, left, Instant::now()),
-                Ok(None) => {}
-                Err(error) if error.kind() == crate::ErrorKind::NotFound => watched.agenda().forget(&topic),
-                // It is looked at again in a while, also where its mark is old by then: nobody knows what is left.
-                Err(error) => {
-                    watched.agenda().expect(&topic, LOOK, Instant::now());
-                    let now = Instant::now();
-                    match is_refusal(&error).then(|| seldom.tell(now)).flatten() {
-                        Some(untold) => {
-                            tracing::warn!(%error, %topic, untold, "delayed messages are not moved; it is tried again");
-                        }
-                        None => tracing::debug!(%error, %topic, "delayed messages are looked for again"),
-                    }
+    }
+}
+
+/// What a look at a topic found: in what time the next message is due, if one is known of, and what kept it from some partitions.
+type Looked = (Option<Duration>, Option<Error>);
+
+async fn look(topics: &Topics, topic: Topic, sure: bool) -> (Topic, Result<Looked>) {
+    let looked = release(topics, &topic, sure).await;
+    (topic, looked)
+}
+
+/// Takes note of when a topic is looked at again.
+fn note(agenda: &mut Agenda, topic: &Topic, looked: Result<Looked>, seldom: &mut Seldom) {
+    let now = Instant::now();
+    let (left, failure) = looked.unwrap_or_else(|error| (None, Some(error)));
+    agenda.done(topic);
+    left.into_iter().for_each(|left| agenda.expect(topic, left, now));
+    match failure {
+        None => {}
+        Some(error) if error.kind() == ErrorKind::NotFound => agenda.forget(topic),
+        // It is looked at again in a while, also where its mark is old by then: nobody knows what is left.
+        Some(error) => {
+            agenda.expect(topic, LOOK, now);
+            match is_refusal(&error).then(|| seldom.tell(now)).flatten() {
+                Some(untold) => {
+                    tracing::warn!(%error, %topic, untold, "delayed messages are not moved; it is tried again");
                 }
+                None => tracing::debug!(%error, %topic, "delayed messages are looked for again"),
             }
         }
     }
 }
 
-/// Moves what is due in a topic. In what time the next one is, if one is known of. `sure`: it is looked at even if nothing is marked.
-async fn release(topics: &Topics, topic: &Topic, sure: bool) -> Result<Option<Duration>> {
-    let description = if sure { topics.get(topic).await? } else { topics.ask(topic).await? };
+/// Moves what is due in a topic. `sure`: it is looked at even if nothing is marked.
+///
+/// # Errors
+/// What keeps it from all partitions.
+async fn release(topics: &Topics, topic: &Topic, sure: bool) -> Result<Looked> {
+    let kept = if sure { topics.kept(topic) } else { None };
+    let description = match kept {
+        Some(kept) => kept,
+        None => topics.ask_or_known(topic).await?,
+    };
     if !sure && !may_hold(description.held, clock::wall()) {
-        return Ok(None);
+        return Ok((None, None));
     }
     let life = description.life.map(|life| life.to_string()).unwrap_or_default();
     let partitions = chosen(topic, &description, None)?;
@@ -126,25 +146,27 @@ async fn release(topics: &Topics, topic: &Topic, sure: bool) -> Result<Option<Du
         keys.map(|keys| [keys.log().to_owned(), keys.part(), keys.delayed(), keys.held()]).collect();
     let args = [life.as_str(), AT_ONCE];
     let calls: Vec<_> = names.iter().map(|names| (&names[..], &args[..])).collect();
-    let mut soonest = None;
+    let (mut soonest, mut failure) = (None, None);
     for told in topics.commands.scripts(&scripts::RELEASE_DUE, &calls).await? {
-        let told = told?;
-        match told.word() {
-            "moved" => {
-                let time =
-                    |at: usize| told.text(at).parse::<f64>().ok().map(|ms| Timestamp::from_millis(ms as i64));
-                if let (Some(due), Some(now)) = (time(2), time(3)) {
-                    let left = left(due, now);
-                    soonest = Some(soonest.map_or(left, |soonest: Duration| soonest.min(left)));
-                }
-            }
+        let known = told.and_then(|told| match told.word() {
+            "moved" => Ok(next_due(&told)),
             // Deleted, and perhaps made again, since it was described.
             "life" | "none" => {
                 topics.forget(topic);
-                soonest = soonest.or(Some(LOOK));
+                Ok(Some(LOOK))
             }
-            _ => return Err(told.strange()),
+            _ => Err(told.strange()),
+        });
+        match known {
+            Ok(left) => soonest = soonest.into_iter().chain(left).min(),
+            Err(error) => failure = failure.filter(is_refusal).or(Some(error)),
         }
     }
-    Ok(soonest)
+    Ok((soonest, failure))
+}
+
+/// In what time the next message of a partition is due, as `release_due.lua` tells it.
+fn next_due(told: &Told) -> Option<Duration> {
+    let time = |at: usize| told.text(at).parse::<f64>().ok().map(|ms| Timestamp::from_millis(ms as i64));
+    Some(left(time(2)?, time(3)?))
 }

@@ -83,6 +83,17 @@ impl Request {
         self.bytes
     }
 
+    /// Its commands as bytes.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Adds a whole command as bytes.
+    pub(super) fn packed(&mut self, command: &[u8]) {
+        self.bytes.extend_from_slice(command);
+        self.commands += 1;
+    }
+
     /// Adds what another one has, behind.
     pub(super) fn append(&mut self, other: &Self) {
         self.bytes.extend_from_slice(&other.bytes);

@@ -88,7 +88,19 @@ pub(super) struct Share {
     pub(super) at: u64,
 }
 
+impl Share {
+    /// Of a partition whose server is away: the group has something of it, and is live by that.
+    pub(super) fn unknown(now: u64) -> Self {
+        Self { at: now, ..Self::default() }
+    }
+}
+
 impl Concerned {
+    /// A group whose server is away: it is live, and holds back all of which it has no position stored with the partition.
+    pub(super) fn unknown(group: Group, shares: Vec<Share>) -> Self {
+        Self { group, lease: u64::MAX, seen: 0, starts: None, shares }
+    }
+
     /// Whether it has a member, or had one within that time.
     pub(super) fn is_live(&self, now: u64, expiry: Duration) -> bool {
         let stored = self.shares.iter().map(|share| share.at).max().unwrap_or(0);
@@ -176,6 +188,11 @@ mod tests {
             "its position is of an earlier life"
         );
         assert_eq!(holds(&group(None, None), 0), None);
+        let unknown = |share| Concerned::unknown(Group::new("g").unwrap(), vec![share, Share::unknown(1000)]);
+        let known = Share { life: Some("7".to_owned()), position: Some(p(30)), at: 50 };
+        assert_eq!(holds(&unknown(known), 0), Some(p(30)), "its server is away, the partition's is not");
+        assert_eq!(holds(&unknown(Share::default()), 0), Some(ZERO));
+        assert!(unknown(Share::default()).is_live(u64::MAX - 1, Duration::ZERO));
         let joining = Concerned { lease: 1001, ..group(None, None) };
         assert_eq!(holds(&joining, 0), Some(ZERO), "it is about to store where it starts");
     }

@@ -11,6 +11,7 @@ use super::{
     failure::{is_unknown_script, strange},
     follow::{Counts, Marks},
     keys::{Keys, PartitionKeys},
+    lasting::is_refusal,
     request::Request,
     scripts,
     start::Extent,
@@ -93,6 +94,20 @@ impl Topics {
         Ok(description)
     }
 
+    /// The description as it is now, or as it was known last where its server is away: who asks is told by the life if the topic is another.
+    ///
+    /// # Errors
+    /// As for [`Self::ask`].
+    pub(super) async fn ask_or_known(&self, topic: &Topic) -> Result<Arc<Description>> {
+        match self.ask(topic).await {
+            Err(error) if error.is_retryable() => {
+                let known = self.known();
+                known.get(topic).map(|known| Arc::clone(&known.description)).ok_or(error)
+            }
+            asked => asked,
+        }
+    }
+
     /// The description, and the topic is marked if something is to be held in it until `later` ([`super::delay`]).
     ///
     /// # Errors
@@ -129,33 +144,34 @@ impl Topics {
     /// Looks whether these logs are there; in a cluster one by one. Where one is not, its topic is mended, so that a read of it tells what was lost.
     ///
     /// # Errors
-    /// Those of the connection; what the server refused.
+    /// Those of the connection; what the server refused. What can be asked is looked at all the same.
     pub(super) async fn check(&self, logs: &[(&Topic, &PartitionKeys)], is_cluster: bool) -> Result<()> {
         if logs.is_empty() {
             return Ok(());
         }
+        let parts = || logs.chunks(if is_cluster { 1 } else { logs.len() });
         let mut request = Request::default();
-        for some in logs.chunks(if is_cluster { 1 } else { logs.len() }) {
+        for some in parts() {
             let mut words = vec!["EXISTS"];
             words.extend(some.iter().map(|(_, keys)| keys.log()));
             request.command(&words);
         }
-        let mut there = 0;
-        for answer in self.commands.read(request).await? {
-            there += self.commands.checked("EXISTS of logs", answer)?.int().unwrap_or(0);
+        let (mut missing, mut failed) = (HashSet::new(), None);
+        for (some, answer) in parts().zip(self.commands.ask_each(request, None).await?.unwrap_or_default()) {
+            match answer.and_then(|answer| self.commands.checked("EXISTS of logs", answer)) {
+                Ok(there) if there.int().and_then(|there| there.try_into().ok()) == Some(some.len()) => {}
+                Ok(_) => missing.extend(some.iter().map(|(topic, _)| *topic)),
+                Err(error) => failed = failed.filter(is_refusal).or(Some(error)),
+            }
         }
-        if usize::try_from(there) == Ok(logs.len()) {
-            return Ok(());
-        }
-        let topics: HashSet<&Topic> = logs.iter().map(|(topic, _)| *topic).collect();
-        for topic in topics {
+        for topic in missing {
             self.suspect(topic);
             match self.ask(topic).await {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Makes again what partitions of a topic lost alone.

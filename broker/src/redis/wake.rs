@@ -29,6 +29,8 @@ pub(super) struct Wake {
 pub(super) struct Blocked {
     /// The number of the connection over which it waits on the server; 0: it does not.
     pub(super) connection: AtomicI64,
+    /// The home that this is a connection to, by its number: on another one that number is somebody else's.
+    pub(super) home: AtomicU64,
     /// Ends a wait in this process.
     pub(super) here: Notify,
 }
@@ -58,7 +60,8 @@ impl Wake {
                 if id != 0 {
                     let mut request = Request::default();
                     request.command(&["CLIENT", "UNBLOCK", &id.to_string()]);
-                    if commands.ask(request).await.is_err() {
+                    let home = wake.blocked.home.load(Ordering::SeqCst);
+                    if commands.ask_only(request, Some(home)).await.is_err() {
                         return;
                     }
                 }

@@ -3,10 +3,11 @@
 //! `server.rs` has one, `proxy.rs` stands before it. `scripts.rs`, `group_scripts.rs` and `forward_script.rs` are the scripts, one by one; `cuts.rs`
 //! and `forwards.rs` are publishes and forwards whose connection ends; `bulk.rs` is much that is published; `large.rs` is large messages, and many partitions, that are read; `delayed.rs` is how late delayed messages come; `foreign.rs` is what other clients do to streams; `kept.rs` is retention;
 //! `doubles.rs` are scripts that are wrong, and are seen; `loss.rs` is what a server loses, `refusals.rs` what it refuses, `health.rs` what is said of servers that are away. `nodes.rs` has servers that fail over, for
-//! `failover.rs`, `slots.rs` (a cluster whose slots move and whose nodes are replaced) and `secured.rs` (TLS and passwords).
+//! `failover.rs`, `slots.rs` (a cluster whose slots move and whose nodes are replaced), `away.rs` (one whose nodes are away for a while) and `secured.rs` (TLS and passwords).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod away;
 mod bulk;
 mod cuts;
 mod delayed;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         ("failover", failover::all()),
         ("far", far::all()),
         ("slots", slots::all()),
+        ("away", away::all()),
         ("secured", secured::all()),
     ];
     let trial = |module: &str, (name, test): Test| {

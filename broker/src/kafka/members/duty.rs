@@ -454,8 +454,11 @@ impl Core {
     }
 
     fn until(&self, now: Instant) -> Instant {
-        let acks =
-            self.owner.acks_due().filter(|_| self.committing.is_none()).map(|due| due.max(self.next_commit));
+        let acks = self
+            .owner
+            .acks_due(|_| true)
+            .filter(|_| self.committing.is_none())
+            .map(|due| due.max(self.next_commit));
         let wanted = self.owner.shares.values().any(|share| !share.claimed || !share.confirms.is_empty());
         let commits = wanted || !self.starts.is_empty() || self.owner.is_flushing();
         let commits = (commits && self.committing.is_none()).then_some(self.next_commit);

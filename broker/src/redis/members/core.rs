@@ -5,6 +5,7 @@
 //! (`share.rs`).
 
 use super::{
+    away::Away,
     duty::Job,
     rounds::Rounds,
     share::Stream,
@@ -75,6 +76,7 @@ pub(in crate::redis) struct Core {
     pub(super) next_renew: Instant,
     pub(super) retry: Option<Instant>,
     pub(super) pause: Duration,
+    pub(super) away: Away,
     /// What is refused, by what was to be done.
     pub(super) refused: HashMap<Discriminant<Job>, Refusals>,
     pub(super) rounds: Rounds,
@@ -109,6 +111,7 @@ impl Core {
             lost: false,
             retry: None,
             pause: super::duty::FIRST_PAUSE,
+            away: Away::default(),
             refused: HashMap::new(),
             rounds: Rounds::default(),
             full: false,

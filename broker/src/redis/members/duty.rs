@@ -8,7 +8,7 @@ use super::{
     table::{Counts, Table},
 };
 use crate::{
-    Assignment, Error, ErrorKind, GapReason,
+    Assignment, Error, ErrorKind, GapReason, Result,
     balance::TopicPartition,
     members::{Core as _, Stirred, find, key_of},
     redis::{failure::BACKEND, follow::Told as Seen},
@@ -19,9 +19,11 @@ use tokio::time::Instant;
 /// How often the table is looked at, unless the lease asks for more.
 const LOOK: Duration = Duration::from_secs(1);
 /// The longest pause after a failure.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// The first.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How many partitions are asked for at once: a server does nothing else meanwhile, and the lease is not renewed.
+pub(super) const AT_ONCE: usize = 256;
 
 /// What is to be done on the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,21 +101,24 @@ impl Core {
             return Job::Renew { ask: self.ask.then(|| self.topics()) };
         }
         if self.owner.closing.is_none()
-            && let Some(job) = self.takes()
+            && let Some(job) = self.takes(now)
         {
             return job;
         }
         self.settled = true;
         self.owner.tell_nothing();
-        Job::Wait(self.until())
+        Job::Wait(self.until(now))
     }
 
-    pub(super) fn until(&self) -> Instant {
-        [self.owner.acks_due(), self.due()].into_iter().flatten().fold(self.next_renew, Instant::min)
+    pub(super) fn until(&self, now: Instant) -> Instant {
+        let acks_due = self.owner.acks_due(|key| self.away.is_due(key, now));
+        [acks_due, self.due(), self.away.next(now)].into_iter().flatten().fold(self.next_renew, Instant::min)
     }
 
     pub(super) fn commits(&self, now: Instant) -> Vec<Commit> {
-        self.owner.to_store(now).map(Share::commit).collect()
+        // Who waits is answered, though it is in vain.
+        let due = |share: &&Share| self.owner.is_awaited(share) || self.away.is_due(&key_of(&share.of), now);
+        self.owner.to_store(now).filter(due).map(Share::commit).collect()
     }
 
     /// What has gone and is not given back yet; of those that go to the same, all at once.
@@ -134,14 +139,17 @@ impl Core {
     }
 
     /// What the table says is ours and we do not have yet, then what is free and should be ours.
-    pub(super) fn takes(&self) -> Option<Job> {
+    pub(super) fn takes(&self, now: Instant) -> Option<Job> {
         let me = self.rules.name.as_str();
         let there = |key: &TopicPartition| self.counts.get(&key.0).is_some_and(|count| key.1 < *count);
         let new = self.table.owned_by(me).filter(|key| !self.owner.shares.contains_key(*key)).cloned();
-        let (take, give): (Vec<_>, Vec<_>) = new.partition(|key| self.topics.contains(&key.0) && there(key));
+        let (mut take, give): (Vec<_>, Vec<_>) =
+            new.partition(|key| self.topics.contains(&key.0) && there(key));
         if !give.is_empty() {
             return Some(Job::Release { verb: "stay", whom: String::new(), partitions: give });
         }
+        take.retain(|key| self.away.is_due(key, now));
+        take.truncate(AT_ONCE);
         if !take.is_empty() {
             return Some(Job::TakeOver(take));
         }
@@ -189,16 +197,31 @@ impl Core {
         self.pause = FIRST_PAUSE;
     }
 
-    pub(super) fn stored(&mut self, commits: &[Commit], stored: &[Stored], now: Instant) -> Option<Waker> {
+    /// What each commit came to; one that failed is made again after a pause of its own.
+    pub(super) fn stored(
+        &mut self,
+        commits: &[Commit],
+        stored: Vec<Result<Stored>>,
+        now: Instant,
+    ) -> Option<Waker> {
         self.worked();
         for (commit, stored) in commits.iter().zip(stored) {
+            let key = key_of(&commit.of);
+            if let Err(error) = stored {
+                self.owner.refused(&commit.of, &error);
+                if self.away.failed(&key, &error, now) {
+                    return self.fail(error, now);
+                }
+                continue;
+            }
+            self.away.over(&key);
             let Ok(share) = find(&mut self.owner.shares, &commit.of) else { continue };
             match stored {
-                Stored::Over => self.lose(&key_of(&commit.of)),
-                Stored::Yes => {
+                Ok(Stored::Yes) => {
                     share.committed(commit, now);
                     self.owner.saved(&commit.of, commit.changes);
                 }
+                _ => self.lose(&key),
             }
         }
         self.owner.answer_flushes();
@@ -243,16 +266,29 @@ impl Core {
         }
     }
 
-    /// What was taken over; what could not be is looked for again with the next look.
-    pub(super) fn taken(&mut self, asked: &[TopicPartition], taken: Vec<Taken>, now: Instant) -> Stirred {
+    /// What was taken over; what is not there is looked for again with the next look, and what failed after a pause of its own.
+    pub(super) fn taken(
+        &mut self,
+        asked: &[TopicPartition],
+        taken: Vec<Result<Option<Taken>>>,
+        now: Instant,
+    ) -> Stirred {
         self.worked();
-        if taken.len() < asked.len() {
-            self.look = true;
-            self.retry = Some(now + self.pause);
-        }
         let mut list = Vec::with_capacity(taken.len());
-        for taken in taken {
-            let key = key_of(&taken.of);
+        for (key, taken) in asked.iter().cloned().zip(taken) {
+            let taken = match taken {
+                Ok(Some(taken)) => taken,
+                Ok(None) => {
+                    self.look = true;
+                    self.retry = Some(now + self.pause);
+                    continue;
+                }
+                Err(error) if self.away.failed(&key, &error, now) => {
+                    return Stirred { waker: self.fail(error, now), ..Stirred::default() };
+                }
+                Err(_) => continue,
+            };
+            self.away.over(&key);
             if !self.ours.remove(&key) && self.settled {
                 self.calm.clone_from(&self.membership);
             }
@@ -308,6 +344,7 @@ impl Core {
         let membership = table.membership(&counts);
         self.wanted = table.wanted(&counts);
         self.before.retain(|key, _| self.wanted.get(key) == Some(&self.rules.name));
+        self.away.retain(|key| table.owner(key) == Some(self.rules.name.as_str()));
         self.calm = self.calm.take().filter(|calm| *calm == membership);
         (self.table, self.counts, self.membership) = (table, counts, Some(membership));
         if self.owner.closing.is_none() {

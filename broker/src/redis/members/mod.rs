@@ -6,15 +6,17 @@
 //! | File | Holds |
 //! |---|---|
 //! | `table.rs` | who is there and who owns what: pure |
-//! | `core.rs`, `duty.rs`, `going.rs`, `reading.rs` | what a member knows and decides: pure |
+//! | `core.rs`, `duty.rs`, `away.rs`, `going.rs`, `reading.rs` | what a member knows and decides: pure |
 //! | `share.rs` | one owned partition: pure |
 //! | `rounds.rs` | forwards that wait, and what is sent of them at once: pure |
 //! | `run.rs` | the two tasks |
+//! | `taking.rs` | taking partitions over |
 //! | `forward.rs` | sending a round of forwards |
 //! | `starts.rs` | joining, and where a group starts |
 //!
 //! Not here: what an owner tells and takes, and what the user holds (`../../members/`), the scripts (`../scripts`), the administration of groups (`../admin.rs`).
 
+mod away;
 mod core;
 mod duty;
 mod forward;
@@ -25,6 +27,7 @@ mod run;
 mod share;
 mod starts;
 mod table;
+mod taking;
 #[cfg(test)]
 mod tests;
 

@@ -4,34 +4,25 @@
 
 use super::{
     Member,
-    duty::{Job, Stored},
+    duty::{AT_ONCE, Job, Stored},
     reading::Plan,
-    share::{Commit, Taken, done_before},
-    starts,
+    share::{Commit, done_before},
     table::{Counts, Table, name, partition},
 };
 use crate::{
-    Epoch, Error, ErrorKind, Owned, Position, Result, Topic,
+    Error, ErrorKind, Owned, Position, Result,
     balance::TopicPartition,
     members::{Core as _, Shell as _, Stirred},
     redis::{
         commands::Told,
-        description::Description,
-        failure::no_epoch,
         feed::{Ask, Feed, answered},
-        follow::Counts as Counted,
         keys::PartitionKeys,
         lasting::{Refusals, is_refusal},
         scripts::{self, Script},
-        topics::position,
     },
 };
 use futures::future::join_all;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long a read waits for what comes.
@@ -97,8 +88,7 @@ pub(super) async fn keep(member: Arc<Member>, mut token: String) {
                         stirred
                     }
                     Err(error) => {
-                        tracing::debug!(%error, group = %member.group, "a member of a group tries again");
-                        let error = error.during(format!("consume in group {:?}", member.group));
+                        let error = member.failed(error);
                         let waker = member.core().failed(&job, &error, Instant::now());
                         Stirred { waker, ..Stirred::default() }
                     }
@@ -148,8 +138,11 @@ impl Member {
                 Ok(waker(core.held(table, counts, Some(topics), sent)))
             }
             Job::Commit(commits) => {
-                let stored = self.commit(commits, home).await?;
-                Ok(waker(self.core().stored(commits, &stored, Instant::now())))
+                for commits in commits.chunks(AT_ONCE) {
+                    let stored = self.commit(commits, home).await?;
+                    self.stir(waker(self.core().stored(commits, stored, Instant::now())));
+                }
+                Ok(Stirred::default())
             }
             Job::Forward => self.forward().await,
             Job::Release { verb, whom, partitions } => {
@@ -162,7 +155,7 @@ impl Member {
                 let mut taken = self.take_over(partitions, home).await?;
                 let mut core = self.core();
                 if core.home != home {
-                    taken.clear();
+                    taken.fill_with(|| Ok(None));
                 }
                 Ok(core.taken(partitions, taken, Instant::now()))
             }
@@ -202,30 +195,25 @@ impl Member {
     }
 
     /// How many partitions the topics have that somebody in the table consumes; all are asked for at once. One that cannot be asked for now has as many as it
-    /// had: the lease holds without it.
+    /// had, or as are owned, as those see it who know more: the lease holds without it.
     async fn counts(&self, table: &Table) -> Result<Counts> {
         let topics = table.topics();
-        let described = join_all(topics.iter().map(|topic| self.describe(topic))).await;
+        let asked = self.shared.topics();
+        let described = join_all(topics.iter().map(|topic| asked.ask(topic))).await;
         let mut counts = Counts::new();
         for (topic, described) in topics.into_iter().zip(described) {
             let count = match described {
-                Ok(description) => description.map(|description| description.spec.partitions),
-                Err(error) => {
+                Ok(description) => Some(description.spec.partitions),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) if error.is_retryable() => {
                     let known = self.core().counts.get(&topic).copied();
-                    Some(known.filter(|_| error.is_retryable()).ok_or(error)?)
+                    known.or_else(|| table.owned_of(&topic))
                 }
+                Err(error) => return Err(error),
             };
             counts.extend(count.map(|count| (topic, count)));
         }
         Ok(counts)
-    }
-
-    async fn describe(&self, topic: &Topic) -> Result<Option<Arc<Description>>> {
-        match self.shared.topics().ask(topic).await {
-            Ok(description) => Ok(Some(description)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     async fn release(
@@ -265,7 +253,7 @@ impl Member {
     }
 
     /// What each commit came to. Where the server is another one by now than the one they are for, all are over.
-    async fn commit(&self, commits: &[Commit], home: u64) -> Result<Vec<Stored>> {
+    async fn commit(&self, commits: &[Commit], home: u64) -> Result<Vec<Result<Stored>>> {
         let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
         let arguments = |commit: &Commit| {
             let mut args: Vec<Vec<u8>> = vec![
@@ -288,105 +276,29 @@ impl Member {
         let calls: Vec<_> = commits.iter().map(arguments).collect();
         let calls: Vec<_> = calls.iter().map(|(keys, args)| (&keys[..], &args[..])).collect();
         let answers = self.shared.topics().commands.scripts_only(&scripts::COMMIT, &calls, Some(home));
-        let Some(answers) = answers.await? else { return Ok(vec![Stored::Over; commits.len()]) };
+        let Some(answers) = answers.await? else {
+            return Ok(commits.iter().map(|_| Ok(Stored::Over)).collect());
+        };
         let stored = answers.into_iter().map(|told| {
-            let told = told?;
+            let told = told.map_err(|error| self.failed(error))?;
             match told.word() {
                 "stored" => Ok(Stored::Yes),
                 "fenced" | "life" => Ok(Stored::Over),
-                _ => Err(told.strange()),
+                _ => Err(self.failed(told.strange())),
             }
         });
-        stored.collect()
+        Ok(stored.collect())
     }
 
-    fn partition_keys(&self, keys: &PartitionKeys) -> [String; 3] {
+    /// What is told of a failure.
+    pub(super) fn failed(&self, error: Error) -> Error {
+        tracing::debug!(%error, group = %self.group, "a member of a group tries again");
+        error.during(format!("consume in group {:?}", self.group))
+    }
+
+    pub(super) fn partition_keys(&self, keys: &PartitionKeys) -> [String; 3] {
         [keys.log().to_owned(), keys.part(), keys.group(&self.group)]
     }
-
-    /// Takes partitions over from that server; what is not there any more is left out, and so are all where it is another one by now.
-    async fn take_over(&self, partitions: &[TopicPartition], home: u64) -> Result<Vec<Taken>> {
-        let topics = self.shared.topics();
-        let names: BTreeSet<&Topic> = partitions.iter().map(|(topic, _)| topic).collect();
-        let names: Vec<&Topic> = names.into_iter().collect();
-        let starts = starts::stored(topics, &self.keys.starts(), &names).await?;
-        let mut begins = BTreeMap::new();
-        let described = join_all(names.iter().map(|topic| self.describe(topic))).await;
-        for ((topic, starts), description) in names.into_iter().zip(starts).zip(described) {
-            if let Some(description) = description? {
-                if starts.life.is_empty() && description.life.is_some() {
-                    starts::again(topics, &self.group, topic, &description).await?;
-                }
-                begins.insert(topic, (starts, description));
-            }
-        }
-        let mut calls = Vec::with_capacity(partitions.len());
-        let sought = begins.iter().map(async |(topic, (_, description))| {
-            let mine: Vec<u32> =
-                partitions.iter().filter(|(of, _)| of == *topic).map(|(_, partition)| *partition).collect();
-            let keys: Vec<_> = mine.iter().map(|p| topics.partition(topic, description, *p)).collect();
-            let extents = topics.extents(topic, &keys).await;
-            (mine, keys, extents)
-        });
-        let sought = join_all(sought).await;
-        for ((topic, (starts, description)), (mine, keys, extents)) in begins.iter().zip(sought) {
-            let extents = match extents {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                extents => extents?,
-            };
-            for ((partition, keys), extent) in mine.into_iter().zip(keys).zip(extents) {
-                let start = starts::place(starts, description, partition);
-                let read = extent.added_before(start).map(|read| read.to_string()).unwrap_or_default();
-                let life = description.life.map(|life| life.to_string()).unwrap_or_default();
-                let args = [life, self.group.to_string(), self.name.clone(), start.to_string(), read];
-                let of = ((*topic).clone(), partition);
-                calls.push((of, description.life, self.partition_keys(&keys), keys, args));
-            }
-        }
-        let scripts: Vec<_> = calls.iter().map(|(_, _, all, _, args)| (&all[..], &args[..])).collect();
-        let answers = topics.commands.scripts_only(&scripts::TAKE_OVER, &scripts, Some(home));
-        let Some(answers) = answers.await? else { return Ok(Vec::new()) };
-        let mut taken = Vec::with_capacity(calls.len());
-        for (((topic, partition), life, names, keys, _), told) in calls.into_iter().zip(answers) {
-            let told = told?;
-            match told.word() {
-                "epoch" => return Err(no_epoch(topics.commands.server(), &names[2], told.text(1))),
-                "taken" => taken.push(read_taken(&told, topic, partition, life, keys)?),
-                "life" | "none" => topics.suspect(&topic),
-                _ => return Err(told.strange()),
-            }
-        }
-        Ok(taken)
-    }
-}
-
-fn read_taken(
-    told: &Told,
-    topic: Topic,
-    partition: u32,
-    life: Option<u64>,
-    keys: PartitionKeys,
-) -> Result<Taken> {
-    let parsed = || {
-        let place = |at: usize| told.items.get(at).and_then(position);
-        Some(Taken {
-            of: Owned { topic, partition, epoch: Epoch(told.text(1).parse().ok()?) },
-            keys,
-            life,
-            position: place(2)?,
-            read: told.text(3).parse().ok(),
-            map: told.items.get(4)?.bytes()?.to_vec(),
-            resumed: told.text(5) != "started",
-            before: if told.text(5) == "recreated" { place(10) } else { None },
-            counts: Counted {
-                last: place(7)?,
-                added: told.text(8).parse().ok()?,
-                length: told.text(9).parse().ok()?,
-            },
-        })
-    };
-    let strange = || -> Error { told.strange() };
-    parsed().ok_or_else(strange)
 }
 
 /// Reads what the member owns, and hears the news of its group, until it has ended.

@@ -86,6 +86,11 @@ impl Table {
         self.owners.iter().filter(move |(_, owner)| *owner == member).map(|(of, _)| of)
     }
 
+    /// How many partitions a topic has at least, since they are owned.
+    pub(super) fn owned_of(&self, topic: &Topic) -> Option<u32> {
+        self.owners.keys().filter(|key| key.0 == *topic).map(|key| key.1.saturating_add(1)).max()
+    }
+
     pub(super) fn set_owner(&mut self, of: &TopicPartition, owner: Option<&str>) {
         match owner {
             Some(owner) => _ = self.owners.insert(of.clone(), owner.to_owned()),

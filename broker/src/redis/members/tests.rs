@@ -2,6 +2,7 @@
 //!
 //! Not here: the scripts (`group_scripts.rs`), the contract on a real server (the conformance suite).
 
+mod away;
 mod confirms;
 mod logs;
 mod room;
@@ -13,7 +14,7 @@ use super::{
     table::{Counts, name, partition, tests::table},
 };
 use crate::{
-    Bound, Epoch, ErrorKind, Event, GapReason, Owned, Position, Result, Topic,
+    Bound, Epoch, Error, ErrorKind, Event, GapReason, Owned, Position, Result, Topic,
     balance::TopicPartition,
     members::{self, Core as _},
     redis::{
@@ -23,7 +24,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use std::{task::Waker, time::Duration};
+use std::{collections::BTreeMap, task::Waker, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 const LIFE: u64 = 5;
@@ -55,6 +56,8 @@ struct Play {
     before: Option<Position>,
     /// What logs have.
     end: u64,
+    /// Partitions for which the server answers with this.
+    away: BTreeMap<u32, Error>,
 }
 
 impl Play {
@@ -82,6 +85,7 @@ impl Play {
             released: Vec::new(),
             before: None,
             end: 999,
+            away: BTreeMap::new(),
         }
     }
 
@@ -116,8 +120,9 @@ impl Play {
                 Job::Forward => unreachable!("nothing is forwarded here"),
                 Job::Commit(commits) => {
                     done.push("commit".into());
-                    let all = vec![Stored::Yes; commits.len()];
-                    _ = self.core.stored(&commits, &all, self.now);
+                    let all =
+                        commits.iter().map(|commit| self.reach(commit.of.partition, Stored::Yes)).collect();
+                    _ = self.core.stored(&commits, all, self.now);
                     self.commits.extend(commits);
                 }
                 Job::Release { verb, whom, partitions } => {
@@ -137,7 +142,13 @@ impl Play {
                     done.push("claim".into());
                 }
                 Job::TakeOver(partitions) => {
-                    let taken = partitions.iter().map(|key| self.taken(key)).collect();
+                    let taken = partitions
+                        .iter()
+                        .map(|key| {
+                            let taken = self.taken(key);
+                            self.reach(key.1, Some(taken))
+                        })
+                        .collect();
                     _ = self.core.taken(&partitions, taken, self.now);
                     done.push(format!("take {}", partitions.iter().map(name).collect::<Vec<_>>().join(" ")));
                 }
@@ -148,6 +159,10 @@ impl Play {
             }
         }
         panic!("it never rests: {done:?}");
+    }
+
+    fn reach<T>(&self, partition: u32, done: T) -> Result<T> {
+        self.away.get(&partition).cloned().map_or(Ok(done), Err)
     }
 
     fn taken(&mut self, key: &TopicPartition) -> Taken {
@@ -363,7 +378,7 @@ fn a_commit_of_a_former_owner_is_over_and_tells_that_it_is_lost() {
     let Job::Commit(commits) = play.core.next_job(play.now) else { panic!("no commit") };
     play.own(&key(0), Some("b"));
     play.asked.push(("b", "m-2 t"));
-    _ = play.core.stored(&commits, &[Stored::Over], play.now);
+    _ = play.core.stored(&commits, vec![Ok(Stored::Over)], play.now);
     assert_eq!(flushed.try_recv().unwrap()[0].1.kind(), ErrorKind::Fenced);
     assert_eq!(confirmed.try_recv().unwrap().unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(play.told(), "gone 0@1 Lost");
@@ -382,7 +397,7 @@ fn acks_are_stored_after_the_interval_and_those_that_come_meanwhile_later() {
     play.pass(Duration::from_millis(100));
     let Job::Commit(commits) = play.core.next_job(play.now) else { panic!("no commit") };
     play.ack(&of(0, 1), &[2, 3]).unwrap();
-    _ = play.core.stored(&commits, &[Stored::Yes], play.now);
+    _ = play.core.stored(&commits, vec![Ok(Stored::Yes)], play.now);
     assert_eq!(commits[0].store.clone().unwrap().position, p(2));
     play.pass(Duration::from_millis(100));
     assert_eq!(play.act(), "commit");
@@ -489,7 +504,7 @@ fn who_polls_is_called_where_something_is_taken_over_after_closing() {
     _ = play.core.close(Duration::from_secs(5), None, play.now);
     play.told();
     let taken = play.taken(&key(0));
-    assert!(play.core.taken(&[key(0)], vec![taken], play.now).waker.is_some());
+    assert!(play.core.taken(&[key(0)], vec![Ok(Some(taken))], play.now).waker.is_some());
     assert_eq!(play.told(), "assigned 0@1, gone 0@1 Closed");
 }
 
@@ -516,23 +531,4 @@ fn other_topics_in_the_same_membership_revoke_what_falls_away() {
     play.asked = vec![("a", "m-1 u")];
     assert_eq!(play.act(), "claim, take u/0");
     assert!(play.told().starts_with("revoking 0@1"), "what is kept keeps its epoch");
-}
-
-#[test]
-fn a_failed_commit_is_told_to_who_flushes_and_tried_again() {
-    let mut play = Play::of(1);
-    play.act();
-    play.told();
-    play.read(0, 1..=2, Some(LIFE));
-    play.told();
-    play.ack(&of(0, 1), &[1]).unwrap();
-    let (flush, mut flushed) = oneshot::channel();
-    _ = play.core.owner.flush(flush);
-    let job = play.core.next_job(play.now);
-    let error = crate::Error::new(ErrorKind::Unavailable, "no answer");
-    _ = play.core.failed(&job, &error, play.now);
-    assert_eq!(flushed.try_recv().unwrap()[0].1.kind(), ErrorKind::Unavailable);
-    assert!(matches!(play.core.next_job(play.now), Job::Wait(_)), "not at once");
-    play.pass(Duration::from_millis(200));
-    assert_eq!(play.act(), "commit");
 }
