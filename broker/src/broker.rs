@@ -13,7 +13,8 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 /// The answer to a call.
 ///
-/// The call itself takes over what is asked: calls of one kind keep their order, and dropping the answer takes nothing back.
+/// The call itself takes over what is asked: calls of one kind keep their order, and dropping the answer takes nothing back; where a call says that it is done
+/// only while its answer is polled, that holds from the answer on.
 pub type Answer<T> = BoxFuture<'static, T>;
 
 /// A message bus: the centre of the platform.

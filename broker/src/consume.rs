@@ -307,7 +307,8 @@ pub trait Control: Debug + Send + Sync {
     /// why. Empty: all are.
     fn flush(&self) -> Answer<Vec<(Owned, Error)>>;
 
-    /// Consumes these topics instead, in the same membership: what falls away is revoked as in a rebalance.
+    /// Consumes these topics instead, in the same membership: what falls away is revoked as in a rebalance. Done while its answer is polled: where that is dropped
+    /// before, nobody knows whether it was.
     ///
     /// # Errors
     /// `NotFound` names the topic that does not exist; then nothing changes.

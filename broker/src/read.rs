@@ -22,7 +22,8 @@ pub trait Reader: Debug + Send {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event>>;
 
     /// Adds a partition, or moves it (seek): from the answer on, what comes of it is from there. No partition: all of the topic, and later
-    /// ones from their beginning. Answers within 30 s, also while nobody polls.
+    /// ones from their beginning. Answers within 30 s, also while nobody polls. Done while its answer is polled: where that is
+    /// dropped before, nobody knows whether it was.
     ///
     /// # Errors
     /// `NotFound` names the topic or partition; `Invalid` a position of another life of the topic.
