@@ -109,7 +109,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const MOST_WATCHED: usize = 4096;
 /// How many bytes may be on their way into internal topics.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
-/// See where it is used.
+/// How long beyond the publish deadline it is waited for the answer that there is no place for what is delayed, which comes at the deadline.
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// The delayed messages of one broker. It starts tasks that hold the broker until [`Self::stop`].
@@ -173,7 +173,6 @@ impl Delay {
         let put = Arc::clone(self).put_later(Arc::clone(ground), to.clone(), later.clone(), until);
         let task = tokio::spawn(put);
         Box::pin(async move {
-            // A moment more than it takes to say that there is no place for it.
             let later = match timeout_at(until + MOMENT, task).await {
                 Ok(Ok(outcomes)) => outcomes,
                 Ok(Err(_)) => {
