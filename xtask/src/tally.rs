@@ -11,30 +11,50 @@ pub(crate) struct Tally {
     filtered: u64,
     /// Name and reason, of which the reason may be empty.
     ignored_tests: Vec<(String, String)>,
-    failed_tests: Vec<String>,
+    /// Name, and the first lines of why.
+    failed_tests: Vec<(String, Vec<String>)>,
+    /// The failed test, by its place, whose reason the next lines are.
+    told: Option<usize>,
 }
+
+/// The most lines that are kept of why a test failed, and the most characters of each.
+const WHY: (usize, usize) = (6, 400);
 
 impl Tally {
     /// Takes one line.
     pub(crate) fn line(&mut self, line: &str) {
         let line = line.trim_end();
         if let Some(counts) = line.strip_prefix("test result: ") {
+            self.told = None;
             self.add(counts);
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+            let name = spaced_once(name.strip_suffix(" stdout").unwrap_or(name));
+            self.told = self.failed_tests.iter().rposition(|(failed, _)| *failed == name);
+        } else if line == "failures:" {
+            self.told = None;
+        } else if let Some(told) = self.told {
+            self.why(told, line);
         } else if let Some(test) = line.strip_prefix("test ")
             && let Some((name, outcome)) = test.rsplit_once(" ... ")
         {
-            let words: Vec<&str> = name.split_whitespace().collect();
-            self.test(&words.join(" "), outcome.trim());
+            self.test(spaced_once(name), outcome.trim());
         }
     }
 
-    fn test(&mut self, name: &str, outcome: &str) {
+    fn test(&mut self, name: String, outcome: &str) {
         if let Some(reason) = outcome.strip_prefix("ignored") {
             let reason = reason.trim_start_matches([',', ' ']);
             let inner = reason.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-            self.ignored_tests.push((name.to_owned(), inner.unwrap_or(reason).to_owned()));
+            self.ignored_tests.push((name, inner.unwrap_or(reason).to_owned()));
         } else if outcome == "FAILED" {
-            self.failed_tests.push(name.to_owned());
+            self.failed_tests.push((name, Vec::new()));
+        }
+    }
+
+    fn why(&mut self, told: usize, line: &str) {
+        let Some((_, why)) = self.failed_tests.get_mut(told) else { return };
+        if !line.is_empty() && why.len() < WHY.0 {
+            why.push(line.chars().take(WHY.1).collect());
         }
     }
 
@@ -73,8 +93,9 @@ impl Tally {
         let mut text = String::new();
         if !self.failed_tests.is_empty() {
             text += "failed:\n";
-            for name in &self.failed_tests {
+            for (name, why) in &self.failed_tests {
                 text += &format!("  {name}\n");
+                why.iter().for_each(|line| text += &format!("    {line}\n"));
             }
         }
         if !self.ignored_tests.is_empty() {
@@ -90,6 +111,11 @@ impl Tally {
         text += &format!("{} passed, {} failed, {} skipped\n", self.passed, self.failed, self.ignored);
         text
     }
+}
+
+/// The name of a test with one space where there are many: libtest-mimic puts names below each other.
+fn spaced_once(name: &str) -> String {
+    name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -110,15 +136,26 @@ mod tests {
              test names::tests::slow ... ignored, needs a server\n\
              test names::tests::bare ... ignored\n\
              test names::tests::broken ... FAILED\n\
+             failures:\n\
+             ---- names::tests::broken stdout ----\n\
+             thread 'names::tests::broken' panicked at src/names.rs:3:9:\n\
+             \n\
+             test of one ... FAILED\n\
+             failures:\n    names::tests::broken\n\
              test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.01s\n\
              test [kafka]     P1 an acked message is there   ... ignored (no server: set KAFKA_URL)\n\
              test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.25s\n\
+             test records::it_is_read ... FAILED\n\
+             ---- records::it_is_read ----\n\
+             test panicked: 1\n2\n3\n4\n5\n6\n7\n\
+             failures:\n    records::it_is_read\n\
              test broker/src/lib.rs - (line 3) ... ok\n\
              test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n",
         );
         assert_eq!(
             tally.report(),
-            "failed:\n  names::tests::broken\n\
+            "failed:\n  names::tests::broken\n    thread 'names::tests::broken' panicked at src/names.rs:3:9:\n    \
+             test of one ... FAILED\n  records::it_is_read\n    test panicked: 1\n    2\n    3\n    4\n    5\n    6\n\
              ignored:\n  names::tests::slow: needs a server\n  names::tests::bare: no reason given\n  \
              [kafka] P1 an acked message is there: no server: set KAFKA_URL\n\
              3 left out by a filter\n\
