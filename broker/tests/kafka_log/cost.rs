@@ -10,8 +10,8 @@ use crate::{
     server,
 };
 use ropeway_broker::{
-    ConsumerExt, Event, Group, Message, MessageBroker, MessageId, ReaderExt, Start, Subscription, Target,
-    Topic,
+    Batch, Bound, Consumer, ConsumerExt, Event, Group, Message, MessageBroker, MessageId, ReaderExt, Start,
+    Subscription, Target, Topic,
 };
 use std::{process::Command, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -19,6 +19,8 @@ use tokio::time::Instant;
 crate::async_tests!(
     a_slow_member_is_sent_what_it_takes,
     a_slow_member_is_sent_large_messages_as_it_takes_them,
+    a_slow_member_of_many_partitions_with_large_messages_has_no_more_of_them_than_of_few,
+    a_partition_of_which_nothing_is_acked_keeps_no_other_waiting,
     a_slow_reader_is_sent_what_it_takes,
     a_slow_reader_is_sent_large_messages_as_it_takes_them,
     what_is_large_beside_its_payload_does_not_pile_up_at_a_slow_reader,
@@ -182,6 +184,58 @@ async fn a_slow_member_is_sent_large_messages_as_it_takes_them() {
     let there = There { partitions: 8, messages: 600, size: 100_000, in_header: false };
     let cost = there.cost("member", 400, Duration::from_millis(30)).await;
     assert!(cost.times < 5.0, "{}", cost.times);
+}
+
+async fn a_slow_member_of_many_partitions_with_large_messages_has_no_more_of_them_than_of_few() {
+    let there = There { partitions: 200, messages: 400, size: There::LARGE, in_header: false };
+    let cost = there.cost("member", 100, Duration::from_millis(200)).await;
+    assert!(cost.times < 2.5, "{}", cost.times);
+    assert!(cost.memory < 130 * 1024, "{} KiB", cost.memory);
+}
+
+async fn a_partition_of_which_nothing_is_acked_keeps_no_other_waiting() {
+    let (broker, topic) = stage().await;
+    create(&broker, &topic, 2).await;
+    // More than what lies ready and what the client has fetched.
+    let messages = 60;
+    There { partitions: 1, messages, size: There::LARGE, in_header: false }.publish(&broker, &topic).await;
+    let group = Group::new(format!("cost-{}", MessageId::new())).unwrap();
+    let in_flight = Bound { messages: 8, bytes: 64 << 20 };
+    let subscription = Subscription { in_flight, ..Subscription::new(group, [topic.clone()]) };
+    let mut member = broker.subscribe(subscription).await.unwrap();
+    let mut stuck = Vec::new();
+    let mut published = None;
+    let begun = Instant::now();
+    while published.is_none_or(|at: Instant| at.elapsed() < Duration::from_secs(10)) {
+        let event = tokio::time::timeout(Duration::from_millis(100), member.next()).await;
+        match event.map(Result::unwrap) {
+            Ok(Event::Batch(batch)) if batch.of.partition == 1 => break,
+            Ok(Event::Batch(batch)) => stuck.push(batch),
+            _ => {}
+        }
+        if published.is_none() && begun.elapsed() > Duration::from_secs(3) {
+            let target = Target { partition: Some(1), ..(&topic).into() };
+            let message = Message::builder().payload("small").build();
+            assert!(broker.publish(&target, vec![message]).await.all_acked());
+            published = Some(Instant::now());
+        }
+    }
+    assert!(published.is_some_and(|at| at.elapsed() < Duration::from_secs(5)), "it waits for what is stuck");
+    let mut seen: usize = stuck.iter().map(|batch| batch.deliveries.len()).sum();
+    assert!((1..8).contains(&seen), "{seen}");
+    let ack = |batch: &Batch, member: &dyn Consumer| {
+        let done: Vec<_> = batch.deliveries.iter().map(|one| one.position).collect();
+        member.control().ack(&batch.of, &done).unwrap();
+    };
+    stuck.iter().for_each(|batch| ack(batch, &*member));
+    while seen < messages {
+        if let Event::Batch(batch) = member.next().await.unwrap() {
+            assert_eq!(batch.deliveries[0].position.1, seen as u64, "none is left out");
+            seen += batch.deliveries.len();
+            ack(&batch, &*member);
+        }
+    }
+    _ = broker.admin().delete_topic(&topic).await;
 }
 
 async fn a_slow_reader_is_sent_what_it_takes() {

@@ -37,6 +37,28 @@ async fn take(bytes: &str) {
     }
 }
 
+/// The server takes little while this is there, and what it takes by default from then on, however that ends: others are tested on it.
+struct Little;
+
+impl Little {
+    async fn begin() -> Self {
+        let little = Self;
+        take("65536").await;
+        little
+    }
+}
+
+impl Drop for Little {
+    fn drop(&mut self) {
+        // On a thread of its own: the runtime of the test may be the one that is dropped.
+        let restore = || crate::run(take("1048588"));
+        assert!(
+            std::thread::spawn(restore).join().is_ok() || std::thread::panicking(),
+            "it takes little still"
+        );
+    }
+}
+
 async fn what_is_too_much_for_one_commit_is_stored_all_the_same() {
     let (broker, name) = stage().await;
     let topic = Topic::new(format!("{name}-{}", "t".repeat(248 - name.as_str().len()))).unwrap();
@@ -44,7 +66,7 @@ async fn what_is_too_much_for_one_commit_is_stored_all_the_same() {
     // Beside this one, others are tested, which store less.
     let group = Group::new(format!("{}-{}", MessageId::new(), "g".repeat(200))).unwrap();
     broker.admin().describe_group(&group).await.unwrap_err();
-    take("65536").await;
+    let little = Little::begin().await;
     let mut member = broker.subscribe(Subscription::new(group, [topic.clone()])).await.unwrap();
     let mut owned = BTreeSet::new();
     let all = async {
@@ -55,7 +77,7 @@ async fn what_is_too_much_for_one_commit_is_stored_all_the_same() {
         }
     };
     let all = timeout(PATIENCE, all).await;
-    take("1048588").await;
+    drop(little);
     assert!(all.is_ok(), "only {} are owned", owned.len());
     drop(member);
     _ = broker.admin().delete_topic(&topic).await;

@@ -4,12 +4,12 @@
 //! Not here: what it owns and tells (`../../members/owner.rs`), what is to be done with the client (`duty.rs`), what is stored (`storing.rs`), what is read
 //! (`reading.rs`), how partitions go (`going.rs`), one partition (`share.rs`).
 
-use super::{share::PartitionLog, storing::Limits, taking::Before};
+use super::{gate::Gate, share::PartitionLog, storing::Limits, taking::Before};
 use crate::{
-    Error, ErrorKind, Owned, Result, Start, Topic,
+    Error, ErrorKind, Event, Result, Start, Topic,
     balance::TopicPartition,
     kafka::failure::BACKEND,
-    members::{self, Owner, Stirred, owned},
+    members::{self, Owner, Stirred},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,6 +44,7 @@ pub(in crate::kafka) struct Core {
     pub(super) placed: BTreeSet<TopicPartition>,
     /// What the client was told to stop reading for a while.
     pub(super) held: BTreeSet<TopicPartition>,
+    pub(super) gate: Gate,
     /// What the group wants back, which was not answered yet.
     pub(super) revoked: Option<BTreeSet<TopicPartition>>,
     /// What was known of logs that were lost, for who takes them again here.
@@ -96,6 +97,7 @@ impl Core {
             ours: BTreeSet::new(),
             placed: BTreeSet::new(),
             held: BTreeSet::new(),
+            gate: Gate::default(),
             revoked: None,
             before: BTreeMap::new(),
             joined: None,
@@ -155,11 +157,11 @@ impl members::Core for Core {
         Ok(Stirred { keeper: true, ..Stirred::default() })
     }
 
-    fn pause(&mut self, of: &Owned, paused: bool) -> Stirred {
-        // The client is to stop reading what is full and stands still.
-        let full = owned(&mut self.owner.shares, of).is_ok_and(|share| share.log.full.is_some());
-        let stirred = self.owner.pause(of, paused);
-        Stirred { feed: paused && full, ..stirred }
+    fn poll(&mut self, waker: &Waker, now: Instant) -> (Option<Result<Event>>, Stirred) {
+        let sure = self.is_sure(now);
+        let (event, mut stirred) = self.owner.poll(waker, sure, now);
+        stirred.feed |= event.is_some() && self.gate.wants_more(self.owner.ahead);
+        (event, stirred)
     }
 }
 

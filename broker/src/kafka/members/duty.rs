@@ -1,11 +1,11 @@
 //! What a member has to do with the client, and what it came to: subscribing, looking, committing, reading from a place, answering a revocation, leaving.
 //!
-//! Pure. Not here: who does it (`poller.rs`), what is stored (`storing.rs`), what a partition begins with (`taking.rs`), how much is read (`reading.rs`).
+//! Pure. Not here: who does it (`poller.rs`), what is stored (`storing.rs`), what a partition begins with (`taking.rs`), what is read (`reading.rs`).
 
 use super::{
     core::Core,
+    gate::Gate,
     going::LAST,
-    reading::Flow,
     share::Share,
     storing::Batch,
     taking::{self, Looked, Seen},
@@ -36,8 +36,8 @@ const NOTHING: Duration = Duration::from_secs(1);
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Job {
-    /// Ask the client for what comes, until then.
-    Wait(Instant),
+    /// Ask the client for what comes, and so many records, until then.
+    Wait(Instant, usize),
     /// Do not ask it: too much lies ready.
     Moment(Instant),
     Subscribe(Vec<Topic>),
@@ -97,11 +97,7 @@ impl Core {
             return job;
         }
         self.tell_nothing(now);
-        match self.flow(now) {
-            Flow::On => Job::Wait(self.until(now)),
-            Flow::Moment(until) => Job::Moment(until.min(self.until(now))),
-            Flow::Job(job) => job,
-        }
+        self.flow(now)
     }
 
     /// When a member that closes leaves at the latest.
@@ -441,6 +437,7 @@ impl Core {
         self.none_ours();
         self.placed.clear();
         self.held.clear();
+        self.gate = Gate::default();
         self.revoked = None;
         self.lives.clear();
         (self.committing, self.expelled, self.useless) = (None, None, false);
@@ -453,7 +450,7 @@ impl Core {
         self.owner.waker.take()
     }
 
-    fn until(&self, now: Instant) -> Instant {
+    pub(super) fn until(&self, now: Instant) -> Instant {
         let acks = self
             .owner
             .acks_due(|_| true)

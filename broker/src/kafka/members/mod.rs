@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `core.rs`, `duty.rs`, `storing.rs`, `going.rs`, `reading.rs` | what a member knows and decides: pure |
 //! | `taking.rs` | what a partition begins with: pure |
+//! | `gate.rs` | how much is read ahead: pure |
 //! | `share.rs` | one owned partition: pure |
 //! | `verdict.rs` | what the answer to a commit means: pure |
 //! | `poller.rs`, `records.rs` | the thread, and copying what it reads |
@@ -28,6 +29,7 @@
 
 mod core;
 mod duty;
+mod gate;
 mod going;
 mod look;
 mod poller;

@@ -23,8 +23,8 @@ use crate::{
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// How many records are taken over at once.
-const MOST: usize = 1024;
+/// How long an answer to a commit is left lying while the client is not asked for records.
+const ANSWER: Duration = Duration::from_millis(5);
 /// How long the client may take to leave the group.
 const LEAVE: Duration = Duration::from_secs(5);
 /// The pause after a client could not be opened again.
@@ -102,8 +102,11 @@ impl Poller {
                 let job = core.next_job(now);
                 self.member.count(&mut core);
                 if let (None, Job::Moment(until)) = (&waker, &job) {
+                    let long = until.saturating_duration_since(now);
+                    let long = if core.committing.is_some() { long.min(ANSWER) } else { long };
                     // Under the lock: who makes room is not to be missed.
-                    self.member.wait(core, until.saturating_duration_since(now));
+                    self.member.wait(core, long);
+                    self.answers();
                     continue;
                 }
                 drop(core);
@@ -111,7 +114,7 @@ impl Poller {
                 job
             };
             match job {
-                Job::Wait(until) => self.take(until.saturating_duration_since(Instant::now())),
+                Job::Wait(until, most) => self.take(until.saturating_duration_since(Instant::now()), most),
                 Job::Moment(_) => {}
                 Job::End | Job::Leave => return,
                 job => self.act(job),
@@ -138,7 +141,7 @@ impl Poller {
                 Ok(())
             }
             Job::Reopen => self.reopen(),
-            Job::Wait(_) | Job::Moment(_) | Job::Leave | Job::End => Ok(()),
+            Job::Wait(..) | Job::Moment(_) | Job::Leave | Job::End => Ok(()),
         };
         if let Err(trouble) = done {
             tracing::warn!(%trouble, ?job, group = %self.member.group, "a Kafka client did not do what it was told");
@@ -224,11 +227,27 @@ impl Poller {
         self.member.stir(Stirred { keeper: false, ..stirred });
     }
 
-    /// Asks the client for what comes.
-    fn take(&mut self, wait: Duration) {
+    /// Asks for the answers to commits alone.
+    fn answers(&mut self) {
+        if self.open.is_none() {
+            return;
+        }
+        let mut answers = Vec::new();
+        self.consumer.answers(&mut |told| {
+            if let Told::Committed { result, partitions, token } = told {
+                answers.push((result, partitions, token));
+            }
+        });
+        for (result, partitions, token) in answers {
+            self.committed(result, &partitions, token);
+        }
+    }
+
+    /// Asks the client for what comes, and for so many records.
+    fn take(&mut self, wait: Duration, most: usize) {
         let Self { consumer, gather, .. } = self;
         let mut news = Vec::new();
-        consumer.next(wait, MOST, &mut |told| match told {
+        consumer.next(wait, most, &mut |told| match told {
             Told::Record(record) => gather.record(&record),
             Told::Problem { code, text, place: Some(place) } if is_damage(code.0) => {
                 gather.damaged(&place, &text)

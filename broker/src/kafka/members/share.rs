@@ -1,12 +1,12 @@
 //! What a member knows of the log of a partition that it owns, and what is to be committed of it.
 //!
 //! Pure. Not here: what all backends do with an owned partition (`../../members/share.rs`), what it begins with (`taking.rs`), how much is read
-//! (`reading.rs`), the commit itself (`poller.rs`).
+//! (`gate.rs`), the commit itself (`poller.rs`).
 
 use super::{
     super::metadata::{Metadata, map_of},
+    gate::has_drained,
     going::LAST,
-    reading::has_drained,
 };
 use crate::{
     AckWindow, Assignment, Bound, Error, GapReason, Message, Owned, Position, Result, Timestamp,
@@ -82,10 +82,8 @@ pub(in crate::kafka) struct PartitionLog {
     end: Option<u64>,
     /// The client reads it for this epoch.
     pub(super) placed: bool,
-    /// Since when too much lies ready.
-    pub(super) full: Option<Instant>,
-    /// That is over: it may be read again.
-    pub(super) drained: bool,
+    /// The client was told to stop reading it for a while.
+    pub(super) held: bool,
     /// When something of it was read last.
     pub(super) read_at: Instant,
     /// What lies ready may be of another topic of that name: it waits for the look behind that one.
@@ -128,7 +126,7 @@ impl Log for PartitionLog {
     }
 
     fn wants_more(&mut self, ahead: Bound, owned: usize) -> bool {
-        has_drained(&mut self.full, &mut self.drained, ahead, owned)
+        self.held && has_drained(ahead, owned)
     }
 }
 
@@ -146,8 +144,7 @@ impl Share {
             next: taken.from,
             end: Some(taken.end),
             placed: false,
-            full: None,
-            drained: false,
+            held: false,
             read_at: now,
             parked: None,
             stuck: None,

@@ -173,6 +173,11 @@ impl Consumer {
         shown
     }
 
+    /// Shows the answers to commits that are there, and nothing else. Returns how many.
+    pub(in crate::kafka) fn answers(&mut self, take: &mut dyn FnMut(Told<'_>)) -> usize {
+        self.open.as_mut().map_or(0, |open| open.commits.show(&mut self.names, take))
+    }
+
     /// Why it has given up for good, if it has: it has to be made anew.
     pub(in crate::kafka) fn fatal(&self) -> Option<Trouble> {
         self.parts().ok()?.client.fatal()

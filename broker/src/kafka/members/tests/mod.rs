@@ -2,6 +2,7 @@
 //!
 //! Not here: the tests (beside this file), what a partition begins with (`taking.rs`), the contract on a real server (the conformance suite).
 
+mod gate;
 mod going;
 mod history;
 mod joining;
@@ -146,7 +147,7 @@ impl Play {
             self.core.polled = self.now;
             _ = self.core.tick(self.now);
             let word = match self.core.next_job(self.now) {
-                Job::Wait(_) | Job::Moment(_) => return done.join(", "),
+                Job::Wait(..) | Job::Moment(_) => return done.join(", "),
                 Job::End => {
                     done.push("end");
                     return done.join(", ");
