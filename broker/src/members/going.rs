@@ -100,8 +100,7 @@ impl<L: Log> Owner<L> {
         share.confirms.drain(..).for_each(|answer| _ = answer.send(Err(error.clone())));
         let mut lost = false;
         for flush in &mut self.flushes {
-            let waits = flush.left.iter().any(|(of, changes)| *of == share.of && *changes > share.saved);
-            flush.left.retain(|(of, _)| *of != share.of);
+            let waits = flush.left.remove(&share.of).is_some_and(|changes| changes > share.saved);
             if waits {
                 lost = true;
                 flush.failed.push((share.of.clone(), error.clone()));

@@ -50,7 +50,7 @@ pub(super) enum Told {
 /// A flush that is not answered yet: which acks are not stored.
 #[derive(Debug)]
 pub(super) struct Flush {
-    pub(super) left: Vec<(Owned, u64)>,
+    pub(super) left: BTreeMap<Owned, u64>,
     pub(super) failed: Vec<(Owned, Error)>,
     pub(super) answer: oneshot::Sender<Vec<(Owned, Error)>>,
 }

@@ -22,7 +22,7 @@ impl<L: Log> Owner<L> {
 
     /// Whether somebody waits until its acks, or its epoch, are stored.
     pub(crate) fn is_awaited(&self, share: &Share<L>) -> bool {
-        let flushed = |flush: &Flush| flush.left.iter().any(|(of, _)| *of == share.of);
+        let flushed = |flush: &Flush| flush.left.contains_key(&share.of);
         !share.confirms.is_empty() || self.flushes.iter().any(flushed)
     }
 
@@ -40,15 +40,16 @@ impl<L: Log> Owner<L> {
     /// Acks of a partition are stored, up to these. [`Owner::answer_flushes`] tells who waits for it.
     pub(crate) fn saved(&mut self, of: &Owned, changes: u64) {
         for flush in &mut self.flushes {
-            flush.left.retain(|(left, wanted)| left != of || *wanted > changes);
+            if flush.left.get(of).is_some_and(|wanted| *wanted <= changes) {
+                flush.left.remove(of);
+            }
         }
     }
 
     /// Tells who waits for what could not be stored, as [`Owner::saved`] does; it is tried again.
     pub(crate) fn refused(&mut self, of: &Owned, error: &Error) {
         for flush in &mut self.flushes {
-            if flush.left.iter().any(|(left, _)| left == of) {
-                flush.left.retain(|(left, _)| left != of);
+            if flush.left.remove(of).is_some() {
                 flush.failed.push((of.clone(), error.clone()));
             }
         }

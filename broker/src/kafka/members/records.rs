@@ -49,12 +49,18 @@ impl Gather {
     /// They mean nothing from now on.
     pub(super) fn end(&mut self, key: &TopicPartition) {
         self.last = None;
-        let Some(at) = self.slots.iter().position(|slot| slot.key == *key) else { return };
+        let partition = |key: &TopicPartition| i32::try_from(key.1).unwrap_or(i32::MAX);
+        let Some(of_topic) = self.index.get_mut(key.0.as_str()) else { return };
+        let Some(at) = of_topic.remove(&partition(key)) else { return };
+        if of_topic.is_empty() {
+            self.index.remove(key.0.as_str());
+        }
         self.slots.swap_remove(at);
-        self.index.clear();
-        for (at, slot) in self.slots.iter().enumerate() {
-            let partition = i32::try_from(slot.key.1).unwrap_or(i32::MAX);
-            self.index.entry(slot.key.0.as_str().to_owned()).or_default().insert(partition, at);
+        // The last one took its place.
+        if let Some(Slot { key: moved, .. }) = self.slots.get(at)
+            && let Some(of_topic) = self.index.get_mut(moved.0.as_str())
+        {
+            of_topic.insert(partition(moved), at);
         }
     }
 
@@ -129,4 +135,35 @@ fn message(
 /// The topic of that name, where it is one.
 pub(super) fn topic(name: &str) -> Option<Topic> {
     Topic::new(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_of_the_partition_they_came_of_whichever_end() {
+        let keys =
+            || ["a", "b"].into_iter().flat_map(|name| (0..4).map(move |at| (topic(name).unwrap(), at)));
+        for first in 0..8 {
+            for second in 0..8 {
+                let mut gather = Gather::default();
+                keys().for_each(|key| gather.begin(&key, 1));
+                let mut left: Vec<_> = keys().collect();
+                for at in [first, second] {
+                    let key = keys().nth(at).unwrap();
+                    gather.end(&key);
+                    left.retain(|other| *other != key);
+                }
+                // Again, which changes nothing but its life.
+                gather.begin(&left[0], 2);
+                for key in keys() {
+                    let placed = gather.place(key.0.as_str(), i32::try_from(key.1).unwrap());
+                    let slot = placed.map(|(slot, _)| gather.slots[slot].key.clone());
+                    assert_eq!(slot, left.contains(&key).then_some(key));
+                }
+                assert_eq!(gather.slots.len(), left.len());
+            }
+        }
+    }
 }
