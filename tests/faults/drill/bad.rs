@@ -22,6 +22,8 @@ struct Left {
     log: Vec<(&'static str, u64)>,
     dead: Vec<&'static str>,
     rules: Rules,
+    /// How many partitions further than that of the key it lies.
+    elsewhere: u32,
 }
 
 /// `1` is done and confirmed; `2` done by member 5 when it loses its lease, and done again by member 6; `3` is refused; `4` in doubt and
@@ -41,6 +43,7 @@ fn good() -> Left {
         log: vec![("1", 1), ("2", 2), ("4", 3), ("5", 4)],
         dead: vec!["5"],
         rules: Rules { stated: Durability::ProcessCrash, atomic: true, placed: true, again: None, undone: 0 },
+        elsewhere: 0,
     }
 }
 
@@ -76,7 +79,7 @@ impl Left {
         self.history.iter().for_each(|line| judge.see(line));
         let mut last = BTreeMap::new();
         for (number, seq) in &self.log {
-            let place: Place = (partition(), (7, *seq));
+            let place: Place = (partition() + self.elsewhere, (7, *seq));
             judge.found(&format!("{KEY}:{number}"), place, &mut last);
         }
         self.dead.iter().for_each(|number| judge.found_dead(&format!("{KEY}:{number}")));
@@ -203,10 +206,46 @@ const BAD: &[(&str, Change, &str)] = &[
         "2 was begun while number 2 of its key was being handled by member 5, which had lost nothing",
     ),
     (
-        "work_begun_after_the_partition_was_gone",
-        |left| left.add("gone P 10 0 Lost", &["5 17 start @2 10", "5 17 end @2 done"]),
+        "work_begun_again_after_the_partition_was_gone",
+        |left| {
+            left.add("gone P 10 0 Lost", &["5 17 start @2 10", "5 17 end @2 failed", "5 17 start @2 10"]);
+        },
         "2 was begun by member 5 after it was told that its partition is gone",
     ),
+    (
+        "work_begun_long_after_the_partition_was_gone",
+        |left| left.add("left", &["5 600 start @2 10", "5 600 end @2 done"]),
+        "2 was begun by member 5 after it was told that its partition is gone",
+    ),
+    (
+        "a_member_that_was_stopped_and_hands_out_twice_what_is_no_longer_its_own",
+        |left| left.add("6 14 hand P 11 1", &["0 15 goes 5", "5 15 hand P 10 1", "5 15 hand P 10 1"]),
+        "handed out of partition",
+    ),
+    (
+        "a_member_that_was_stopped_and_hands_out_late",
+        |left| left.add("left", &["0 33 goes 5", "5 600 hand P 10 1"]),
+        "handed out of partition",
+    ),
+    (
+        "a_message_without_an_answer",
+        |left| left.remove("unknown @4 Unavailable"),
+        "4 was published, and nobody",
+    ),
+    (
+        "a_message_that_is_answered_twice",
+        |left| left.add("refused @3 Full", &["1 20 acked @3 P 7-3 power_loss"]),
+        "3 was answered twice",
+    ),
+    (
+        "a_refused_message_that_was_handled_and_purged",
+        |left| {
+            left.add("end @4 done", &["6 25 start @3 11", "6 25 end @3 done", "0 25 purged P 7-9"]);
+            left.log.clear();
+        },
+        "3 was handled, though its publisher was told",
+    ),
+    ("a_message_in_a_partition_that_is_not_its_keys", |left| left.elsewhere = 1, "1 is in another partition"),
     (
         "a_deposed_member_that_hands_out",
         |left| left.add("6 14 hand P 11 1", &["5 15 hand P 10 1"]),
@@ -308,6 +347,12 @@ const GOOD: &[(&str, Good)] = &[
     ("a_handler_of_a_member_that_lost_its_lease", |left| {
         left.remove("5 13 end @2 done");
         left.add("6 16 end @2 done", &["5 17 end @2 done"]);
+    }),
+    ("a_handler_that_had_begun_when_its_member_was_told", |left| {
+        left.add("gone P 10 0 Lost", &["5 17 start @2 10", "5 17 end @2 done"]);
+    }),
+    ("a_batch_that_was_handed_out_before_its_member_was_stopped", |left| {
+        left.add("6 14 hand P 11 1", &["0 15 goes 5", "5 15 hand P 10 1"]);
     }),
     ("an_ack_that_a_failover_undid", |left| {
         left.rules.undone = 1000;

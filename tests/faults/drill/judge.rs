@@ -2,10 +2,12 @@
 //!
 //! Pure; O(1) a line. Bad histories that it must flag are in `bad.rs`. What holds, for messages of one group:
 //! * what is acked at the durability that is asked for, or a stronger one, is in its stream, at the place its ack said, behind smaller numbers of its key,
-//!   and is handled or dead-lettered; what was refused, or never published, never appears;
+//!   and is handled or dead-lettered; what was refused, or never published, never appears; what is published is answered, and once;
+//! * each message is in the partition of its key;
 //! * nothing lies in a stream twice, but on Kafka what was on its way when something of its publisher ran out of time (`again.rs`);
 //! * first completions of a key come in the order of its numbers;
-//! * a member that was told that a partition is gone starts nothing of it any more, and nothing is handed out in an epoch before that of another owner;
+//! * a member that was told that a partition is gone starts nothing of it any more, and nothing is handed out in an epoch before that of another owner, but
+//!   what a thread was about to write down when it was stopped, or had no processor (`slips.rs`);
 //! * two handlers of a key run at once only where the earlier owner lost its lease, or its process was killed;
 //! * nothing is handled again after its ack was confirmed, or where nothing happened in between (no fault, no kill, no lost lease);
 //! * a gap is told only where a server may have lost the end of its streams, or something was removed on purpose; what was removed before anybody handled it
@@ -17,8 +19,10 @@
 
 use super::{
     again::Again,
+    fate::Fate,
     removed::Removed,
     rules::{Counts, Rules},
+    slips::Slips,
 };
 use ropeway_broker::{Durability, partition_for_key};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -38,26 +42,6 @@ type Words<'a> = std::str::Split<'a, char>;
 
 /// A message: which key, which number.
 type Id = (u32, u64);
-
-/// What became of a message.
-#[derive(Clone, Copy, Debug, Default)]
-struct Fate {
-    publisher: u32,
-    invoked: u64,
-    answered: u64,
-    /// Where it lies, unless the ack did not say so; and what that survives.
-    acked: Option<(Option<Place>, u8)>,
-    refused: bool,
-    unknown: bool,
-    /// Its first completion: how many things had happened by then (`None`: a fault went on), and whether it was rejected.
-    completed: Option<(Option<u64>, bool)>,
-    settled: Option<u64>,
-    dead: u32,
-    rejections: u32,
-    places: u32,
-    /// It lies where the ack says.
-    met: bool,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Running {
@@ -83,8 +67,9 @@ pub(crate) struct Judge {
     fates: HashMap<Id, Fate>,
     /// The highest epoch of each partition that its owner was told, and who that is.
     owners: Vec<(u64, u32)>,
-    /// Who was told that a partition of an epoch is gone, and whether it was lost; who was killed.
+    /// Who was told that a partition of an epoch is gone, and whether it was lost; who was killed; who wrote a line too late.
     gone: HashMap<(u32, u32, u64), bool>,
+    slips: Slips,
     killed: HashSet<u32>,
     /// What happened: faults, kills, lost leases; and whether a fault goes on.
     happened: u64,
@@ -115,6 +100,7 @@ impl Judge {
             fates: HashMap::new(),
             owners: vec![(0, 0); PARTITIONS as usize],
             gone: HashMap::new(),
+            slips: Slips::default(),
             killed: HashSet::new(),
             happened: 0,
             suffers: false,
@@ -199,7 +185,7 @@ impl Judge {
             "invoke" | "acked" | "unknown" | "refused" => self.publishes(worker, at, what, &mut words)?,
             "start" => {
                 let id = self.id(words.next()?)?;
-                self.start(worker, id, words.next()?.parse().ok()?);
+                self.start((worker, at), id, words.next()?.parse().ok()?);
             }
             "end" => {
                 let id = self.id(words.next()?)?;
@@ -245,6 +231,7 @@ impl Judge {
             return Some(());
         }
         let fate = self.fates.get_mut(&id)?;
+        let is_again = fate.is_answered();
         fate.answered = now;
         if what != "acked"
             && let Some(rule) = self.rules.again
@@ -275,6 +262,9 @@ impl Judge {
                 self.counts.refused += 1;
             }
         }
+        if is_again {
+            self.flag(id, "was answered twice");
+        }
         Some(())
     }
 
@@ -288,7 +278,7 @@ impl Judge {
                 self.wrong.push(format!("partition {partition} was assigned in epoch {epoch} after {newest}"));
             }
             "owns" if epoch > newest => self.owners[partition as usize] = (epoch, worker),
-            "hand" if epoch < newest => self.wrong.push(format!(
+            "hand" if epoch < newest && !self.slips.hands(worker, at) => self.wrong.push(format!(
                 "member {worker} handed out of partition {partition} in epoch {epoch}, {at} ms after the beginning, when {owner} owned it in {newest}"
             )),
             "gone" => {
@@ -298,6 +288,7 @@ impl Judge {
                     self.happened += 1;
                 }
                 self.gone.insert((worker, partition, epoch), is_lost);
+                self.slips.gone((worker, partition, epoch), at);
             }
             _ => {}
         }
@@ -345,19 +336,20 @@ impl Judge {
             }
             "joins" => self.counts.joins += 1,
             "leaves" => self.counts.leaves += 1,
+            "goes" => self.slips.goes_on(words.next()?.parse().ok()?, at),
             "ready" | "left" => {}
             _ => return None,
         }
         Some(())
     }
 
-    fn start(&mut self, worker: u32, id: Id, epoch: u64) {
+    fn start(&mut self, (worker, at): (u32, u64), id: Id, epoch: u64) {
         let happened = self.happened;
         let Some(fate) = self.fates.get(&id).copied() else {
             return self.flag(id, "appeared and was never published");
         };
         let partition = self.keys[id.0 as usize].partition;
-        if self.gone.contains_key(&(worker, partition, epoch)) {
+        if !self.slips.begins((worker, partition, epoch), at) {
             self.flag(
                 id,
                 &format!("was begun by member {worker} after it was told that its partition is gone"),
@@ -430,6 +422,9 @@ impl Judge {
         if fate.refused {
             self.flag(id, "is in a stream, though its publisher was told that it is not written");
         }
+        if at.0 != self.keys[id.0 as usize].partition {
+            self.flag(id, "is in another partition than that of its key");
+        }
         let is_first = fate.places == 1;
         if !is_first {
             self.counts.twice += 1;
@@ -488,6 +483,12 @@ impl Judge {
                 } else if fate.completed.is_none() {
                     self.flag(*id, "was acked and nobody completed it");
                 }
+            }
+            if !fate.is_answered() {
+                self.flag(*id, "was published, and nobody was told what became of it");
+            }
+            if fate.refused && fate.completed.is_some() {
+                self.flag(*id, "was handled, though its publisher was told that it is not written");
             }
             if fate.completed.is_some_and(|(_, rejected)| rejected) && fate.dead == 0 && fate.places > 0 {
                 self.flag(*id, "was rejected and is not among the dead letters");

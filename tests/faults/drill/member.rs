@@ -49,7 +49,7 @@ const MOST_LAG: u64 = 20_000;
 /// How often a publisher looks.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a process tries to start: longer than any fault lasts that it may be started in.
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(180);
 /// How long a process may take to end of its own will.
 const PATIENCE: Duration = Duration::from_secs(25);
 

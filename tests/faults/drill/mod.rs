@@ -4,11 +4,12 @@
 //! a second that are published. `ROPEWAY_TEST_SEED` repeats who is killed.
 //! Here: which drills there are: `redis/` and `kafka/` have servers and what happens to them, `site.rs` what happens to members and ways
 //! to any server. `stage.rs` has the processes (`member.rs`), `proxy.rs` and `process.rs`
-//! the means, `judge.rs` what must hold (which `bad.rs` judges), `removed.rs` and `again.rs` what it knows of what was taken
-//! away, and of what may lie twice.
+//! the means, `judge.rs` what must hold (which `bad.rs` judges) for each message (`fate.rs`), `removed.rs`, `again.rs` and `slips.rs` what it knows of what was taken
+//! away, of what may lie twice, and of lines that were written too late.
 
 mod again;
 mod bad;
+mod fate;
 mod judge;
 mod kafka;
 pub(crate) mod member;
@@ -18,6 +19,7 @@ mod redis;
 mod removed;
 mod rules;
 mod site;
+mod slips;
 mod stage;
 
 use crate::run::number;

@@ -119,6 +119,7 @@ impl Site<'_> {
         self.stage.processes[at].signal("STOP")?;
         let taken = self.stage.recover("member stopped (SIGSTOP), taken over", self.times.taken_over);
         let passed = self.stage.pass(self.times.session);
+        self.stage.note(&format!("goes {number}"));
         let sleeper = self.stage.processes.iter_mut().find(|process| process.number == number);
         sleeper.ok_or("the stopped member is gone")?.signal("CONT")?;
         taken.and(passed)?;

@@ -34,6 +34,9 @@ const SESSION: Duration = Duration::from_secs(4);
 const TIMES: Times = Times { session: SESSION, soon: SOON, taken_over: SOON };
 /// When a publish is answered at the latest: sooner than a killed broker is back, so that some are answered before it is.
 const DEADLINE: Duration = Duration::from_secs(6);
+/// How long a member may finish what it began of a partition that is wanted back: longer than a machine that has much else to do takes, for what it does not
+/// finish is handled again.
+const RELEASE: Duration = Duration::from_secs(10);
 /// Of one publisher, what is not answered at the most.
 const IN_FLIGHT: usize = 2048;
 /// Messages a second.
@@ -76,12 +79,10 @@ const PATIENT_DEADLINE: Duration = Duration::from_secs(60);
 /// What URLs say. `ROPEWAY_TEST_DRILL_PROTOCOL=consumer` has members use the newer protocol (KIP-848), where the servers say how long a session is: longer than
 /// that by more than the time between two signs of life (`nodes.rs`).
 fn settings(deadline: Duration) -> String {
-    let session = SESSION.as_secs();
-    let deadline = given(deadline).as_secs();
-    match std::env::var("ROPEWAY_TEST_DRILL_PROTOCOL") {
-        Ok(protocol) => format!("group_protocol={protocol}&session={session}s&publish_deadline={deadline}s"),
-        Err(_) => format!("session={session}s&publish_deadline={deadline}s"),
-    }
+    let (session, deadline, release) = (SESSION.as_secs(), given(deadline).as_secs(), RELEASE.as_secs());
+    let protocol = std::env::var("ROPEWAY_TEST_DRILL_PROTOCOL");
+    let protocol = protocol.map(|protocol| format!("&group_protocol={protocol}")).unwrap_or_default();
+    format!("session={session}s&publish_deadline={deadline}s&release={release}s{protocol}")
 }
 
 /// The deadline of publishes, or the one that is given.
