@@ -32,9 +32,10 @@ crate::async_tests!(
     rule_12_acks_given_while_the_group_rebalances_are_kept,
     rule_13_the_epoch_of_what_stays_is_the_same,
     rule_14_a_member_goes_on_behind_what_was_purged_while_it_reads,
+    who_joins_beside_one_that_crashed_is_not_refused_until_its_session_is_over,
 );
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest drain that Kafka's members grant.
 const RELEASE: Duration = Duration::from_secs(2);
 
@@ -363,4 +364,23 @@ async fn rule_14_a_member_goes_on_behind_what_was_purged_while_it_reads() {
     });
     assert_eq!(gap.collect::<Vec<_>>(), [(Some(positions[held]), Some(positions[55]), GapReason::Trimmed)]);
     assert_eq!(members[0].gone(), []);
+}
+
+/// A name keeps a member in its group until its session is over, as a crash does; others wait for it until then, longer than a call may take.
+async fn who_joins_beside_one_that_crashed_is_not_refused_until_its_session_is_over() {
+    let (_, topic) = stage().await;
+    let url = format!("{}?session=40s", server::url().split('?').next().unwrap());
+    let broker = ropeway_broker::connect(&url).await.unwrap();
+    create(&broker, &topic, 2).await;
+    let subscription = |name: &str| Subscription {
+        member: Some(Arc::from(name)),
+        ..Subscription::new(group(&topic), [topic.clone()])
+    };
+    let mut members = vec![Member::join(&broker, &subscription("a"), true).await];
+    until(&mut members, "the only member owns all", |m| m[0].owned().len() == 2).await;
+    members.clear();
+    let joined = timeout(Duration::from_secs(35), broker.subscribe(subscription("b"))).await;
+    let consumer = joined.expect("it is answered within the time of a call").unwrap();
+    members.push(Member { consumer, log: Vec::new(), settles: true });
+    until(&mut members, "it owns all when the other's session is over", |m| m[0].owned().len() == 2).await;
 }

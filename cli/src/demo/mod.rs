@@ -212,11 +212,13 @@ impl Job {
     /// aborted and replaced.
     async fn watch(&mut self, session: &Session) -> Result<Option<Replaced>, Failure> {
         const LOOK: Duration = Duration::from_millis(2);
-        /// Longer than the slowest rate leaves between two records.
-        const LEAST_PATIENCE: Duration = Duration::from_secs(10);
+        /// Longer than the slowest rate leaves between two records, and than a bus takes to find out that a member is gone: on Kafka 30 s.
+        const LEAST_PATIENCE: Duration = Duration::from_secs(90);
+        /// When it is said what is waited for.
+        const STILL: Duration = Duration::from_secs(3);
         let patience = session.settings.time.request.max(LEAST_PATIENCE);
         let mut replaced = None;
-        let (mut moved, mut last) = (Instant::now(), self.before);
+        let (mut moved, mut last, mut told) = (Instant::now(), self.before, false);
         loop {
             let handled = self.handling.finished();
             if let Some(progress) = &self.progress {
@@ -230,6 +232,10 @@ impl Job {
             } else if moved.elapsed() > patience {
                 session.notes.say(&format!("nothing moved for {patience:?}: giving up"));
                 break;
+            } else if moved.elapsed() > STILL && !std::mem::replace(&mut told, true) {
+                session.notes.say(
+                    "nothing moves: what a member had that is gone comes again when its session is over (`session` of kafka, `lease` of redis)",
+                );
             }
             if replaced.is_none()
                 && handled - self.before >= (self.of - self.before) / 3

@@ -13,6 +13,10 @@ pub(crate) fn all() -> Vec<Test> {
     vec![
         ("every_verb_works_or_is_refused_by_name", every_verb_works_or_is_refused_by_name),
         ("every_way_to_a_server_works", every_way_to_a_server_works),
+        (
+            "the_demo_waits_for_the_session_of_who_it_aborted",
+            the_demo_waits_for_the_session_of_who_it_aborted,
+        ),
     ]
 }
 
@@ -48,6 +52,15 @@ fn every_verb_works_or_is_refused_by_name() -> Result<(), String> {
     exported(&place, &copied);
     place.run(&["topic", "delete", &copied, "--yes"]).ok();
     assert_eq!(untried(&place, &steps), BTreeSet::new());
+    Ok(())
+}
+
+/// As one who gives no `session` sees it, which is 30 s then: longer than a request may take.
+fn the_demo_waits_for_the_session_of_who_it_aborted() -> Result<(), String> {
+    let place = on(&format!("{}?session=35s", Server::Kafka3.url()?));
+    let ran = place.run(&["demo", "--reset", "--records", "1500"]).ok();
+    assert!(ran.text().contains("lost                                       0"), "{}{}", ran.text(), ran.err);
+    ran.said(&["when its session is over"]);
     Ok(())
 }
 

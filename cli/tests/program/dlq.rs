@@ -107,7 +107,7 @@ fn dead_letters_are_counted_by_reason_listed_and_shown() {
     assert_eq!(count(&["--since", "@+1h"]), 0);
     assert_eq!(count(&["-n", "2"]), 2);
     assert_eq!(count(&["orders.billing.dlq"]), 3);
-    place.run(&["dlq", "list", "nothing.dlq"]).code(4);
+    place.run(&["dlq", "list", "nothing.dlq"]).code(4).said(&["made with the first"]);
     place.run(&["dlq", "list", "--class", "bad"]).code(2).said(&["unknown_type"]);
 
     show(&place, rejected);

@@ -25,6 +25,9 @@ fn a_directory_is_looked_at_and_not_made_or_changed() {
     let small = place.run(&["doctor", "embedded:./.ropeway?max_disk=1kB", "-o", "raw"]).code(3);
     assert_eq!(small.said(&["1 error"]).lines(), ["error"]);
     std::fs::write(format, "ropeway-store 99\n").unwrap();
+    std::fs::write(place.path().join("a-file"), "").unwrap();
+    let file = place.run(&["doctor", "embedded:./a-file"]).code(3).text();
+    assert!(file.contains("./a-file is a file"), "{file}");
     let newer = place.run(&["doctor", "-o", "json"]).code(3).json();
     let finding = &newer["findings"][0];
     assert_eq!(fields(finding), ["check", "fix", "level", "says", "server"]);

@@ -41,6 +41,16 @@ fn one_message_arrives_with_all_that_was_said() {
     );
 }
 
+/// It would be published as it is, and what comes by stdin would not.
+#[test]
+fn a_body_of_a_dash_is_not_taken_for_stdin_without_a_word() {
+    let place = Place::with_topic("t", 1);
+    place.run_with_input(&["pub", "t", "-"], b"what was meant").code(2).said(&["--file -"]);
+    place.run_with_input(&["pub", "t", "--file", "-"], b"what was meant").ok();
+    let all = all(&place, "t");
+    assert_eq!((all.len(), &all[0]["payload"]), (1, &json!("what was meant")));
+}
+
 #[test]
 fn bytes_of_a_file_or_stdin_are_one_message_unless_said_otherwise() {
     let place = Place::with_topic("t", 1);

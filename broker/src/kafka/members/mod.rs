@@ -61,7 +61,11 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 /// Of how many groups and topics it is remembered which topic of that name it was.
 const REMEMBERED: usize = 16 * 1024;
@@ -158,6 +162,9 @@ impl Shell for Member {
     }
 }
 
+/// How long a subscription waits for its group: shorter than a call may take, of which it has needed some already.
+const JOINS: Duration = Duration::from_secs(20);
+
 /// Joins a group.
 ///
 /// # Errors
@@ -205,7 +212,8 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
         // Who closed it may not have seen this member: it is dropped, which leaves.
         return Err(closed());
     }
-    joined.await;
+    // The group may have to find out first that another member crashed, which takes its session. It is joined then, and events tell what it gets.
+    _ = timeout(JOINS, joined).await;
     if let Some(error) = member.core().owner.ended.clone() {
         return Err(error);
     }

@@ -5,6 +5,7 @@
 use super::{Letter, SHAPE, record};
 use crate::{
     cmd::scan::{Found, scan},
+    exit::Exit,
     failure::Failure,
     offset,
     output::{Row, or_dash},
@@ -125,7 +126,10 @@ pub(super) async fn run(args: &Args, session: &mut Session) -> Result<(), Failur
             }
             if session.stop.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        scanned.await?;
+        scanned.await.map_err(|failure| match failure.exit() {
+            Exit::NotFound => failure.hint("a topic of dead letters is made with the first of them"),
+            _ => failure,
+        })?;
         listed.counts.extend(choice.counts(topic));
         listed.letters.extend(choice.newest.into_iter().map(|(of, delivery)| Letter::new(&of, &delivery)));
     }

@@ -44,6 +44,9 @@ pub(super) async fn directory(address: &Address, url: &BrokerUrl) -> Result<Repo
                     "use the version of Ropeway that wrote it, or a newer one".to_owned()
                 }
                 ropeway_store::Error::Corrupt { .. } => crate::failure::damaged(&url.path),
+                _ if std::path::Path::new(&url.path).is_file() => {
+                    format!("name a directory: {} is a file", url.path)
+                }
                 _ => format!("see that this user may read {}", url.path),
             };
             let cause =

@@ -105,6 +105,11 @@ const READ_AHEAD_BYTES: u32 = 4 * 1024 * 1024;
 /// # Errors
 /// Nothing could be published (the broker's code), or not all of it (5).
 pub(crate) async fn run(mut args: Args, session: &mut Session) -> Result<(), Failure> {
+    if args.body.as_deref() == Some("-") {
+        return Err(
+            Failure::usage("a BODY of - is not stdin").hint("leave it out, or say --file -, to read stdin")
+        );
+    }
     let picks = Picks { key: args.key_expr.take(), headers: std::mem::take(&mut args.header_exprs) };
     if (picks.key.is_some() || !picks.headers.is_empty()) && !matches!(args.format, Shape::Jsonl | Shape::Csv)
     {
