@@ -139,7 +139,7 @@ fn a_coordinator_that_comes_back_after_a_question_was_given_up_does_no_harm() {
         assert!(matches!(trouble.code, Code::TIMED_OUT | Code::TRANSPORT), "{trouble:?}");
         let trouble = admin.alter_group_offsets("any", &[Place::new(&"t".into(), 0, 1)], SECOND).unwrap_err();
         assert!(matches!(trouble.code, Code::TIMED_OUT | Code::TRANSPORT), "{trouble:?}");
-        assert!(begun.elapsed() < 4 * SECOND, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < 20 * SECOND, "{:?}", begun.elapsed());
         cluster.broker_up(1).unwrap();
         assert_eq!(admin.group_offsets("any", LONG).unwrap(), []);
     }

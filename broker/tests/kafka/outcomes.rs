@@ -84,7 +84,7 @@ fn what_times_out_unsent_is_not_written() {
     let producer = at("127.0.0.1:1", &[("message.timeout.ms", "1000")]);
     let began = Instant::now();
     let reports = send(&producer, "any", 0, &values(0, 5));
-    assert!(began.elapsed() < Duration::from_secs(15));
+    assert!(began.elapsed() < LONG);
     let not = Report { written: Written::No, code: Code::MSG_TIMED_OUT, partition: 0, offset: -1 };
     assert_eq!(reports, [not; 5]);
 }
@@ -233,7 +233,7 @@ fn a_panic_of_who_waits_ends_nothing() {
 fn flush_waits_for_who_is_told() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("some", 1, 1).unwrap();
-    let producer = at(&cluster.bootstrap_servers(), &[("linger.ms", "5000")]);
+    let producer = at(&cluster.bootstrap_servers(), &[("linger.ms", "120000")]);
     for round in 0..20 {
         let topic = producer.topic("some").unwrap();
         let (done, reports) = mpsc::channel();
@@ -244,7 +244,7 @@ fn flush_waits_for_who_is_told() {
         producer.send(&topic, [plain(0, b"x")].into_iter(), Box::new(slow));
         let began = Instant::now();
         producer.flush(LONG).unwrap();
-        assert!(began.elapsed() < Duration::from_secs(4), "a flush does not wait for linger");
+        assert!(began.elapsed() < LONG, "a flush does not wait for linger");
         let reports: Vec<Report> = reports.try_recv().unwrap();
         assert_eq!(reports[0].offset, round);
     }

@@ -47,10 +47,8 @@ fn a_batch_has_what_is_there_and_no_more_than_is_asked_for() {
     let topic = topic(1, &[]);
     write(&topic, 0, &values(0, 500));
     let mut member = Member::reading(&topic, 0, 0, &[]);
-    // All of one fetch is there.
-    member.poll(LONG);
-    member.poll_for(SECOND);
-    assert_eq!(member.records().len(), 500);
+    // Then all of one fetch is there.
+    assert_eq!(member.values(500).len(), 500);
     member.consumer.assign(&[Place::new(&topic, 0, 0)]).unwrap();
     let mut offsets = Vec::new();
     let (mut shown, mut largest) = (0, 0);

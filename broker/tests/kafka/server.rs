@@ -228,8 +228,21 @@ impl Member {
         places
     }
 
-    /// Commits, and the answer.
+    /// Commits, and the answer; again where a server that was just started does not know yet who answers for groups.
     pub(super) fn commit(&mut self, places: &[Place]) -> (Result<(), Trouble>, Vec<Answered>) {
+        let early = [Code::WAIT_COORD, Code::COORDINATOR_LOAD_IN_PROGRESS, Code::NOT_COORDINATOR];
+        let until = Instant::now() + LONG;
+        loop {
+            let answer = self.commit_once(places);
+            let is_early = answer.0.as_ref().is_err_and(|trouble| early.contains(&trouble.code));
+            if !is_early || Instant::now() > until {
+                return answer;
+            }
+            self.poll_for(Duration::from_millis(100));
+        }
+    }
+
+    fn commit_once(&mut self, places: &[Place]) -> (Result<(), Trouble>, Vec<Answered>) {
         self.consumer.commit(places, 7).unwrap();
         self.until("answer to the commit", |seen| match seen {
             Seen::Committed { result, partitions, token: 7 } => Some((result.clone(), partitions.clone())),

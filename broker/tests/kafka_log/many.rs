@@ -20,7 +20,7 @@ crate::async_tests!(what_is_too_much_for_one_commit_is_stored_all_the_same,);
 
 /// With names as long as they may be, a server writes some 600 bytes for each.
 const PARTITIONS: u32 = 250;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// From now on the server takes commits of so many bytes.
 async fn take(bytes: &str) {

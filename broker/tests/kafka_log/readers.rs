@@ -27,7 +27,7 @@ crate::async_tests!(
     a_compacted_topic_can_be_purged_and_is_no_gap,
 );
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker on the server, and a name that nobody used.
 pub(crate) async fn stage() -> (Arc<dyn MessageBroker>, Topic) {

@@ -136,13 +136,13 @@ async fn reached_late(mut stage: Stage) {
 
 async fn what_is_due_while_the_server_is_away_is_moved_when_it_is_back_however_old_its_mark_is() {
     let mut stage = Stage::set(Duration::from_secs(20)).await;
-    let due = Timestamp::now() + Duration::from_millis(1500);
+    let due = Timestamp::now() + Duration::from_millis(3000);
     let message = Message::builder().payload("7").deliver_at(due).build();
     assert!(stage.broker.publish(&stage.to, vec![message]).await.all_acked());
     // As if the server had been away for longer than marks are heeded.
     let _: i64 = stage.server.ask(&format!("HSET {}:topic:{{t}} held 1", stage.server.prefix.clone()));
     stage.proxy.set(REFUSE);
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_millis(4500)).await;
     assert_eq!(stage.numbers(), [0; 0]);
     stage.proxy.set(PASS);
     for _ in 0..100 {
@@ -155,24 +155,24 @@ async fn what_is_due_while_the_server_is_away_is_moved_when_it_is_back_however_o
 }
 
 async fn a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline() {
-    let stage = Stage::set(Duration::from_millis(400)).await;
+    let stage = Stage::set(Duration::from_secs(2)).await;
     assert!(stage.publish(0..3).await.iter().all(Outcomes::all_acked));
     stage.proxy.set(SWALLOW);
     let begun = tokio::time::Instant::now();
     for outcomes in stage.publish(3..6).await {
         assert!(matches!(&outcomes.0[..], [Published::Unknown(_)]), "{outcomes:?}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     stage.proxy.set(PASS);
     assert!(stage.publish(6..9).await.iter().all(Outcomes::all_acked));
 }
 
 async fn what_nobody_knows_of_at_its_deadline_is_unknown_and_what_was_never_sent_is_not_written() {
-    let mut stage = Stage::set(Duration::from_millis(400)).await;
+    let mut stage = Stage::set(Duration::from_secs(2)).await;
     assert!(stage.publish(0..3).await.iter().all(Outcomes::all_acked));
     stage.proxy.set(LOSE_ANSWERS);
     let sent = tokio::spawn(stage.publish(3..6));
-    sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_secs(1)).await;
     // There is no connection by now over which these could be sent.
     let waiting = tokio::spawn(stage.publish(6..9));
     for outcomes in sent.await.unwrap() {

@@ -107,12 +107,12 @@ async fn a_server_that_says_nothing_does_not_keep_a_forward_beyond_its_deadline(
     stage.proxy.set(SWALLOW);
     let begin = Instant::now();
     let outcomes = timeout(Duration::from_secs(20), stage.forward()).await.unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     assert!(!outcomes.iter().any(Published::is_acked), "{outcomes:?}");
 }
 
 async fn what_is_acked_behind_a_forward_that_nobody_knows_of_is_stored_or_told_as_lost() {
-    let mut stage = Stage::set(Duration::from_millis(400)).await;
+    let mut stage = Stage::set(Duration::from_secs(2)).await;
     let places: Vec<_> = [1, 3, 5].into_iter().map(|at: usize| stage.deliveries[at].position).collect();
     let [first, second, third] = [1, 3, 7].map(|at: usize| stage.deliveries[at].clone());
     stage.deliveries = vec![third];

@@ -13,7 +13,7 @@ async fn says(broker: &RedisStreams, what: &str, so: impl Fn(&Health) -> bool) -
         if so(&health) {
             return health;
         }
-        assert!(since.elapsed() < Duration::from_secs(30), "{what}: {health:?}");
+        assert!(since.elapsed() < Duration::from_secs(90), "{what}: {health:?}");
         sleep(Duration::from_millis(50)).await;
     }
 }

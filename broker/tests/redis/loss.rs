@@ -16,7 +16,7 @@ use tokio::time::timeout;
 /// How long anything may take to be told.
 const SOON: Duration = Duration::from_secs(15);
 /// For how long nothing comes where nothing more is to come.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(5);
 
 /// A server, a broker on it, and a topic.
 struct Stage {

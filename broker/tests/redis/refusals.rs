@@ -339,7 +339,7 @@ async fn what_is_refused_in_passing_never_comes_behind_what_was_sent_after_it() 
         proxy.arm.send(Refuse { answer, what }).unwrap();
         // The first write: one of each partition. The second: one of the first partition only.
         let first = (publish(0, "1"), publish(1, "2"));
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(500)).await;
         let second = publish(0, "3");
         let told: [Outcomes; 3] =
             timeout(SOON, async { [first.0.await, first.1.await, second.await] }).await.unwrap();

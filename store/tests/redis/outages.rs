@@ -25,6 +25,15 @@ async fn until(status: &mut watch::Receiver<Status>, wanted: impl Fn(&Status) ->
     seen.unwrap().unwrap().clone()
 }
 
+/// Waits until something holds.
+async fn soon(holds: impl AsyncFn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(Instant::now() < end, "it does not come to hold");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn a_server_that_was_killed_is_found_again_and_asked_again() {
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
     let redis = connect(&server.url()).await;
@@ -51,8 +60,7 @@ async fn a_server_that_hangs_is_left_alone_and_found_again() {
     settings.retries = 0;
     settings.request_timeout = Duration::from_millis(200);
     settings.probe_every = Duration::from_secs(60);
-    settings.breaker_pause = Duration::from_millis(300);
-    settings.connect_timeout = Duration::from_millis(300);
+    settings.breaker_pause = Duration::from_secs(2);
     let redis = Redis::connect(settings).await.unwrap();
     let mut status = redis.status();
     server.signal("STOP");
@@ -64,7 +72,7 @@ async fn a_server_that_hangs_is_left_alone_and_found_again() {
     assert!(matches!(second.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{second}");
     let open = redis.query(&incr, Resend::NotDone).await.unwrap_err();
     assert_eq!((open.kind(), open.outcome()), (ErrorKind::BreakerOpen, Outcome::NotDone), "{open}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(status.borrow_and_update().health(), Health::Down);
     server.signal("CONT");
     until(&mut status, |status| status.health() == Health::Up).await;
@@ -122,10 +130,11 @@ async fn what_was_never_written_was_not_done() {
     let mut settings = quick(&server.url());
     settings.probe_every = Duration::from_secs(60);
     settings.retries = 0;
+    settings.pool_size = 1;
     let redis = Redis::connect(settings).await.unwrap();
     let lane = redis.lane(None).await.unwrap();
     server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    soon(async || lane.has_ended() && redis.query(&cmd("PING"), Resend::NotDone).await.is_ok()).await;
     // The pool notices and opens another; a lane does not.
     redis.query(cmd("INCR").arg("n"), Resend::NotDone).await.unwrap();
     let ended = lane.pipeline(vec![cmd("INCR").arg("n").take()]).await;
@@ -147,8 +156,7 @@ async fn a_lane_and_a_reader_say_that_they_have_ended() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Cut, Outcome::Unknown), "{error}");
     let again = own.query(&cmd("PING"), Duration::from_secs(1)).await.unwrap_err();
     assert_eq!((again.kind(), again.outcome()), (ErrorKind::Cut, Outcome::NotDone), "{again}");
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(lane.has_ended());
+    soon(async || lane.has_ended()).await;
 }
 
 fn clients(server: &Server) -> usize {
@@ -160,19 +168,18 @@ async fn a_pool_has_its_bounds() {
     let mut settings = quick(&server.url());
     settings.pool_size = 3;
     settings.min_idle = 2;
-    settings.connect_timeout = Duration::from_millis(300);
-    settings.request_timeout = Duration::from_secs(5);
+    settings.connect_timeout = Duration::from_secs(1);
+    settings.request_timeout = Duration::from_secs(40);
     let redis = Redis::connect(settings).await.unwrap();
     assert_eq!(clients(&server), 2, "the least that is kept is opened at once");
-    let wait = cmd("BLPOP").arg("list").arg(2).take();
+    let wait = cmd("BLPOP").arg("list").arg(30).take();
     let busy: Vec<_> = (0..3)
         .map(|_| {
             let (redis, wait) = (redis.clone(), wait.clone());
             tokio::spawn(async move { redis.query(&wait, Resend::NotDone).await })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(clients(&server), 3);
+    soon(async || clients(&server) == 3).await;
     let full = redis.query(&cmd("PING"), Resend::NotDone).await.unwrap_err();
     assert_eq!((full.kind(), full.outcome()), (ErrorKind::Exhausted, Outcome::NotDone), "{full}");
     let waiting = tokio::spawn({
@@ -202,11 +209,11 @@ async fn a_pool_lets_go_of_what_is_idle_or_old() {
     };
     let first = ids().await;
     assert!(first.len() > 1, "{first:?}");
-    tokio::time::sleep(Duration::from_millis(900)).await;
-    assert_eq!(clients(&server), 1, "those beyond the least were idle too long");
-    tokio::time::sleep(Duration::from_millis(1000)).await;
-    assert_eq!(clients(&server), 1);
-    assert!(ids().await.is_disjoint(&first), "the last of them was too old");
+    // Those beyond the least are idle too long.
+    soon(async || clients(&server) == 1).await;
+    // The last of them becomes too old.
+    soon(async || ids().await.is_disjoint(&first)).await;
+    soon(async || clients(&server) == 1).await;
 }
 
 async fn a_call_that_is_given_up_leaves_no_answer_behind() {
@@ -217,8 +224,8 @@ async fn a_call_that_is_given_up_leaves_no_answer_behind() {
     let slow = cmd("BLPOP").arg("list").arg(0).take();
     tokio::time::timeout(Duration::from_millis(50), redis.query(&slow, Resend::NotDone)).await.unwrap_err();
     redis.query(cmd("ECHO").arg(1), Resend::NotDone).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(clients(&server), 1, "its connection was closed");
+    // Its connection is closed.
+    soon(async || clients(&server) == 1).await;
     assert_eq!(server.cli(&["RPUSH", "list", "a"]), "1");
     assert_eq!(server.cli(&["LLEN", "list"]), "1", "nobody waits there any more");
 }
@@ -237,13 +244,16 @@ async fn metrics_count() {
         let redis = redis.clone();
         async move { drop(redis.query(cmd("BLPOP").arg("list").arg(0), Resend::NotDone).await) }
     });
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let text = || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     let server = format!("server=\"127.0.0.1:{}\"", server.port);
-    for line in [
+    let opened = [
         format!("redis_connections_active{{{server}}} 1"),
         format!("redis_connections_idle{{{server}}} 2"),
         format!("redis_up{{{server}}} 1"),
+    ];
+    soon(async || opened.iter().all(|line| text().contains(line))).await;
+    let text = text();
+    for line in [
         "redis_operations_duration_seconds_count{operation=\"query\",outcome=\"ok\"} 1".to_owned(),
         "redis_operations_duration_seconds_count{operation=\"query\",outcome=\"refused\"} 1".to_owned(),
     ] {

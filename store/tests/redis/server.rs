@@ -159,7 +159,7 @@ impl Drop for Server {
 pub(crate) fn quick(url: &str) -> RedisSettings {
     let mut settings = RedisSettings::from_url(url).unwrap();
     settings.connect_timeout = Duration::from_secs(2);
-    settings.request_timeout = Duration::from_millis(500);
+    settings.request_timeout = Duration::from_secs(2);
     settings.probe_every = Duration::from_millis(200);
     settings.breaker_pause = Duration::from_millis(200);
     settings.min_idle = 1;

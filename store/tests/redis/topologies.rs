@@ -36,7 +36,11 @@ async fn sentinels_name_the_primary_and_the_next_one() {
         |redis: &Redis| redis.status().borrow().servers.keys().next().map(ToString::to_string).unwrap();
     assert_eq!(used(&redis), format!("127.0.0.1:{}", first.port));
     redis.query(cmd("SET").arg("k").arg(1), Resend::NotDone).await.unwrap();
-    assert_eq!(redis.query(cmd("WAIT").arg(1).arg(400), Resend::NotDone).await.unwrap(), Value::Int(1));
+    let follows = async || redis.query(cmd("WAIT").arg(1).arg(1000), Resend::NotDone).await.unwrap();
+    let end = Instant::now() + 20 * SECOND;
+    while follows().await != Value::Int(1) {
+        assert!(Instant::now() < end, "the replica does not follow");
+    }
     first.kill();
     let mut done = Err(None);
     for _ in 0..400 {
@@ -204,12 +208,17 @@ async fn a_cluster_without_one_node_is_degraded() {
     let lost = names.find(|name| slot_of_key(name.as_bytes()) / 5462 == 2).unwrap();
     let kept = names.find(|name| slot_of_key(name.as_bytes()) / 5462 == 1).unwrap();
     nodes[2].kill();
-    // Until it is seen, a request may be written that is never answered.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let both = vec![cmd("SET").arg(&kept).arg(1).take(), cmd("SET").arg(&lost).arg(1).take()];
-    let results = redis.pipeline(both, Resend::NotDone).await;
-    assert!(results[0].is_ok(), "others go on: {results:?}");
-    assert_eq!(results[1].as_ref().unwrap_err().outcome(), Outcome::NotDone);
+    let both = || vec![cmd("SET").arg(&kept).arg(1).take(), cmd("SET").arg(&lost).arg(1).take()];
+    let end = Instant::now() + 10 * SECOND;
+    loop {
+        let results = redis.pipeline(both(), Resend::NotDone).await;
+        assert!(results[0].is_ok(), "others go on: {results:?}");
+        // Until it is seen, a request may be written that is never answered.
+        match results[1].as_ref().unwrap_err().outcome() {
+            Outcome::NotDone => break,
+            other => assert!(Instant::now() < end, "{other:?}"),
+        }
+    }
     tokio::time::timeout(
         Duration::from_secs(5),
         status.wait_for(|status| status.health() == Health::Degraded),
@@ -400,7 +409,7 @@ async fn a_node_that_is_silent_keeps_others_waiting_once() {
         assert_eq!(told[1].clone().unwrap(), Reply::Int(number), "others go on");
     }
     let took = began.elapsed();
-    assert!(took < 5 * SECOND, "20 times took {took:?}");
+    assert!(took < 12 * SECOND, "20 times took {took:?}");
     nodes[0].signal("CONT");
     for _ in 0..200 {
         let told = routed.ask(packed(&both), 2, SECOND).await;
