@@ -44,6 +44,16 @@ impl Headers {
         Ok(Self(packed))
     }
 
+    /// The same of who made the packed form of so many whole headers, and saw that their names are UTF-8.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`].
+    #[cfg(feature = "kafka")]
+    pub(crate) fn seen(packed: Bytes, count: u64) -> Result<Self> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if count > Self::MAX_COUNT { Err(too_many(count)) } else { Ok(Self(packed)) }
+    }
+
     /// The packed form.
     #[must_use]
     pub const fn packed(&self) -> &Bytes {

@@ -13,7 +13,11 @@
 //! A record without it was written by somebody else: its id is made of its place. Names of headers that are no text make a record unreadable. Not
 //! here: which position a record has (`topics.rs`), who sends (`publish/`) and reads it.
 
-use crate::{Error, ErrorKind, Headers, Message, MessageId, Position, Result, Timestamp, Topic, varint};
+use super::{
+    packed::{Last, Repacked, counted, repack},
+    raw::RecordRef,
+};
+use crate::{Error, ErrorKind, Headers, Message, MessageId, Position, Result, Timestamp, Topic};
 use bytes::{Bytes, BytesMut};
 use std::fmt::Write;
 
@@ -123,8 +127,8 @@ pub(super) struct Lies<'a> {
 /// Copies records, so that none of them keeps what it came with in memory: into blocks of at most 64 KiB.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
+    /// Empty between records, with room.
     block: BytesMut,
-    headers: Vec<u8>,
 }
 
 impl Blocks {
@@ -136,55 +140,61 @@ impl Blocks {
         if bytes.len() > BLOCK / 4 {
             return Bytes::copy_from_slice(bytes);
         }
-        if self.block.capacity() - self.block.len() < bytes.len() {
-            self.block = BytesMut::with_capacity(BLOCK);
-        }
+        self.make_room(bytes.len());
         self.block.extend_from_slice(bytes);
         self.block.split().freeze()
     }
 
-    /// Copies that lie behind each other, but for large ones.
-    fn copy_all<const N: usize>(&mut self, parts: [&[u8]; N]) -> [Bytes; N] {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        if len > BLOCK / 4 {
-            return parts.map(|part| self.copy(part));
+    fn make_room(&mut self, size: usize) {
+        if self.block.capacity() < size {
+            self.block = BytesMut::with_capacity(size.max(BLOCK));
         }
-        if self.block.capacity() - self.block.len() < len {
-            self.block = BytesMut::with_capacity(BLOCK);
-        }
-        parts.iter().for_each(|part| self.block.extend_from_slice(part));
-        let mut all = self.block.split().freeze();
-        parts.map(|part| if part.is_empty() { Bytes::new() } else { all.split_to(part.len()) })
     }
 
-    /// The message that a record is; `timestamp` is absent where it has none.
+    /// The message that a record is.
     ///
     /// # Errors
     /// `Corrupt` with what makes it unreadable.
-    pub(super) fn message<'a>(
+    pub(super) fn read(&mut self, lies: Lies<'_>, record: &RecordRef<'_>) -> Result<Message> {
+        let headers = record.headers();
+        let headers =
+            headers.map_err(|trouble| unreadable(format!("its headers cannot be read: {}", trouble.text)))?;
+        self.message(lies, record.key, record.value, record.timestamp, &headers)
+    }
+
+    /// The same of its parts; `timestamp` is absent where it has none, and headers are as they lie in a record.
+    fn message(
         &mut self,
         lies: Lies<'_>,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         timestamp: Option<i64>,
-        headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+        headers: &[u8],
     ) -> Result<Message> {
-        self.headers.clear();
-        let mut last: Option<(&[u8], Option<&[u8]>)> = None;
-        for header in headers {
-            if let Some((name, value)) = last.replace(header) {
-                self.pack(name, value);
-            }
+        let (count, lying) = counted(headers).ok_or_else(no_headers)?;
+        let (key_bytes, value_bytes) = (key.unwrap_or_default(), value.unwrap_or_default());
+        let size = lying.len() + key_bytes.len() + value_bytes.len();
+        let is_large = size > BLOCK / 4;
+        self.make_room(if is_large { lying.len() } else { size });
+        self.block.extend_from_slice(lying);
+        let Some(Kept { count, end, ours }) = keep(&mut self.block, count) else {
+            self.block.clear();
+            return Err(no_headers());
+        };
+        self.block.truncate(end);
+        if !is_large {
+            self.block.extend_from_slice(key_bytes);
+            self.block.extend_from_slice(value_bytes);
         }
-        let ours = last.and_then(|(name, value)| (name == ID.as_bytes()).then(|| id_of(value?)).flatten());
-        if let (None, Some((name, value))) = (ours, last) {
-            self.pack(name, value);
-        }
-        let packed = std::mem::take(&mut self.headers);
-        let parts = [&packed[..], key.unwrap_or_default(), value.unwrap_or_default()];
-        let [headers, key_copy, payload] = self.copy_all(parts);
-        self.headers = packed;
-        let headers = Headers::from_packed(headers);
+        let mut all = self.block.split().freeze();
+        // What is empty keeps no block.
+        let mut next = |len| if len == 0 { Bytes::new() } else { all.split_to(len) };
+        let headers = next(end);
+        let [key_copy, payload] = match is_large {
+            true => [key_bytes, value_bytes].map(|part| self.copy(part)),
+            false => [key_bytes.len(), value_bytes.len()].map(next),
+        };
+        let headers = Headers::seen(headers, count);
         let headers = headers.map_err(|error| unreadable(format!("its headers: {}", error.context())))?;
         let (id, deliver_at) = ours.unwrap_or_else(|| (id_of_place(lies), None));
         Ok(Message {
@@ -196,14 +206,31 @@ impl Blocks {
             deliver_at,
         })
     }
+}
 
-    /// Adds a header, as `headers.rs` packs it.
-    fn pack(&mut self, name: &[u8], value: Option<&[u8]>) {
-        varint::put(&mut self.headers, name.len() as u64);
-        self.headers.extend_from_slice(name);
-        varint::put(&mut self.headers, value.map_or(0, |value| value.len() as u64 + 1));
-        self.headers.extend_from_slice(value.unwrap_or_default());
-    }
+/// Headers that a message keeps: how many, where they end, and what ours, the last one, said.
+struct Kept {
+    count: u64,
+    end: usize,
+    ours: Option<(MessageId, Option<Timestamp>)>,
+}
+
+/// Makes headers as they lie in a record to those of a message. `None`: they are none.
+fn keep(lying: &mut [u8], count: u64) -> Option<Kept> {
+    let Repacked { end, last } = repack(lying, count)?;
+    let ours = |last: &Last| {
+        let is_ours = &lying[last.name.clone()] == ID.as_bytes();
+        is_ours.then(|| id_of(&lying[last.value.clone()?])).flatten()
+    };
+    let ours = last.as_ref().and_then(|last| Some((last.at, ours(last)?)));
+    Some(match ours {
+        Some((at, ours)) => Kept { count: count - 1, end: at, ours: Some(ours) },
+        None => Kept { count, end, ours: None },
+    })
+}
+
+fn no_headers() -> Error {
+    unreadable("its headers are damaged, or the name of one is no text".to_owned())
 }
 
 /// The id and the time of delivery that our header tells; `None` where it is not in form.
@@ -233,14 +260,15 @@ fn unreadable(why: String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::packed::tests::{Header, lying},
+        *,
+    };
     use proptest::prelude::*;
 
     fn orders() -> Topic {
         Topic::new("orders").unwrap()
     }
-
-    type Header = (Vec<u8>, Option<Vec<u8>>);
 
     fn read_at(at: Position, message: &Message, headers: &[Header]) -> Result<Message> {
         let topic = orders();
@@ -249,7 +277,7 @@ mod tests {
             message.key.as_deref(),
             message.payload.as_deref(),
             Some(message.timestamp.as_millis()),
-            headers.iter().map(|(name, value)| (&name[..], value.as_deref())),
+            &lying(headers),
         )
     }
 
@@ -409,7 +437,7 @@ mod tests {
         let read = |blocks: &mut Blocks, value: &[u8]| {
             let topic = orders();
             let lies = Lies { topic: &topic, partition: 0, at: Position(1, 1) };
-            blocks.message(lies, Some(b"key"), Some(value), None, std::iter::empty()).unwrap()
+            blocks.message(lies, Some(b"key"), Some(value), None, &lying(&[])).unwrap()
         };
         let mut blocks = Blocks::default();
         let (first, large, empty, second) = (

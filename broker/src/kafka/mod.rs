@@ -46,7 +46,7 @@
 //! consumes the topic is a member of it, with a client of its own. A member that is killed holds its delayed messages back for `session`.
 //!
 //! # Where things are
-//! Pure: `settings/`, `layout.rs` (records), `facts.rs` (what follows from how a topic is configured), `failure.rs` (errors), `follow.rs` and
+//! Pure: `settings/`, `layout.rs` (records; their headers in `packed.rs`), `facts.rs` (what follows from how a topic is configured), `failure.rs` (errors), `follow.rs` and
 //! `following/` (what a reader reads, and is told), `start.rs` (where reading starts), `metadata.rs` and `group_lag.rs` (what a group has of a partition), `retention.rs` (what
 //! is kept). `raw/` is the only unsafe code: the
 //! client library made safe. The contract on top: `broker.rs`, `publish/`, `members/`, `reader.rs` with `reader_watch.rs`, `admin.rs` with `change.rs`, and `group_admin.rs`; `topics.rs`,
@@ -69,6 +69,7 @@ mod layout;
 mod members;
 mod metadata;
 mod offsets;
+mod packed;
 #[cfg(any(test, feature = "conformance"))]
 mod plant;
 mod publish;

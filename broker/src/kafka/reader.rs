@@ -372,11 +372,5 @@ fn content(blocks: &mut Blocks, place: &Place, at: Position, record: &raw::Recor
         raw: record.value.map(|value| blocks.copy(value)),
         why,
     };
-    let message = match record.headers() {
-        Ok(headers) => blocks.message(lies, record.key, record.value, record.timestamp, headers),
-        Err(trouble) => {
-            Err(Error::new(ErrorKind::Corrupt, format!("its headers cannot be read: {}", trouble.text)))
-        }
-    };
-    message.map_or_else(|why| unreadable(blocks, why), Content::Message)
+    blocks.read(lies, record).map_or_else(|why| unreadable(blocks, why), Content::Message)
 }

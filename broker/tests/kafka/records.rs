@@ -13,9 +13,17 @@ use rdkafka::{
     message::{Header, Headers as _, OwnedHeaders},
     producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
 };
-use std::sync::{Arc, mpsc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, mpsc},
+};
 
-tests![the_crate_reads_what_we_write, we_read_what_the_crate_writes, keys_go_where_java_puts_them];
+tests![
+    the_crate_reads_what_we_write,
+    we_read_what_the_crate_writes,
+    headers_are_read_where_they_lie,
+    keys_go_where_java_puts_them,
+];
 
 /// A record, as it is told everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +66,37 @@ fn keeping() -> Arc<str> {
     topic(1, &[("retention.ms", "-1")])
 }
 
+/// Headers as they lie in a record, taken apart.
+fn taken(mut bytes: &[u8]) -> Vec<(String, Option<Vec<u8>>)> {
+    fn number(bytes: &mut &[u8]) -> i64 {
+        let (mut number, mut shift) = (0u64, 0);
+        loop {
+            let (byte, rest) = bytes.split_first().unwrap();
+            *bytes = rest;
+            number |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return (number >> 1) as i64 ^ -((number & 1) as i64);
+            }
+        }
+    }
+    fn part(bytes: &mut &[u8]) -> Option<Vec<u8>> {
+        let len = usize::try_from(number(bytes)).ok()?;
+        let (part, rest) = bytes.split_at(len);
+        *bytes = rest;
+        Some(part.to_vec())
+    }
+    let count = number(&mut bytes);
+    let mut one = |_| (String::from_utf8(part(&mut bytes).unwrap()).unwrap(), part(&mut bytes));
+    let all = (0..count).map(&mut one).collect();
+    assert!(bytes.is_empty());
+    all
+}
+
 /// Writes them by this module.
-fn write(topic: &str, records: &[Same]) {
-    let producer = producer(&[("enable.idempotence", "true"), ("linger.ms", "5")]);
+fn write(topic: &str, records: &[Same], codec: &str) {
+    let producer =
+        producer(&[("enable.idempotence", "true"), ("linger.ms", "5"), ("compression.codec", codec)]);
     let to = producer.topic(topic).unwrap();
     let (done, reports) = mpsc::channel();
     let given = records.iter().map(|record| Record {
@@ -89,14 +125,12 @@ fn read(topic: &Arc<str>, count: usize) -> Vec<Same> {
             let Told::Record(record) = told else { panic!("{told:?}") };
             assert_eq!((&**record.topic, record.partition), (&**topic, 0));
             assert_eq!(record.offset, read.len() as i64);
-            let headers = record.headers().unwrap();
-            let headers = headers
-                .map(|(name, value)| (String::from_utf8(name.to_vec()).unwrap(), value.map(<[u8]>::to_vec)));
+            let headers = taken(&record.headers().unwrap());
             read.push(Same {
                 key: record.key.map(<[u8]>::to_vec),
                 value: record.value.map(<[u8]>::to_vec),
                 timestamp: record.timestamp.unwrap(),
-                headers: headers.collect(),
+                headers,
             });
         });
     }
@@ -106,7 +140,7 @@ fn read(topic: &Arc<str>, count: usize) -> Vec<Same> {
 fn the_crate_reads_what_we_write() {
     let topic = keeping();
     let records = all_kinds();
-    write(&topic, &records);
+    write(&topic, &records, "none");
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap())
         .set("group.id", unique("crate"))
@@ -155,6 +189,31 @@ fn we_read_what_the_crate_writes() {
     producer.flush(LONG).unwrap();
     for (at, (is, expected)) in read(&topic, records.len()).iter().zip(&records).enumerate() {
         assert_eq!(is, expected, "record {at}");
+    }
+}
+
+/// As long as the library is of a version of which it is known how it keeps records (`READ_MESSAGE` in `native.rs`): of a newer one that has to be looked up. Without
+/// it all is read as well, and slower.
+fn headers_are_read_where_they_lie() {
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = keeping();
+        let records = all_kinds();
+        write(&topic, &records, codec);
+        assert!(read(&topic, records.len()) == records, "{codec}");
+        let mut member = Member::reading(&topic, 0, 0, &[]);
+        let (mut seen, until) = (0, tokio::time::Instant::now() + LONG);
+        while seen < records.len() && tokio::time::Instant::now() < until {
+            member.consumer.next(std::time::Duration::from_millis(500), 100, &mut |told| {
+                let Told::Record(record) = told else { panic!("{told:?}") };
+                let headers = record.headers().unwrap();
+                // Where there is neither key nor value, nothing says where headers lie.
+                let full = |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty());
+                let lie = full(record.key) || full(record.value);
+                assert_eq!(matches!(headers, Cow::Borrowed(_)), lie, "{codec}: record {}", record.offset);
+                seen += 1;
+            });
+        }
+        assert_eq!(seen, records.len(), "{codec}");
     }
 }
 

@@ -124,12 +124,7 @@ fn message(
     lies: Lies<'_>,
     record: &RecordRef<'_>,
 ) -> Result<crate::Message, (Option<bytes::Bytes>, Error)> {
-    let headers = record.headers().map_err(|trouble| {
-        Error::new(ErrorKind::Corrupt, format!("its headers cannot be read: {}", trouble.text))
-    });
-    let read =
-        headers.and_then(|headers| blocks.message(lies, record.key, record.value, record.timestamp, headers));
-    read.map_err(|why| (Some(blocks.copy(record.value.unwrap_or_default())), why))
+    blocks.read(lies, record).map_err(|why| (Some(blocks.copy(record.value.unwrap_or_default())), why))
 }
 
 /// The topic of that name, where it is one.

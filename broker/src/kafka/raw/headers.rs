@@ -1,6 +1,6 @@
 //! Headers of records, on their way into the library and out of it.
 //!
-//! Not here: what they mean (`../layout.rs`).
+//! Not here: taking apart how they lie in a record (`../packed.rs`), what they mean (`../layout.rs`).
 
 #![expect(unsafe_code, reason = "fills and reads lists of headers of the C library")]
 
@@ -10,6 +10,7 @@ use super::{
 };
 use rdkafka_sys::rd_kafka_headers_t;
 use std::{
+    borrow::Cow,
     ffi::{CStr, c_void},
     marker::PhantomData,
     ptr, slice,
@@ -63,18 +64,93 @@ impl Drop for HeaderList {
     }
 }
 
-/// The headers of a record that was read, in order: name and value. What follows a NUL byte in a name cannot be had from the library.
-#[derive(Debug)]
-pub(in crate::kafka) struct HeadersOf<'a> {
+/// The headers of a record that was read, as they lie in it: how many, then for each the length of its name, the name, the length of its value (-1: null), the value; numbers
+/// are zigzag. They may be damaged, but where the library was asked. `Err` where that finds none that are headers.
+///
+/// # Safety
+/// The message is a record that was read, is alive while `'a` lasts, and is used by this thread alone.
+#[inline]
+pub(super) unsafe fn headers_of<'a>(message: *const Message) -> Result<Cow<'a, [u8]>, Trouble> {
+    // SAFETY: as the caller promises.
+    match unsafe { where_they_lie(message) } {
+        Some(bytes) => Ok(Cow::Borrowed(bytes)),
+        // SAFETY: as the caller promises.
+        None => unsafe { Listed::of(message) }.map(|listed| Cow::Owned(laid(listed))),
+    }
+}
+
+/// As they would lie in a record.
+fn laid(listed: Listed<'_>) -> Vec<u8> {
+    let (mut out, mut count) = (Vec::new(), 0);
+    for (name, value) in listed {
+        count += 1;
+        put(&mut out, name.len() as i64);
+        out.extend_from_slice(name);
+        put(&mut out, value.map_or(-1, |value| value.len() as i64));
+        out.extend_from_slice(value.unwrap_or_default());
+    }
+    let mut all = Vec::with_capacity(out.len() + 5);
+    put(&mut all, count);
+    all.append(&mut out);
+    all
+}
+
+/// Adds a number.
+fn put(out: &mut Vec<u8>, number: i64) {
+    let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// The headers of a record where they lie, which is behind its value. `None` where that is not known: then the library is asked. It makes a list of copies, which
+/// takes as long as all that is done here with a small record.
+///
+/// # Safety
+/// As [`headers_of`].
+#[inline]
+unsafe fn where_they_lie<'a>(message: *const Message) -> Option<&'a [u8]> {
+    // SAFETY: takes nothing.
+    if unsafe { native::rd_kafka_version() } != native::READ_MESSAGE {
+        return None;
+    }
+    // SAFETY: the library that has this version keeps each record that a consumer reads in such a struct, of which the message is the first field. It is
+    // set before the record is handed out, and not changed any more.
+    let (message, at, len) = unsafe {
+        let read = message.cast::<native::ReadMessage>();
+        (&(*read).message, (*read).headers_at, (*read).headers_len)
+    };
+    // Value and headers lie behind each other in what came from the server. Where these do not, the struct is not what is known of it, or this record is of an
+    // older format, which has none.
+    let behind = if message.len > 0 {
+        message.payload.cast_const().cast::<u8>().wrapping_add(message.len)
+    } else if message.key_len > 0 {
+        // The length of a value that is empty or null takes one byte.
+        message.key.cast_const().cast::<u8>().wrapping_add(message.key_len + 1)
+    } else {
+        return None;
+    };
+    let len = usize::try_from(len).ok().filter(|len| *len > 0 && at == behind)?;
+    // SAFETY: the library has seen that so many bytes lie there, in the memory that this record keeps.
+    Some(unsafe { slice::from_raw_parts(at, len) })
+}
+
+/// Headers that the library has listed, in order: name and value. What follows a NUL byte in a name cannot be had from it.
+struct Listed<'a> {
     /// Null of none.
     native: *const rd_kafka_headers_t,
     next: usize,
     message: PhantomData<&'a Message>,
 }
 
-impl<'a> HeadersOf<'a> {
-    /// Parses them. `Err` where they are not headers.
-    pub(super) fn of(message: &'a Message) -> Result<Self, Trouble> {
+impl Listed<'_> {
+    /// Has them listed. `Err` where they are not headers.
+    ///
+    /// # Safety
+    /// As [`headers_of`].
+    unsafe fn of(message: *const Message) -> Result<Self, Trouble> {
         let mut native: *mut rd_kafka_headers_t = ptr::null_mut();
         // SAFETY: the message is alive, and was read by this thread, as nobody else has it. The headers that are answered belong to it.
         match Code(unsafe { native::rd_kafka_message_headers(message, &raw mut native) }) {
@@ -87,7 +163,7 @@ impl<'a> HeadersOf<'a> {
     }
 }
 
-impl<'a> Iterator for HeadersOf<'a> {
+impl<'a> Iterator for Listed<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -7,7 +7,7 @@
 
 use super::{
     code::{Code, Trouble},
-    headers::HeadersOf,
+    headers::headers_of,
     list::{Names, Place},
     native::{self, Message},
     queue::{Queue, millis},
@@ -27,13 +27,16 @@ pub(in crate::kafka) struct RecordRef<'a> {
     pub(in crate::kafka) key: Option<&'a [u8]>,
     /// Null is a tombstone.
     pub(in crate::kafka) value: Option<&'a [u8]>,
-    message: &'a Message,
+    /// Alive while `'a` lasts.
+    message: *const Message,
 }
 
 impl<'a> RecordRef<'a> {
-    /// Its headers, in order. `Err` where they cannot be parsed.
-    pub(in crate::kafka) fn headers(&self) -> Result<HeadersOf<'a>, Trouble> {
-        HeadersOf::of(self.message)
+    /// Its headers, as they lie in a record. `Err` where it is known that they are none.
+    #[inline]
+    pub(in crate::kafka) fn headers(&self) -> Result<Cow<'a, [u8]>, Trouble> {
+        // SAFETY: it is a record that was read, is alive, and nobody else knows of it.
+        unsafe { headers_of(self.message) }
     }
 }
 
@@ -82,7 +85,9 @@ impl Messages {
         // The name of the topic of the latest message. All topics are alive until all messages are destroyed, so no two have the same address.
         let mut latest: (*mut rd_kafka_topic_t, Option<Arc<str>>) = (ptr::null_mut(), None);
         let mut records = false;
-        while let Some(message) = rest.get() {
+        while let Some(native) = rest.get() {
+            // SAFETY: it lives until `pass`.
+            let message = unsafe { &*native };
             if latest.1.is_none() || latest.0 != message.rkt {
                 // SAFETY: the message keeps its topic alive, if it has one.
                 latest = (message.rkt, unsafe { topic_of(message, names) });
@@ -92,7 +97,7 @@ impl Messages {
                 Some(topic) if message.err == 0 => {
                     records = true;
                     // SAFETY: the message is a record that was read, and is alive.
-                    show(Read::Record(unsafe { record(message, topic) }));
+                    show(Read::Record(unsafe { record(native, topic) }));
                 }
                 // SAFETY: the message is alive.
                 _ => show(unsafe { problem(message, topic) }),
@@ -116,9 +121,9 @@ struct Rest<'m> {
 }
 
 impl Rest<'_> {
-    fn get(&self) -> Option<&Message> {
-        // SAFETY: it was not destroyed: those before `next` were. It lives until `pass`.
-        self.taken.get(self.next).map(|message| unsafe { &**message })
+    /// One that is alive: those before `next` were destroyed. It lives until `pass`.
+    fn get(&self) -> Option<*const Message> {
+        self.taken.get(self.next).map(|message| message.cast_const())
     }
 
     fn pass(&mut self) {
@@ -151,8 +156,10 @@ unsafe fn topic_of(message: &Message, names: &mut Names) -> Option<Arc<str>> {
 }
 
 /// # Safety
-/// The message is a record that was read, and is alive.
-unsafe fn record<'a>(message: &'a Message, topic: &'a Arc<str>) -> RecordRef<'a> {
+/// The message is a record that was read, and is alive while `'a` lasts.
+unsafe fn record<'a>(native: *const Message, topic: &'a Arc<str>) -> RecordRef<'a> {
+    // SAFETY: it is alive.
+    let message = unsafe { &*native };
     let mut kind = 0;
     // SAFETY: the message is alive; `kind` is written.
     let timestamp = unsafe { native::rd_kafka_message_timestamp(message, &raw mut kind) };
@@ -165,7 +172,7 @@ unsafe fn record<'a>(message: &'a Message, topic: &'a Arc<str>) -> RecordRef<'a>
         key: unsafe { bytes(message.key.cast(), message.key_len) },
         // SAFETY: as above.
         value: unsafe { bytes(message.payload.cast(), message.len) },
-        message,
+        message: native,
     }
 }
 

@@ -14,6 +14,7 @@
 //! | a slot that is gone when its report comes | a batch is freed by who counts its last slot; each record that was taken over has one report (`reports.rs`) |
 //! | two threads at one slot | one writes it, once, before `filled` (release); others read it after that (acquire) |
 //! | a message, list, event, queue or topic that is used after its end, or never given back | each has an owner that gives it back, borrows end before that, and owners are dropped before the client (fields in that order) |
+//! | headers that are read where they lie, in a struct that the library keeps to itself | only of the version of which it is known, and where they lie behind the value; else the library is asked (`headers.rs`) |
 //! | a record that outlives its message | it borrows it, and the callback that is shown it cannot keep it |
 //! | a queue that is woken when it is gone | the bell holds the queue behind a lock, and lets go of it before the client ends |
 //! | a topic of another client | it is compared, and refused |

@@ -33,6 +33,25 @@ pub(super) struct Message {
     pub(super) private: *mut c_void,
 }
 
+/// What a consumer has of a record: the beginning of `rd_kafka_msg_t`, which the library keeps to itself. Only of version [`READ_MESSAGE`].
+#[repr(C)]
+pub(super) struct ReadMessage {
+    pub(super) message: Message,
+    link: [*mut c_void; 2],
+    flags: c_int,
+    timestamp_type: u32,
+    timestamp: i64,
+    headers: *mut rd_kafka_headers_t,
+    status: u32,
+    broker_id: i32,
+    /// `rkm_u.consumer.binhdrs`: how long the headers are, and where they lie.
+    pub(super) headers_len: i32,
+    pub(super) headers_at: *const u8,
+}
+
+/// The version (2.12.1) of which `rdkafka_msg.h` was looked at for that. Of others it is not known.
+pub(super) const READ_MESSAGE: c_int = 0x020c_01ff;
+
 /// `rd_kafka_topic_partition_t`.
 #[repr(C)]
 pub(super) struct Partition {
@@ -281,6 +300,7 @@ unsafe extern "C" {
         rkmessages: *mut *mut Message,
         rkmessages_size: usize,
     ) -> isize;
+    pub(super) fn rd_kafka_version() -> c_int;
     pub(super) fn rd_kafka_message_destroy(rkmessage: *mut Message);
     pub(super) fn rd_kafka_message_timestamp(rkmessage: *const Message, tstype: *mut u32) -> i64;
     pub(super) fn rd_kafka_message_headers(
