@@ -5,10 +5,10 @@
 use super::{
     broker::{Kafka, Shared},
     failure::BACKEND,
-    raw::{Producer, Record, Report, Trouble, Written},
+    raw::{HeaderList, Producer, Record, Report, Trouble, Written},
     settings::BATCH,
 };
-use crate::{Answer, Error, ErrorKind, Headers, Position, Result, Timestamp, Topic};
+use crate::{Answer, Error, ErrorKind, Headers, Message, Position, Result, Timestamp, Topic};
 use bytes::Bytes;
 use std::{iter, sync::Arc};
 use tokio::sync::oneshot;
@@ -21,7 +21,7 @@ impl Kafka {
     #[doc(hidden)]
     pub fn plant_unreadable(&self, topic: &Topic, partition: u32, raw: Bytes) -> Answer<Result<Position>> {
         let (shared, topic) = (Arc::clone(&self.shared), topic.clone());
-        Box::pin(async move { shared.call(plant(&shared, &topic, partition, &raw)).await })
+        Box::pin(async move { shared.call(plant(&shared, &topic, partition, raw)).await })
     }
 
     /// From now on members store of what goes from them the offset alone, and not what is done beyond it: a double, which the suite must notice.
@@ -31,7 +31,7 @@ impl Kafka {
     }
 }
 
-async fn plant(shared: &Shared, topic: &Topic, partition: u32, raw: &[u8]) -> Result<Position> {
+async fn plant(shared: &Shared, topic: &Topic, partition: u32, raw: Bytes) -> Result<Position> {
     let described = shared.topics.describe(topic).await?;
     let told = send(shared, topic, partition, raw)?;
     let reports = told.await.unwrap_or_default();
@@ -50,18 +50,19 @@ fn send(
     shared: &Shared,
     topic: &Topic,
     partition: u32,
-    raw: &[u8],
+    raw: Bytes,
 ) -> Result<oneshot::Receiver<Vec<Report>>> {
     let failed = |trouble: Trouble| shared.failed(&trouble);
     let conf = shared.settings.producer(BATCH).conf()?;
     let producer = Producer::open(conf, Arc::clone(&shared.notes)).map_err(failed)?;
     let target = producer.topic(topic.as_str()).map_err(failed)?;
+    let values = Arc::new(vec![Message::builder().payload(raw).build()]);
     let record = Record {
+        at: 0,
         partition: i32::try_from(partition).unwrap_or(i32::MAX),
         key: None,
-        value: Some(raw),
         timestamp: Timestamp::now().as_millis(),
-        headers: iter::repeat_n((&b"h"[..], None), Headers::MAX_COUNT + 1),
+        headers: |headers: &mut HeaderList| (0..=Headers::MAX_COUNT).for_each(|_| headers.add(b"h", None)),
     };
     let (tell, told) = oneshot::channel();
     // What is not written when the last producer goes is purged.
@@ -70,6 +71,6 @@ fn send(
         drop(kept);
         _ = tell.send(reports);
     });
-    producer.send(&target, iter::once(record), done);
+    producer.send(&target, &values, iter::once(record), done);
     Ok(told)
 }

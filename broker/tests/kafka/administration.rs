@@ -129,9 +129,13 @@ fn what_is_known_of_a_batch_so_far_is_told_and_stays() {
     let producer = nowhere("1500");
     let topic = producer.topic("any").unwrap();
     let (done, reports): (_, Reports) = mpsc::channel();
-    let values = values(0, 3);
-    let records = values.iter().map(|value| plain(0, value));
-    let sent = producer.send(&topic, records, Box::new(move |reports| done.send(reports).unwrap()));
+    let records = (0..3).map(|at| plain(0, at));
+    let sent = producer.send(
+        &topic,
+        &Arc::new(values(0, 3)),
+        records,
+        Box::new(move |reports| done.send(reports).unwrap()),
+    );
     assert_eq!(sent.so_far(), [None; 3]);
     let reports = reports.recv_timeout(LONG).unwrap();
     let told: Vec<Option<Report>> = reports.into_iter().map(Some).collect();
@@ -145,9 +149,13 @@ fn a_producer_that_is_flushed_in_vain_gives_up_what_is_purged() {
     let producer = nowhere("60000");
     let topic = producer.topic("any").unwrap();
     let (done, reports): (_, Reports) = mpsc::channel();
-    let values = values(0, 3);
-    let records = values.iter().map(|value| plain(0, value));
-    producer.send(&topic, records, Box::new(move |reports| done.send(reports).unwrap()));
+    let records = (0..3).map(|at| plain(0, at));
+    producer.send(
+        &topic,
+        &Arc::new(values(0, 3)),
+        records,
+        Box::new(move |reports| done.send(reports).unwrap()),
+    );
     let began = Instant::now();
     assert_eq!(producer.flush(Duration::from_millis(300)).unwrap_err().code, Code::TIMED_OUT);
     assert!(began.elapsed() < Duration::from_secs(10));

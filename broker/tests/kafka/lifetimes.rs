@@ -61,9 +61,9 @@ fn things_are_dropped_in_any_order_while_others_are_on_their_way() {
         let topic = producer.topic("some").unwrap();
         for _ in 0..random.random_range(1..20) {
             let (done, reports) = mpsc::channel::<Vec<Report>>();
-            let batch = values(0, random.random_range(1..200));
-            let records = batch.iter().map(|value| plain(random.random_range(0..2), value));
-            producer.send(&topic, records, Box::new(move |reports| _ = done.send(reports)));
+            let batch = Arc::new(values(0, random.random_range(1..200)));
+            let records = (0..batch.len()).map(|at| plain(random.random_range(0..2), at));
+            producer.send(&topic, &batch, records, Box::new(move |reports| _ = done.send(reports)));
             told.push((batch.len(), reports));
             if random.random_bool(0.3) {
                 consumer.next(Duration::from_millis(random.random_range(0..10)), 50, &mut |_| {});

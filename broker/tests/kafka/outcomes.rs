@@ -4,7 +4,7 @@
 
 use super::{
     raw::{Code, Notes, Producer, Report, Written},
-    server::{LONG, Member, conf_at, plain, producer, send, topic, values},
+    server::{self, LONG, Member, conf_at, one, plain, producer, send, topic, values},
     tests,
 };
 use rdkafka::{
@@ -30,6 +30,7 @@ tests![
     a_panic_of_who_waits_ends_nothing,
     flush_waits_for_who_is_told,
     what_is_left_when_a_producer_goes_is_told,
+    values_stay_until_all_records_are_reported_and_not_until_somebody_hears_of_it,
 ];
 
 type Reports = mpsc::Receiver<Vec<Report>>;
@@ -38,8 +39,13 @@ type Reports = mpsc::Receiver<Vec<Report>>;
 fn begin(producer: &Producer, topic: &str, values: &[Vec<u8>]) -> Reports {
     let (done, reports) = mpsc::channel();
     let topic = producer.topic(topic).unwrap();
-    let records = values.iter().map(|value| plain(0, value));
-    producer.send(&topic, records, Box::new(move |reports| done.send(reports).unwrap()));
+    let records = (0..values.len()).map(|at| plain(0, at));
+    producer.send(
+        &topic,
+        &Arc::new(values.to_vec()),
+        records,
+        Box::new(move |reports| done.send(reports).unwrap()),
+    );
     reports
 }
 
@@ -168,13 +174,39 @@ fn a_batch_that_is_refused_is_told_at_once() {
 }
 
 fn a_topic_of_another_producer_is_refused() {
-    let (one, other) = (at("127.0.0.1:1", &[]), at("127.0.0.1:1", &[]));
+    let (first, other) = (at("127.0.0.1:1", &[]), at("127.0.0.1:1", &[]));
     let topic = other.topic("any").unwrap();
     let (done, reports) = mpsc::channel();
-    one.send(&topic, [plain(0, b"x")].into_iter(), Box::new(move |reports| done.send(reports).unwrap()));
+    first.send(
+        &topic,
+        &one(),
+        [plain(0, 0)].into_iter(),
+        Box::new(move |reports| done.send(reports).unwrap()),
+    );
     let reports = reports.try_recv().unwrap();
     assert_eq!((reports[0].written, reports[0].code), (Written::No, Code::INVALID_ARG));
-    assert!(one.topic("with\0nul").is_err());
+    assert!(first.topic("with\0nul").is_err());
+}
+
+/// The library reads values where they lie: small ones when it makes a request of them, large ones while it sends that.
+fn values_stay_until_all_records_are_reported_and_not_until_somebody_hears_of_it() {
+    let topic = topic(1, &[]);
+    let producer = producer(&[("linger.ms", "300")]);
+    let to = producer.topic(&topic).unwrap();
+    let value = |at: usize| vec![at as u8; if at.is_multiple_of(2) { 10 } else { 100_000 }];
+    let all = || (0..8).map(value).collect::<Vec<_>>();
+    let values = Arc::new(all());
+    let seen = Arc::downgrade(&values);
+    let (done, reports) = mpsc::channel();
+    let kept = seen.clone();
+    let tell = Box::new(move |reports: Vec<Report>| done.send((reports, kept.strong_count())).unwrap());
+    producer.send(&to, &values, (0..8).map(|at| plain(0, at)), tell);
+    drop(values);
+    assert_eq!(seen.strong_count(), 1, "kept for the library");
+    let (reports, kept) = reports.recv_timeout(LONG).unwrap();
+    assert!(reports.len() == 8 && reports.iter().all(|report| report.written == Written::Yes), "{reports:?}");
+    assert_eq!(kept, 0, "who is told is alone with what it has");
+    assert_eq!(Member::reading(&topic, 0, 0, &[]).values(8), all());
 }
 
 /// Says that it has `says`, and has `has`, or panics at the end.
@@ -185,7 +217,7 @@ struct Lying {
 }
 
 impl Iterator for Lying {
-    type Item = super::raw::Record<'static, std::iter::Empty<(&'static [u8], Option<&'static [u8]>)>>;
+    type Item = super::raw::Record<'static, server::None>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.has == 0 {
@@ -193,7 +225,7 @@ impl Iterator for Lying {
             return None;
         }
         self.has -= 1;
-        Some(plain(0, b"x"))
+        Some(plain(0, 0))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -211,7 +243,8 @@ fn an_iterator_that_lies_loses_no_report() {
     for (says, has, panics, told) in [(5, 3, false, 3), (3, 5, false, 3), (5, 2, true, 2), (5, 0, true, 0)] {
         let (done, reports) = mpsc::channel();
         let done = Box::new(move |reports| done.send(reports).unwrap());
-        let sends = std::panic::AssertUnwindSafe(|| producer.send(&topic, Lying { says, has, panics }, done));
+        let sends =
+            std::panic::AssertUnwindSafe(|| producer.send(&topic, &one(), Lying { says, has, panics }, done));
         assert_eq!(std::panic::catch_unwind(sends).is_err(), panics);
         let reports: Vec<Report> = reports.recv_timeout(LONG).unwrap();
         assert_eq!(reports.len(), told);
@@ -225,7 +258,7 @@ fn a_panic_of_who_waits_ends_nothing() {
     cluster.create_topic("some", 1, 1).unwrap();
     let producer = at(&cluster.bootstrap_servers(), &[]);
     let topic = producer.topic("some").unwrap();
-    producer.send(&topic, [plain(0, b"x")].into_iter(), Box::new(|_| panic!("as a test does")));
+    producer.send(&topic, &one(), [plain(0, 0)].into_iter(), Box::new(|_| panic!("as a test does")));
     producer.flush(LONG).unwrap();
     assert_eq!(send(&producer, "some", 0, &values(0, 1))[0].written, Written::Yes);
 }
@@ -241,7 +274,7 @@ fn flush_waits_for_who_is_told() {
             thread::sleep(Duration::from_millis(20));
             done.send(reports).unwrap();
         };
-        producer.send(&topic, [plain(0, b"x")].into_iter(), Box::new(slow));
+        producer.send(&topic, &one(), [plain(0, 0)].into_iter(), Box::new(slow));
         let began = Instant::now();
         producer.flush(LONG).unwrap();
         assert!(began.elapsed() < LONG, "a flush does not wait for linger");

@@ -3,7 +3,7 @@
 //! Not here: what becomes of records that cannot be written (`outcomes.rs`).
 
 use super::{
-    raw::{Code, Record, Told, Written},
+    raw::{Code, HeaderList, Record, Told, Valued, Written},
     server::{LONG, Member, bootstrap, conf, producer, topic, unique},
     tests,
 };
@@ -32,6 +32,21 @@ struct Same {
     value: Option<Vec<u8>>,
     timestamp: i64,
     headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Valued for Same {
+    fn value(&self) -> Option<&[u8]> {
+        self.value.as_deref()
+    }
+}
+
+/// A null value.
+struct Tombstone;
+
+impl Valued for Tombstone {
+    fn value(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 const TIME: i64 = 1_700_000_000_123;
@@ -99,14 +114,17 @@ fn write(topic: &str, records: &[Same], codec: &str) {
         producer(&[("enable.idempotence", "true"), ("linger.ms", "5"), ("compression.codec", codec)]);
     let to = producer.topic(topic).unwrap();
     let (done, reports) = mpsc::channel();
-    let given = records.iter().map(|record| Record {
+    let values = Arc::new(records.to_vec());
+    let given = records.iter().enumerate().map(|(at, record)| Record {
+        at,
         partition: 0,
         key: record.key.as_deref(),
-        value: record.value.as_deref(),
         timestamp: record.timestamp,
-        headers: record.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref())),
+        headers: |headers: &mut HeaderList| {
+            record.headers.iter().for_each(|(name, value)| headers.add(name.as_bytes(), value.as_deref()));
+        },
     });
-    producer.send(&to, given, Box::new(move |reports| done.send(reports).unwrap()));
+    producer.send(&to, &values, given, Box::new(move |reports| done.send(reports).unwrap()));
     let reports = reports.recv_timeout(LONG).unwrap();
     assert_eq!(reports.len(), records.len());
     for (offset, report) in reports.iter().enumerate() {
@@ -226,13 +244,18 @@ fn keys_go_where_java_puts_them() {
     let keys: [&[u8]; 7] = [b"a", b"key-1", b"key-2", b"hello", b"12345678", "käse".as_bytes(), b""];
     let (done, reports) = mpsc::channel();
     let records = keys.iter().map(|key| Record {
+        at: 0,
         partition: -1,
         key: Some(key),
-        value: None,
         timestamp: TIME,
-        headers: std::iter::empty(),
+        headers: |_: &mut HeaderList| {},
     });
-    producer.send(&to, records, Box::new(move |reports| done.send(reports).unwrap()));
+    producer.send(
+        &to,
+        &Arc::new(vec![Tombstone]),
+        records,
+        Box::new(move |reports| done.send(reports).unwrap()),
+    );
     let reports = reports.recv_timeout(LONG).unwrap();
     for (key, report) in keys.iter().zip(&reports) {
         let expected = ropeway_broker::partition_for_key(key, 12);

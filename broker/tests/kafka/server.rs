@@ -2,7 +2,9 @@
 //!
 //! Not here: servers (`cargo xtask servers`).
 
-use super::raw::{Answered, Code, Conf, Consumer, Notes, Place, Producer, Record, Report, Told, Trouble};
+use super::raw::{
+    Answered, Code, Conf, Consumer, HeaderList, Notes, Place, Producer, Record, Report, Told, Trouble, Valued,
+};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -81,19 +83,35 @@ pub(super) fn producer(settings: &[(&str, &str)]) -> Producer {
 }
 
 /// No headers.
-pub(super) type None<'a> = std::iter::Empty<(&'a [u8], Option<&'a [u8]>)>;
+pub(super) type None = fn(&mut HeaderList);
+
+impl Valued for Vec<u8> {
+    fn value(&self) -> Option<&[u8]> {
+        Some(self)
+    }
+}
+
+/// One value, for a batch of one record.
+pub(super) fn one() -> Arc<Vec<Vec<u8>>> {
+    Arc::new(vec![b"x".to_vec()])
+}
 
 /// A record without headers, of now.
-pub(super) fn plain<'a>(partition: i32, value: &'a [u8]) -> Record<'a, None<'a>> {
-    Record { partition, key: None, value: Some(value), timestamp: 0, headers: std::iter::empty() }
+pub(super) fn plain(partition: i32, at: usize) -> Record<'static, None> {
+    Record { at, partition, key: None, timestamp: 0, headers: |_| {} }
 }
 
 /// Sends values to a partition, and what became of them.
 pub(super) fn send(producer: &Producer, topic: &str, partition: i32, values: &[Vec<u8>]) -> Vec<Report> {
     let (done, reports) = mpsc::channel();
     let topic = producer.topic(topic).unwrap();
-    let records = values.iter().map(|value| plain(partition, value));
-    producer.send(&topic, records, Box::new(move |reports| done.send(reports).unwrap()));
+    let records = (0..values.len()).map(|at| plain(partition, at));
+    producer.send(
+        &topic,
+        &Arc::new(values.to_vec()),
+        records,
+        Box::new(move |reports| done.send(reports).unwrap()),
+    );
     reports.recv_timeout(LONG).unwrap()
 }
 

@@ -9,7 +9,7 @@ use super::{
         counted::Counted,
         facts::Described,
         failure, layout,
-        raw::{Code, ProducerTopic, Record, Report, Written},
+        raw::{Code, HeaderList, ProducerTopic, Record, Report, Written},
         topics::Topics,
     },
     answer::Answering,
@@ -487,11 +487,13 @@ impl Lane {
             let records = placed.iter().map(|placed| {
                 let message = &messages[placed.at as usize];
                 Record {
+                    at: placed.at as usize,
                     partition: i32::try_from(placed.partition).unwrap_or(i32::MAX),
                     key: message.key.as_deref(),
-                    value: message.payload.as_deref(),
                     timestamp: message.timestamp.as_millis(),
-                    headers: layout::headers(message, &placed.id),
+                    headers: |headers: &mut HeaderList| {
+                        layout::headers(message, |name, value| headers.add(name, value));
+                    },
                 }
             });
             let (open, line) = (Open::of(self), Arc::clone(&ready.line));
@@ -504,7 +506,7 @@ impl Lane {
                     lane.means.counted.count_reports(&reports);
                 }
             };
-            (ready.line.producer.send(&ready.topic, records, Box::new(done)), reports)
+            (ready.line.producer.send(&ready.topic, &messages, records, Box::new(done)), reports)
         });
         let servers = Arc::clone(&self.means.servers);
         let batch = Batch { to, messages, places, refused, described, servers };

@@ -13,7 +13,7 @@ mod placing;
 use super::{
     counted::Counted,
     failure::{BACKEND, closed},
-    raw::Notes,
+    raw::{Notes, Valued},
     settings::KafkaSettings,
     topics::Topics,
 };
@@ -37,6 +37,12 @@ use tokio::time::{Instant, sleep};
 const LANES: usize = 4096;
 /// How long what is given up takes to be reported.
 const GIVEN_UP: Duration = Duration::from_millis(500);
+
+impl Valued for Message {
+    fn value(&self) -> Option<&[u8]> {
+        self.payload.as_deref()
+    }
+}
 
 /// Publishes to all topics.
 #[derive(Debug)]

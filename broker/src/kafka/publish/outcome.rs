@@ -30,13 +30,15 @@ impl Batch {
     pub(super) fn outcomes(self, mut report: impl FnMut() -> Option<Report>) -> Outcomes {
         let durability = self.described.durability();
         let Self { to, messages, places, refused, described, servers } = self;
-        let mut refused = refused.into_iter().peekable();
+        let mut refused = refused.into_iter();
         // Most failures of a batch are the same: one text for all of them.
         let mut last: Option<(Code, Error)> = None;
         let outcomes = places.into_iter().map(|at| {
             // Only what failed is given back.
             let message = || messages[at as usize].clone();
-            if let Some((_, error)) = refused.next_if(|(place, _)| *place == at) {
+            if refused.as_slice().first().is_some_and(|(place, _)| *place == at)
+                && let Some((_, error)) = refused.next()
+            {
                 return Published::not_written(told(&to, error), message());
             }
             let Some(report) = report() else {

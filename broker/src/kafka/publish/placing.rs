@@ -3,7 +3,7 @@
 //! A server answers for one partition after the other. So a batch that is answered in parts has one for each partition, as long as a part has some messages:
 //! each costs about as much as two of them. Pure. Not here: which partition a message goes to (`../facts.rs`), handing over (`lane.rs`).
 
-use super::super::{facts::Described, layout::IdText};
+use super::super::facts::Described;
 use crate::{Error, Message, Target, Timestamp, Topic};
 
 /// How many messages a part has on average, at the least.
@@ -14,7 +14,6 @@ const LEAST: usize = 32;
 pub(super) struct Placed {
     pub(super) at: u32,
     pub(super) partition: u32,
-    pub(super) id: IdText,
 }
 
 /// What is answered together: all messages of some partitions.
@@ -67,7 +66,7 @@ pub(super) fn place(
         together.places.push(at);
         together.bytes += message.size();
         match place {
-            Ok(partition) => together.placed.push(Placed { at, partition, id: IdText::of(message) }),
+            Ok(partition) => together.placed.push(Placed { at, partition }),
             Err(error) => together.refused.push((at, error)),
         }
     }

@@ -16,39 +16,43 @@ use std::{
     ptr, slice,
 };
 
+/// For how many headers there is room at first. With more the library moves their list.
+const ROOM: usize = 8;
+
 /// Headers of ours, until a record takes them over.
-pub(super) struct HeaderList {
+pub(in crate::kafka) struct HeaderList {
+    /// Null of none.
     native: *mut rd_kafka_headers_t,
 }
 
 impl HeaderList {
-    /// None of no headers.
-    pub(super) fn of<'a>(headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Option<Self> {
-        let expected = headers.size_hint().0.clamp(4, 64);
-        let mut list: Option<Self> = None;
-        for (name, value) in headers {
-            // SAFETY: takes a number; what it answers is ours.
-            let list = list
-                .get_or_insert_with(|| Self { native: unsafe { native::rd_kafka_headers_new(expected) } });
-            let (at, size) =
-                value.map_or((ptr::null(), 0), |value| (value.as_ptr().cast::<c_void>(), value.len()));
-            // SAFETY: the list is ours; name and value have the sizes that are named (none is more than `isize::MAX`), and are copied.
-            unsafe {
-                native::rd_kafka_header_add(
-                    list.native,
-                    name.as_ptr().cast(),
-                    name.len() as isize,
-                    at,
-                    size as isize,
-                )
-            };
-        }
-        list
+    pub(super) const fn new() -> Self {
+        Self { native: ptr::null_mut() }
     }
 
-    /// For the call that takes them over.
-    pub(super) fn native(&self) -> *mut rd_kafka_headers_t {
-        self.native
+    /// Adds a header at the end. Both are copied; a value may be null.
+    pub(in crate::kafka) fn add(&mut self, name: &[u8], value: Option<&[u8]>) {
+        if self.native.is_null() {
+            // SAFETY: takes a number; what it answers is ours.
+            self.native = unsafe { native::rd_kafka_headers_new(ROOM) };
+        }
+        let (at, size) =
+            value.map_or((ptr::null(), 0), |value| (value.as_ptr().cast::<c_void>(), value.len()));
+        // SAFETY: the list is ours; name and value have the sizes that are named (none is more than `isize::MAX`), and are copied.
+        unsafe {
+            native::rd_kafka_header_add(
+                self.native,
+                name.as_ptr().cast(),
+                name.len() as isize,
+                at,
+                size as isize,
+            )
+        };
+    }
+
+    /// For the call that takes them over, if there are any.
+    pub(super) fn native(&self) -> Option<*mut rd_kafka_headers_t> {
+        (!self.native.is_null()).then_some(self.native)
     }
 
     /// Forgets them: a record has them now.
@@ -59,8 +63,10 @@ impl HeaderList {
 
 impl Drop for HeaderList {
     fn drop(&mut self) {
-        // SAFETY: they are ours, and nothing uses them from here on.
-        unsafe { native::rd_kafka_headers_destroy(self.native) };
+        if !self.native.is_null() {
+            // SAFETY: they are ours, and nothing uses them from here on.
+            unsafe { native::rd_kafka_headers_destroy(self.native) };
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | a panic that leaves a callback | the three callbacks (`client.rs`) catch it. Delivery reports and answers are events: no code of a caller runs inside of the library |
 //! | a callback after its end | what callbacks use is a share of an `Arc`, given back after `rd_kafka_destroy` has ended all threads |
 //! | a slot that is gone when its report comes | a batch is freed by who counts its last slot; each record that was taken over has one report (`reports.rs`) |
+//! | a value that is gone while the library reads it | a batch shares what its values lie in, so that nobody changes or frees it, until its last slot is counted (`reports.rs`) |
 //! | two threads at one slot | one writes it, once, before `filled` (release); others read it after that (acquire) |
 //! | a message, list, event, queue or topic that is used after its end, or never given back | each has an owner that gives it back, borrows end before that, and owners are dropped before the client (fields in that order) |
 //! | headers that are read where they lie, in a struct that the library keeps to itself | only of the version of which it is known, and where they lie behind the value; else the library is asked (`headers.rs`) |
@@ -52,11 +53,12 @@ pub(in crate::kafka) use client::living;
 pub(in crate::kafka) use code::{Code, Trouble};
 pub(in crate::kafka) use conf::Conf;
 pub(in crate::kafka) use consumer::{Consumer, Told, Waker};
+pub(in crate::kafka) use headers::HeaderList;
 pub(in crate::kafka) use list::{
     Answered, MAX_METADATA, OFFSET_BEGINNING, OFFSET_END, OFFSET_INVALID, Place,
 };
 pub(in crate::kafka) use message::RecordRef;
 pub(in crate::kafka) use metadata::Metadata;
 pub(in crate::kafka) use notes::Notes;
-pub(in crate::kafka) use producer::{Producer, ProducerTopic, Record};
+pub(in crate::kafka) use producer::{Producer, ProducerTopic, Record, Valued};
 pub(in crate::kafka) use reports::{Report, Sent, Written};

@@ -15,7 +15,7 @@ use super::{
     native::{self, Vu, VuBytes, VuValue},
     notes::Notes,
     queue::{Event, Queue, millis},
-    reports::{self, Done, Finished, Report, Sending, Sent, Written},
+    reports::{self, Done, Finished, Kept, Report, Sending, Sent, Written},
 };
 use rdkafka_sys::rd_kafka_topic_t;
 use std::{
@@ -37,17 +37,23 @@ const TICK: Duration = Duration::from_secs(10);
 /// How long it waits for reports of what was purged when nobody uses the producer any more. They come at once.
 const LAST: Duration = Duration::from_secs(10);
 
-/// A record to be written. `headers` are its headers in order; a value may be null.
+/// A record to be written. `headers` adds its headers, in order.
 #[derive(Debug)]
 pub(in crate::kafka) struct Record<'a, H> {
+    /// Which of the values that the batch was given is the value of this record.
+    pub(in crate::kafka) at: usize,
     pub(in crate::kafka) partition: i32,
     /// Null differs from empty.
     pub(in crate::kafka) key: Option<&'a [u8]>,
-    /// Null is a tombstone.
-    pub(in crate::kafka) value: Option<&'a [u8]>,
     /// In ms since 1970. Zero is "now" to the library.
     pub(in crate::kafka) timestamp: i64,
     pub(in crate::kafka) headers: H,
+}
+
+/// What has the value of a record, and stays until all records of the batch are reported.
+pub(in crate::kafka) trait Valued: Send + Sync + 'static {
+    /// Null is a tombstone.
+    fn value(&self) -> Option<&[u8]>;
 }
 
 /// A producer; clones share it. When the last clone and the last topic of it are gone, what was not written by then is purged and reported, and the
@@ -124,30 +130,32 @@ impl Producer {
         Ok(ProducerTopic { native, handle: Arc::clone(&self.handle) })
     }
 
-    /// Passes a batch to the library, in its order, and copies it. `done` is called once, with a report for each record in the same order: on the
-    /// producer's thread, or before this returns if the library takes none over (as of `queue.buffering.max.messages` or a topic of another producer).
-    /// Never blocks for a server. At most as many records are taken from `records` as it says it has.
-    pub(in crate::kafka) fn send<'r, H>(
+    /// Passes a batch to the library, in its order. Keys and headers are copied; values are read where they lie, so `values` is kept until all records are
+    /// reported. `done` is called once, with a report for each record in the same order: on the producer's thread, or before this returns if the library
+    /// takes none over (as of `queue.buffering.max.messages` or a topic of another producer). Never blocks for a server. At most as many records are taken
+    /// from `records` as it says it has.
+    pub(in crate::kafka) fn send<'r, V, H>(
         &self,
         topic: &ProducerTopic,
+        values: &Arc<Vec<V>>,
         records: impl ExactSizeIterator<Item = Record<'r, H>>,
         done: Done,
     ) -> Sent
     where
-        H: Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
+        V: Valued,
+        H: FnOnce(&mut HeaderList),
     {
         let core = self.core();
-        let mut sending = Sending::new(records.len(), done, &core.open);
+        let mut sending = Sending::new(records.len(), Arc::clone(values) as Kept, done, &core.open);
         let is_own = Arc::ptr_eq(&topic.handle, &self.handle);
         let mut arguments = Arguments::new(topic.native);
         for record in records {
             let Some(slot) = sending.next() else { break };
             let partition = record.partition;
-            let answer = if is_own {
-                // SAFETY: topic and slot belong to this client, which is alive.
-                unsafe { arguments.produce(&core.client, record, slot) }
-            } else {
-                Err(Code::INVALID_ARG)
+            let answer = match values.get(record.at).filter(|_| is_own) {
+                // SAFETY: topic and slot belong to this client, which is alive. The value lies in what the block of the slot keeps, shared, until all are reported.
+                Some(valued) => unsafe { arguments.produce(&core.client, record, valued.value(), slot) },
+                None => Err(Code::INVALID_ARG),
             };
             match answer {
                 Ok(()) => sending.accepted(),
@@ -366,25 +374,27 @@ impl Arguments {
         let unset = Vu { vtype: 0, u: VuValue { ptr: ptr::null_mut() } };
         let mut arguments = [unset; 8];
         arguments[0] = Vu { vtype: native::VTYPE_RKT, u: VuValue { rkt: topic } };
-        arguments[1] =
-            Vu { vtype: native::VTYPE_MSGFLAGS, u: VuValue { int: rdkafka_sys::RD_KAFKA_MSG_F_COPY } };
+        // The value is not copied, and not freed: it stays where it is until the record is reported. The key is copied whatever is said here.
+        arguments[1] = Vu { vtype: native::VTYPE_MSGFLAGS, u: VuValue { int: 0 } };
         Self(arguments)
     }
 
     /// Passes a record on. `Err`: the library refused it, and will not report it.
     ///
     /// # Safety
-    /// The topic is one of `client`, and `slot` lives until the library has reported the record.
-    unsafe fn produce<'r, H>(
+    /// The topic is one of `client`, and `value` and `slot` live until the library has reported the record. Nobody changes `value` meanwhile.
+    unsafe fn produce<H>(
         &mut self,
         client: &Client,
-        record: Record<'r, H>,
+        record: Record<'_, H>,
+        value: Option<&[u8]>,
         slot: *mut std::ffi::c_void,
     ) -> Result<(), Code>
     where
-        H: Iterator<Item = (&'r [u8], Option<&'r [u8]>)>,
+        H: FnOnce(&mut HeaderList),
     {
-        let headers = HeaderList::of(record.headers);
+        let mut headers = HeaderList::new();
+        (record.headers)(&mut headers);
         let bytes = |bytes: Option<&[u8]>| match bytes {
             // Not null, also of none.
             Some(bytes) => VuBytes { ptr: bytes.as_ptr().cast_mut().cast(), size: bytes.len() },
@@ -392,20 +402,21 @@ impl Arguments {
         };
         self.0[2] = Vu { vtype: native::VTYPE_PARTITION, u: VuValue { i32: record.partition } };
         self.0[3] = Vu { vtype: native::VTYPE_KEY, u: VuValue { mem: bytes(record.key) } };
-        self.0[4] = Vu { vtype: native::VTYPE_VALUE, u: VuValue { mem: bytes(record.value) } };
+        self.0[4] = Vu { vtype: native::VTYPE_VALUE, u: VuValue { mem: bytes(value) } };
         self.0[5] = Vu { vtype: native::VTYPE_TIMESTAMP, u: VuValue { i64: record.timestamp } };
         self.0[6] = Vu { vtype: native::VTYPE_OPAQUE, u: VuValue { ptr: slot } };
-        let count = match &headers {
+        let count = match headers.native() {
             None => 7,
             Some(headers) => {
-                self.0[7] = Vu { vtype: native::VTYPE_HEADERS, u: VuValue { headers: headers.native() } };
+                self.0[7] = Vu { vtype: native::VTYPE_HEADERS, u: VuValue { headers } };
                 8
             }
         };
-        // SAFETY: the client is alive, the topic is its own, `count` arguments are set with the types that they say. Key and value are copied.
+        // SAFETY: the client is alive, the topic is its own, `count` arguments are set with the types that they say. The key is copied,
+        // and the value is read until the record is reported, as the caller promises.
         let error = unsafe { native::rd_kafka_produceva(client.native(), self.0.as_ptr(), count) };
         if error.is_null() {
-            headers.into_iter().for_each(HeaderList::given);
+            headers.given();
             return Ok(());
         }
         // The headers are still ours, and are freed with `headers`.

@@ -7,9 +7,10 @@
 
 use super::code::Code;
 use std::{
+    any::Any,
     cell::UnsafeCell,
     ffi::c_void,
-    iter, mem, ptr,
+    mem, ptr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -39,8 +40,14 @@ pub(in crate::kafka) struct Report {
     pub(in crate::kafka) offset: i64,
 }
 
+/// Of a record of which nothing was said.
+const UNKNOWN: Report = Report { written: Written::Perhaps, code: Code::UNKNOWN, partition: -1, offset: -1 };
+
 /// What is called with the reports of a batch, in its order.
 pub(in crate::kafka) type Done = Box<dyn FnOnce(Vec<Report>) + Send>;
+
+/// What the library reads until all records of a batch are reported.
+pub(super) type Kept = Arc<dyn Any + Send + Sync>;
 
 /// Where the report of one record goes.
 struct Slot {
@@ -57,7 +64,8 @@ struct Block {
     /// How many records there were; while it is being sent: how many slots there are.
     given: AtomicUsize,
     slots: Box<[Slot]>,
-    done: Mutex<Option<Done>>,
+    /// Whom to tell, and what is kept until then.
+    done: Mutex<Option<(Done, Kept)>>,
     open: Arc<AtomicUsize>,
 }
 
@@ -67,7 +75,7 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// The reports that are there.
+    /// The reports that are there, one for each record.
     fn reports(&self) -> impl Iterator<Item = Option<Report>> {
         self.slots.iter().take(self.given.load(Ordering::Acquire)).map(|slot| {
             // SAFETY: it was written before `filled` (release, acquire), and nobody writes it again.
@@ -95,25 +103,22 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// A block of so many slots. `open` counts the batches whose `done` has not been called, from here on this one, too.
-    pub(super) fn new(slots: usize, done: Done, open: &Arc<AtomicUsize>) -> Self {
-        let unknown = Report { written: Written::Perhaps, code: Code::UNKNOWN, partition: -1, offset: -1 };
-        let slot =
-            || Slot { block: ptr::null(), filled: AtomicBool::new(false), report: UnsafeCell::new(unknown) };
-        let slots: Box<[Slot]> = iter::repeat_with(slot).take(slots).collect();
-        let owed = slots.len() + 1;
+    /// A block of so many slots, which keeps `kept` until all are filled. `open` counts the batches whose `done` has not been called, from here on this
+    /// one, too.
+    pub(super) fn new(slots: usize, kept: Kept, done: Done, open: &Arc<AtomicUsize>) -> Self {
+        let owed = slots + 1;
         open.fetch_add(1, Ordering::Relaxed);
-        let mut block = Arc::new(Block {
-            left: AtomicUsize::new(owed),
-            given: AtomicUsize::new(slots.len()),
-            slots,
-            done: Mutex::new(Some(done)),
-            open: Arc::clone(open),
+        let block = Arc::new_cyclic(|block| {
+            let block = block.as_ptr();
+            let slot = |_| Slot { block, filled: AtomicBool::new(false), report: UnsafeCell::new(UNKNOWN) };
+            Block {
+                left: AtomicUsize::new(owed),
+                given: AtomicUsize::new(slots),
+                slots: (0..slots).map(slot).collect(),
+                done: Mutex::new(Some((done, kept))),
+                open: Arc::clone(open),
+            }
         });
-        let at = Arc::as_ptr(&block);
-        if let Some(block) = Arc::get_mut(&mut block) {
-            block.slots.iter_mut().for_each(|slot| slot.block = at);
-        }
         // The share of what is not counted: who counts the last one takes it back.
         _ = Arc::into_raw(Arc::clone(&block));
         Self { block, owed, given: 0 }
@@ -215,11 +220,14 @@ pub(super) struct Finished(Arc<Block>);
 impl Finished {
     /// Calls who waits for it, with what became of the records.
     pub(super) fn tell(self) {
-        let Some(done) = self.0.done.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let done = self.0.done.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((done, kept)) = done else { return };
         // Counted when the call has returned, also by a panic.
         let _counted = Counted(&self.0.open);
+        // All records are reported. Before who waits is told, so that it is alone with what it has.
+        drop(kept);
         let mut reports = Vec::with_capacity(self.0.slots.len());
-        reports.extend(self.0.reports().flatten());
+        reports.extend(self.0.reports().map(|report| report.unwrap_or(UNKNOWN)));
         done(reports);
     }
 }
