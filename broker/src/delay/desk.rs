@@ -6,7 +6,10 @@ use super::names::SHELVES;
 use crate::{Error, ErrorKind, Position, Result};
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::{MutexGuard as Turn, oneshot};
 
@@ -19,6 +22,8 @@ pub(super) struct Desk {
     owned: Mutex<BTreeSet<u32>>,
     /// Why this process may not move messages.
     forbidden: Mutex<Option<Error>>,
+    /// The servers say of the topic that it is none, or another.
+    doubted: AtomicBool,
     /// Held by who looks in the log of a partition for the answers to all.
     looking: [tokio::sync::Mutex<()>; SHELVES as usize],
 }
@@ -99,6 +104,15 @@ impl Desk {
     /// Why it has none, told once.
     pub(super) fn forbidden(&self) -> Option<Error> {
         self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Notes whether the servers say of the topic that it is none, or another.
+    pub(super) fn doubt(&self, doubted: bool) {
+        self.doubted.store(doubted, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
     }
 
     pub(super) fn owns(&self, partition: u32) -> bool {

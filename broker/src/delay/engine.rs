@@ -28,8 +28,8 @@ use tokio::{
 
 /// How often it is asked whether the topic is there, beside each time before something is moved.
 const LOOK: Duration = Duration::from_secs(10);
-/// For how long a topic must be missing before what waits for it is dropped.
-const MISSING: Duration = Duration::from_secs(10);
+/// How many looks in a row must find no such topic, or another, before what waits for it is dropped: a server that lags behind says that of one that is there.
+const GONE: u32 = 30;
 /// How long the task sleeps at the most while something waits: the machine's clock may be set.
 const NAP: Duration = Duration::from_secs(1);
 /// After what time it joins again.
@@ -200,7 +200,8 @@ struct Place {
 
 /// What a job tells.
 enum Told {
-    Report(Option<Report>, Life),
+    /// And what the topic was found to be, where that was asked.
+    Report(Option<Report>, Option<Life>),
     Back(Back),
     Life(Life),
 }
@@ -214,7 +215,8 @@ struct Work {
     control: Arc<dyn Control>,
     places: BTreeMap<u32, Place>,
     working: Working,
-    missing: Option<Instant>,
+    /// How many looks in a row did not find the topic.
+    missed: u32,
     look: Instant,
     over: Option<Order>,
 }
@@ -228,7 +230,7 @@ impl Work {
             control,
             places: BTreeMap::new(),
             working: Working::new(),
-            missing: None,
+            missed: 0,
             look: Instant::now() + LOOK,
             over: None,
         }
@@ -334,11 +336,12 @@ impl Work {
 
     fn told(&mut self, of: Option<Owned>, told: Told) {
         let now = self.now();
-        let life = match &told {
-            Told::Report(_, life) | Told::Life(life) => *life,
-            Told::Back(_) => Life::Here,
-        };
-        self.seen(life);
+        match &told {
+            Told::Life(life) => self.seen(*life),
+            // It is there: so it was not gone.
+            Told::Report(_, Some(Life::Here)) => self.missed = 0,
+            Told::Report(..) | Told::Back(_) => {}
+        }
         let Some(of) = of else { return };
         // A partition that came again is another one.
         let Some(place) = self.places.get_mut(&of.partition).filter(|place| place.of == of) else { return };
@@ -353,17 +356,13 @@ impl Work {
         }
     }
 
-    /// What is to be done where the topic is gone: a topic of that name that was made again has other messages.
+    /// What is to be done where the topic is gone: a topic of that name that was made again has other messages. Nothing is moved meanwhile.
     fn seen(&mut self, life: Life) {
-        match life {
-            Life::Here => self.missing = None,
-            Life::Other => self.over = Some(Order::Gone),
-            Life::Missing => {
-                let since = *self.missing.get_or_insert_with(Instant::now);
-                if since.elapsed() >= MISSING {
-                    self.over = Some(Order::Gone);
-                }
-            }
+        let found = life == Life::Here;
+        self.site.desk.doubt(!found);
+        self.missed = if found { 0 } else { self.missed + 1 };
+        if self.missed >= GONE {
+            self.over = Some(Order::Gone);
         }
     }
 
@@ -504,11 +503,12 @@ fn perform(
     job: Job,
 ) -> BoxFuture<'static, (Option<Owned>, Told)> {
     Box::pin(async move {
-        let mut life = Life::Here;
+        let mut life = None;
         if let Job::Move(all) = &job {
             // Nothing is moved into a topic that was made again.
-            life = site.life().await;
-            if life != Life::Here {
+            let found = site.life().await;
+            life = Some(found);
+            if found != Life::Here {
                 let failed = all.iter().map(|(at, _)| *at).collect();
                 let report = Report::Moved { away: false, done: Vec::new(), failed };
                 return (Some(of), Told::Report(Some(report), life));

@@ -5,7 +5,7 @@
 use crate::{
     Answer, Consumer, Message, Outcomes, Position, Reader, Result, Subscription, Target, Timestamp, Topic,
 };
-use std::{fmt::Debug, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 /// A broker without delay. Nothing that delay calls here may come back to delay.
 pub(crate) trait Ground: Debug + Send + Sync + 'static {
@@ -30,6 +30,12 @@ pub(crate) trait Ground: Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`.
     fn look_now(&self, topic: &Topic) -> Answer<Result<Seen>>;
+
+    /// Which topics of these names there are, all by one question; a topic of which nobody can tell is left out.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    fn lives(&self, topics: Vec<Topic>) -> Answer<Result<BTreeMap<Topic, Option<u64>>>>;
 
     /// Makes an internal topic that keeps everything, and takes messages of that many bytes.
     ///

@@ -10,9 +10,11 @@
 //! * A crash loses nothing. What was being moved may be moved again, with the same id.
 //! * Taking back: `true` means that it will not be delivered; decided by the order of the log, with no clocks compared. `false` for what is not
 //!   there, is due in less than 200 ms, or was put away (below).
-//! * A message of a deleted topic goes with it. One of that name that is made again has another life, and so another internal topic.
+//! * A message of a deleted topic goes with it: at once, where this process deletes it and moves its messages, or nobody does; else when the servers have
+//!   said for 5 minutes, asked 30 times, that it is none or another. A server that lags says that of a topic that is there. One of that name that is made
+//!   again has another life, and so another internal topic.
 //! * Memory is bounded: 32,768 messages or 8 MiB in each of 4 partitions, and 1,024 in each of 4 others, of each topic. Nothing is held while nothing
-//!   is delayed: a consumer asks once in 10 s whether somebody delays.
+//!   is delayed: who consumes asks once in 10 s whether somebody delays, by two questions for all topics.
 //!
 //! # The log of a partition
 //! The id of a message chooses one of four partitions, for ever. In it stand messages, cancels, and what owners write (`record.rs`):
@@ -99,8 +101,9 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    sync::Notify,
     task::AbortHandle,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 /// How often it is asked whether somebody delays messages of a topic that is consumed here.
@@ -116,15 +119,20 @@ const MOMENT: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct Delay {
     known: Mutex<Known>,
-    /// Held while an internal topic is looked for or made.
-    making: tokio::sync::Mutex<()>,
+    /// Topics are consumed here that were not before.
+    more: Arc<Notify>,
     bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    engines: BTreeMap<Topic, Arc<Engine>>,
+    /// For each life of a topic.
+    engines: BTreeMap<(Topic, u64), Arc<Engine>>,
+    /// Held while the internal topic of a topic is made.
+    making: BTreeMap<Topic, Arc<tokio::sync::Mutex<()>>>,
     watched: BTreeSet<Topic>,
+    /// Those of which nobody has asked yet whether somebody delays.
+    new: BTreeSet<Topic>,
     looker: Option<AbortHandle>,
     closed: bool,
 }
@@ -235,13 +243,13 @@ impl Delay {
             return;
         }
         known.watched.insert(topic.clone());
+        known.new.insert(topic.clone());
         if known.looker.is_none() {
-            let task = tokio::spawn(look(Arc::downgrade(self), Arc::downgrade(ground)));
-            known.looker = Some(task.abort_handle());
+            let look = look(Arc::downgrade(self), Arc::clone(&self.more), Arc::clone(ground));
+            known.looker = Some(tokio::spawn(look).abort_handle());
         }
         drop(known);
-        let (delay, ground, topic) = (Arc::clone(self), Arc::clone(ground), topic.clone());
-        tokio::spawn(async move { _ = delay.find(&ground, &topic).await });
+        self.more.notify_one();
     }
 
     /// [`Admin::cancel_delayed`](crate::Admin::cancel_delayed).
@@ -285,7 +293,7 @@ impl Delay {
 
     /// Removes what waits for a topic that was deleted in that life.
     pub(crate) async fn deleted(&self, ground: &Arc<dyn Ground>, topic: &Topic, life: u64) {
-        let engine = self.known().engines.remove(topic);
+        let engine = self.known().engines.remove(&(topic.clone(), life));
         if let Some(engine) = engine {
             // It ends by itself, and removes what there is.
             engine.gone();
@@ -331,16 +339,9 @@ impl Delay {
 
     /// What looks after this life of the topic here.
     fn here(&self, topic: &Topic, life: u64) -> Option<Arc<Engine>> {
-        let mut known = self.known();
-        let engine = known.engines.get(topic)?;
-        if engine.site.names.life == life && !engine.is_over() {
-            return Some(Arc::clone(engine));
-        }
-        if let Some(engine) = known.engines.remove(topic).filter(|engine| engine.site.names.life != life) {
-            engine.gone();
-            tokio::spawn(async move { engine.ended().await });
-        }
-        None
+        let known = self.known();
+        let engine = known.engines.get(&(topic.clone(), life))?;
+        (!engine.is_over()).then(|| Arc::clone(engine))
     }
 
     fn open(&self) -> Result<()> {
@@ -350,14 +351,7 @@ impl Delay {
         Ok(())
     }
 
-    /// Takes part in moving the messages of a topic, if there is an internal topic.
-    async fn find(&self, ground: &Arc<dyn Ground>, topic: &Topic) -> Result<Option<Arc<Engine>>> {
-        self.open()?;
-        let seen = ground.look(topic).await?;
-        self.find_as(ground, topic, seen).await
-    }
-
-    /// The same of a topic that is known.
+    /// Takes part in moving the messages of a topic that is known, if there is an internal topic.
     async fn find_as(
         &self,
         ground: &Arc<dyn Ground>,
@@ -367,15 +361,18 @@ impl Delay {
         if let Some(engine) = self.here(topic, seen.life) {
             return Ok(Some(engine));
         }
-        let _one = self.making.lock().await;
-        if let Some(engine) = self.here(topic, seen.life) {
-            return Ok(Some(engine));
-        }
         let names = Names::new(topic, seen.life)?;
         match internal(ground, &names).await? {
             Some(_) => self.start(ground, names).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Held while the internal topic of a topic is made: one that cannot be made holds up no other.
+    fn making(&self, topic: &Topic) -> Arc<tokio::sync::Mutex<()>> {
+        let mut known = self.known();
+        known.making.retain(|_, making| Arc::strong_count(making) > 1);
+        Arc::clone(known.making.entry(topic.clone()).or_default())
     }
 
     /// Takes part in moving the messages of a topic. Makes the internal topic where there is none.
@@ -389,7 +386,8 @@ impl Delay {
         if let Some(engine) = self.here(topic, seen.life) {
             return Ok((engine, seen));
         }
-        let _one = self.making.lock().await;
+        let making = self.making(topic);
+        let _one = making.lock().await;
         if let Some(engine) = self.here(topic, seen.life) {
             return Ok((engine, seen));
         }
@@ -409,25 +407,52 @@ impl Delay {
 
     fn start(&self, ground: &Arc<dyn Ground>, names: Names) -> Result<Arc<Engine>> {
         self.open()?;
-        let topic = names.topic.clone();
-        let engine = Arc::new(Engine::start(Arc::clone(ground), names));
-        self.known().engines.insert(topic, Arc::clone(&engine));
-        Ok(engine)
+        let of = (names.topic.clone(), names.life);
+        let mut known = self.known();
+        known.engines.retain(|_, engine| !engine.is_over());
+        let engine = known.engines.entry(of);
+        let engine = engine.or_insert_with(|| Arc::new(Engine::start(Arc::clone(ground), names)));
+        Ok(Arc::clone(engine))
     }
 
-    /// Looks for internal topics of what is consumed here.
-    async fn look(&self, ground: &Arc<dyn Ground>) {
-        let watched: Vec<Topic> = {
-            let known = self.known();
-            let looked_after =
-                |topic: &&Topic| known.engines.get(*topic).is_none_or(|engine| engine.is_over());
-            known.watched.iter().filter(looked_after).cloned().collect()
+    /// Looks for internal topics of what is consumed here: of all of it, or of what was not asked for yet.
+    async fn look(&self, ground: &Arc<dyn Ground>, all: bool) -> Result<()> {
+        let topics: Vec<Topic> = {
+            let mut known = self.known();
+            let new = std::mem::take(&mut known.new);
+            let looked_after: BTreeSet<&Topic> = known
+                .engines
+                .iter()
+                .filter(|(_, engine)| !engine.is_over() && !engine.site.desk.is_doubted())
+                .map(|((topic, _), _)| topic)
+                .collect();
+            let topics = if all { &known.watched } else { &new };
+            topics.iter().filter(|topic| !looked_after.contains(topic)).cloned().collect()
         };
-        for topic in watched {
-            if matches!(self.find(ground, &topic).await, Err(error) if error.kind() == ErrorKind::NotFound) {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let mut names = BTreeMap::new();
+        for (topic, life) in ground.lives(topics).await? {
+            let Some(life) = life else {
                 self.known().watched.remove(&topic);
+                continue;
+            };
+            if self.here(&topic, life).is_none()
+                && let Ok(of) = Names::new(&topic, life)
+            {
+                names.insert(of.internal.clone(), of);
             }
         }
+        if names.is_empty() {
+            return Ok(());
+        }
+        for (internal, life) in ground.lives(names.keys().cloned().collect()).await? {
+            if let (Some(_), Some(names)) = (life, names.remove(&internal)) {
+                self.start(ground, names)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -440,10 +465,16 @@ async fn internal(ground: &Arc<dyn Ground>, names: &Names) -> Result<Option<Seen
     }
 }
 
-async fn look(delay: Weak<Delay>, ground: Weak<dyn Ground>) {
+async fn look(delay: Weak<Delay>, more: Arc<Notify>, ground: Arc<dyn Ground>) {
+    let mut next = Instant::now() + LOOK;
     loop {
-        sleep(LOOK).await;
-        let (Some(delay), Some(ground)) = (delay.upgrade(), ground.upgrade()) else { return };
-        delay.look(&ground).await;
+        let all = timeout_at(next, more.notified()).await.is_err();
+        let Some(delay) = delay.upgrade() else { return };
+        if all {
+            next = Instant::now() + LOOK;
+        }
+        if let Err(error) = delay.look(&ground, all).await {
+            tracing::debug!(%error, "it is asked again in a while whether messages are delayed");
+        }
     }
 }

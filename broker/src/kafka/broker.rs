@@ -47,6 +47,7 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub struct Kafka {
     pub(super) shared: Arc<Shared>,
+    moves: Arc<Moves>,
     /// The one in which it was connected: who closes it may do so from outside of any.
     runtime: Handle,
 }
@@ -143,10 +144,14 @@ impl Shared {
     }
 }
 
-impl Drop for Kafka {
+/// What is delayed is moved as long as somebody holds this: the broker, and members, which may outlive it.
+#[derive(Debug)]
+pub(super) struct Moves(Arc<Shared>);
+
+impl Drop for Moves {
     fn drop(&mut self) {
         // Its tasks hold what the parts share.
-        self.shared.delay.stop();
+        self.0.delay.stop();
     }
 }
 
@@ -188,7 +193,9 @@ impl Kafka {
             publishing,
             closed: AtomicBool::new(false),
         };
-        Ok(Arc::new(Self { shared: Arc::new(shared), runtime: Handle::current() }))
+        let shared = Arc::new(shared);
+        let moves = Arc::new(Moves(Arc::clone(&shared)));
+        Ok(Arc::new(Self { shared, moves, runtime: Handle::current() }))
     }
 
     /// Opens the broker that a URL names, so that a test can do more with it than the contract.
@@ -270,8 +277,8 @@ impl MessageBroker for Kafka {
     }
 
     fn subscribe(&self, subscription: Subscription) -> Answer<Result<Box<dyn Consumer>>> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move { shared.call(members::subscribe(&shared, subscription)).await })
+        let (shared, moves) = (Arc::clone(&self.shared), Arc::clone(&self.moves));
+        Box::pin(async move { shared.call(members::subscribe(&shared, subscription, Some(moves))).await })
     }
 
     fn read(&self) -> Answer<Result<Box<dyn Reader>>> {

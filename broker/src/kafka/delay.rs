@@ -2,13 +2,13 @@
 //!
 //! Not here: delay itself (`../delay`).
 
-use super::{admin, broker::Shared, facts::Described, members, reader};
+use super::{admin, broker::Shared, facts::Described, members, reader, topics::Identity};
 use crate::{
-    Answer, Consumer, Message, Outcomes, Position, Reader, Result, Start, Subscription, Target, Timestamp,
-    Topic, TopicSpec, clock,
+    Answer, Consumer, ErrorKind, Message, Outcomes, Position, Reader, Result, Start, Subscription, Target,
+    Timestamp, Topic, TopicSpec, clock,
     delay::{Ground, Seen},
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// A broker without delay.
@@ -31,7 +31,7 @@ impl Ground for Below {
 
     fn subscribe(&self, subscription: Subscription) -> Answer<Result<Box<dyn Consumer>>> {
         let shared = Arc::clone(&self.0);
-        Box::pin(async move { members::subscribe(&shared, subscription).await })
+        Box::pin(async move { members::subscribe(&shared, subscription, None).await })
     }
 
     fn read(&self) -> Answer<Result<Box<dyn Reader>>> {
@@ -46,6 +46,19 @@ impl Ground for Below {
     fn look_now(&self, topic: &Topic) -> Answer<Result<Seen>> {
         let (shared, topic, now) = (Arc::clone(&self.0), topic.clone(), Instant::now());
         Box::pin(async move { Ok(seen(&*shared.topics.since(&topic, now).await?)) })
+    }
+
+    fn lives(&self, topics: Vec<Topic>) -> Answer<Result<BTreeMap<Topic, Option<u64>>>> {
+        let shared = Arc::clone(&self.0);
+        let life = |told: Result<Identity>| match told {
+            Ok(identity) => Some(Some(identity.life)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Some(None),
+            Err(_) => None,
+        };
+        Box::pin(async move {
+            let told = shared.topics.identify(&topics).await?;
+            Ok(told.into_iter().filter_map(|(topic, told)| Some((topic, life(told)?))).collect())
+        })
     }
 
     fn make(&self, topic: &Topic, partitions: u32, max_message: usize) -> Answer<Result<()>> {

@@ -30,6 +30,8 @@ crate::async_tests!(
     all_come_where_a_process_that_moves_them_is_killed,
     what_is_delayed_just_after_another_client_made_the_topic_again_comes,
     what_waits_for_a_topic_that_a_member_takes_up_later_comes_though_its_publisher_is_gone,
+    what_is_delayed_later_comes_to_a_member_though_its_publisher_is_gone,
+    a_member_moves_what_is_delayed_though_its_broker_was_dropped,
     a_broker_closes_though_nobody_waits_for_it_while_messages_are_delayed,
 );
 
@@ -136,6 +138,35 @@ async fn what_waits_for_a_topic_that_a_member_takes_up_later_comes_though_its_pu
     }
     assert!(ids.iter().all(|id| late.contains_key(id)));
     broker.close(Duration::from_secs(10)).await;
+}
+
+/// What is published for later, by a process that is gone then, long after a member was there alone.
+async fn delayed_later(drops: bool) {
+    let (publisher, _) = stage().await;
+    let (broker, topic) = stage().await;
+    create(&broker, &topic, 1).await;
+    let mut consumer = subscribed(&broker, &topic).await;
+    let kept = (!drops).then_some(broker);
+    // It asks every 10 s whether somebody delays.
+    sleep(Duration::from_secs(12)).await;
+    let ids = put(&publisher, &topic, 6_000, 7_000).await;
+    publisher.close(Duration::from_secs(10)).await;
+    let mut late = BTreeMap::new();
+    while late.len() < MANY {
+        assert!(comes(&mut *consumer, &mut late, Duration::from_secs(30)).await, "{} of {MANY}", late.len());
+    }
+    assert!(ids.iter().all(|id| late.contains_key(id)));
+    if let Some(broker) = kept {
+        broker.close(Duration::from_secs(10)).await;
+    }
+}
+
+async fn what_is_delayed_later_comes_to_a_member_though_its_publisher_is_gone() {
+    delayed_later(false).await;
+}
+
+async fn a_member_moves_what_is_delayed_though_its_broker_was_dropped() {
+    delayed_later(true).await;
 }
 
 /// Ends the process with the test.

@@ -7,7 +7,7 @@ use crate::{
     Admin, Answer, Capabilities, Clock, Consumer, Embedded, EmbeddedSettings, Error, ErrorKind, Group,
     GroupInfo, Health, Message, MessageBroker, MessageId, Outcomes, Position, Reader, Result, Start,
     Statistics, Subscription, Target, Timestamp, TokioClock, Topic, TopicInfo, TopicSpec,
-    delay::{Delay, Ground, Seen},
+    delay::{Delay, Ground, Seen, names::is_own},
 };
 use async_trait::async_trait;
 use std::{
@@ -48,6 +48,15 @@ pub(super) type Loses = fn(&Target, &Message) -> bool;
 pub(super) enum Hangs {
     Look,
     Put,
+    /// Making the internal topic of this one.
+    Make(&'static str),
+}
+
+/// What servers say of a topic that know it no more, or not yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Says {
+    Missing,
+    Other,
 }
 
 /// The log below.
@@ -62,6 +71,8 @@ pub(super) struct Log {
     pub(super) forbids: Loses,
     /// The servers answer nothing: to the question for a topic, or to what is put into an internal one.
     pub(super) hangs: Option<Hangs>,
+    /// What they say of topics that are not internal, where that is wrong.
+    pub(super) says: Mutex<Option<Says>>,
     pub(super) deadline: Duration,
     /// How often topics were asked for.
     pub(super) looks: Mutex<usize>,
@@ -84,6 +95,7 @@ impl Log {
             loses: |_, _| false,
             forbids: |_, _| false,
             hangs: None,
+            says: Mutex::default(),
             deadline: Duration::from_secs(30),
             looks: Mutex::new(0),
             readers: Mutex::new(0),
@@ -101,6 +113,7 @@ impl Log {
             loses: self.loses,
             forbids: self.forbids,
             hangs: None,
+            says: Mutex::default(),
             deadline: Duration::from_secs(30),
             looks: Mutex::new(0),
             readers: Mutex::new(0),
@@ -159,7 +172,9 @@ impl Ground for Log {
 
     fn look(&self, topic: &Topic) -> Answer<Result<Seen>> {
         *self.looks.lock().unwrap() += 1;
-        let kept = self.kept.lock().unwrap().get(topic).filter(|(at, _)| at.elapsed() < FRESH).copied();
+        let is_wrong = self.says.lock().unwrap().is_some();
+        let is_fresh = |at: &Instant| !is_wrong && at.elapsed() < FRESH;
+        let kept = self.kept.lock().unwrap().get(topic).filter(|(at, _)| is_fresh(at)).copied();
         match kept {
             Some((_, seen)) => Box::pin(std::future::ready(Ok(seen))),
             None => self.look_now(topic),
@@ -171,6 +186,7 @@ impl Ground for Log {
             return Box::pin(std::future::pending());
         }
         let (inner, topic, kept) = (Arc::clone(&self.inner), topic.clone(), Arc::clone(&self.kept));
+        let says = self.says.lock().unwrap().filter(|_| !is_own(&topic));
         Box::pin(async move {
             let info = inner.admin().describe_topic(&topic).await?;
             let seen = Seen {
@@ -178,12 +194,31 @@ impl Ground for Log {
                 partitions: info.partitions.len() as u32,
                 max_message: info.max_message,
             };
-            kept.lock().unwrap().insert(topic, (Instant::now(), seen));
-            Ok(seen)
+            kept.lock().unwrap().insert(topic.clone(), (Instant::now(), seen));
+            match says {
+                Some(Says::Missing) => Err(Error::new(ErrorKind::NotFound, "there is no such topic")),
+                Some(Says::Other) => Ok(Seen { life: seen.life - 1, ..seen }),
+                None => Ok(seen),
+            }
+        })
+    }
+
+    fn lives(&self, topics: Vec<Topic>) -> Answer<Result<BTreeMap<Topic, Option<u64>>>> {
+        *self.looks.lock().unwrap() += 1;
+        let asks: Vec<_> = topics.into_iter().map(|topic| (self.look_now(&topic), topic)).collect();
+        Box::pin(async move {
+            let mut lives = BTreeMap::new();
+            for (ask, topic) in asks {
+                lives.insert(topic, ask.await.ok().map(|seen| seen.life));
+            }
+            Ok(lives)
         })
     }
 
     fn make(&self, topic: &Topic, partitions: u32, _: usize) -> Answer<Result<()>> {
+        if matches!(self.hangs, Some(Hangs::Make(name)) if topic.as_str().contains(name)) {
+            return Box::pin(std::future::pending());
+        }
         let (inner, topic) = (Arc::clone(&self.inner), topic.clone());
         Box::pin(async move { inner.admin().create_topic(&topic, TopicSpec::partitions(partitions)).await })
     }

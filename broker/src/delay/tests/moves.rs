@@ -2,7 +2,7 @@
 //!
 //! Not here: the broker (`memory.rs`), one process (`conforms.rs`), single decisions (`decisions.rs`, `model.rs`).
 
-use super::memory::{Hangs, Log, Loses, Memory};
+use super::memory::{Hangs, Log, Loses, Memory, Says};
 use crate::{
     Admin, Clock, ErrorKind, Event, Group, Message, MessageBroker, MessageBrokerExt, MessageId, ReaderExt,
     Start, Subscription, Target, Timestamp, Topic, TopicSpec,
@@ -172,6 +172,53 @@ async fn where_nothing_is_delayed_a_consumer_looks_once_in_ten_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_many_topics_that_are_consumed_it_is_asked_at_once() {
+    let processes = processes(1).await;
+    for number in 0..50 {
+        let topic = Topic::new(format!("many-{number}")).unwrap();
+        processes[0].create_topic(&topic, TopicSpec::partitions(1)).await.unwrap();
+        processes[0].delay.watch(&processes[0].ground, &topic);
+    }
+    sleep(Duration::from_secs(605)).await;
+    let looks = *processes[0].log.looks.lock().unwrap();
+    assert!((60..=2 * 62).contains(&looks), "{looks} looks in 10 minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_outlives_servers_that_say_for_a_while_that_its_topic_is_another_or_none() {
+    for says in [Says::Missing, Says::Other] {
+        let processes = processes(1).await;
+        let process = &processes[0];
+        process.delay.watch(&process.ground, &topic());
+        let ids = publish(process, 5, |_| 100_000).await;
+        sleep(Duration::from_secs(1)).await;
+        *process.log.says.lock().unwrap() = Some(says);
+        _ = process.cancel_delayed(&topic(), MessageId::new()).await;
+        sleep(Duration::from_secs(60)).await;
+        *process.log.says.lock().unwrap() = None;
+        let came = until(process, 5).await;
+        assert!(ids.iter().all(|id| came[id] == 1), "{says:?}: {came:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_whose_internal_one_cannot_be_made_holds_up_no_other() {
+    let mut log = Log::new().unwrap();
+    log.hangs = Some(Hangs::Make("stuck"));
+    let stuck = Topic::new("stuck").unwrap();
+    for topic in [&topic(), &stuck] {
+        log.inner.admin().create_topic(topic, TopicSpec::partitions(1)).await.unwrap();
+    }
+    let process = Memory::new(log);
+    let due = process.log.clock.now() + Duration::from_secs(600);
+    let held = process.publish(&stuck.into(), vec![later(due)]);
+    sleep(Duration::from_secs(1)).await;
+    let other = timeout(Duration::from_secs(5), process.publish(&topic().into(), vec![later(due)])).await;
+    assert!(other.expect("it is not held up").all_acked());
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_delayed_goes_with_its_topic_whoever_deletes_it() {
     let processes = processes(2).await;
     publish(&processes[0], 5, |_| 30_000).await;
@@ -183,6 +230,7 @@ async fn what_was_delayed_goes_with_its_topic_whoever_deletes_it() {
     let ids = publish(&processes[1], 1, |_| 31_000).await;
     sleep(Duration::from_secs(33)).await;
     assert_eq!(delivered(&processes[1]).await.into_keys().collect::<Vec<_>>(), ids);
+    sleep(Duration::from_secs(300)).await;
     let left = processes[0].topics().await.unwrap();
     assert!(!left.contains(&names.internal), "{left:?}");
 }

@@ -44,7 +44,7 @@ mod tests;
 mod verdict;
 
 use super::{
-    broker::Shared,
+    broker::{Moves, Shared},
     failure::{BACKEND, closed, late},
     raw::{self, Consumer as Client},
     settings::KafkaGroupProtocol,
@@ -87,6 +87,7 @@ pub(super) struct Member {
     client: Mutex<Option<raw::Waker>>,
     /// Settling comes from any thread.
     runtime: Handle,
+    _moves: Option<Arc<Moves>>,
 }
 
 impl std::fmt::Debug for Member {
@@ -165,11 +166,15 @@ impl Shell for Member {
 /// How long a subscription waits for its group: shorter than a call may take, of which it has needed some already.
 const JOINS: Duration = Duration::from_secs(20);
 
-/// Joins a group.
+/// Joins a group. `moves`: what is delayed is moved while it is a member; not where who moves it joins.
 ///
 /// # Errors
 /// Those of [`crate::MessageBroker::subscribe`].
-pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) -> Result<Box<dyn Consumer>> {
+pub(super) async fn subscribe(
+    shared: &Arc<Shared>,
+    subscription: Subscription,
+    moves: Option<Arc<Moves>>,
+) -> Result<Box<dyn Consumer>> {
     subscription.check()?;
     starts::ensure(shared, &subscription.group, &subscription.topics, subscription.start).await?;
     let settings = &shared.settings;
@@ -195,6 +200,7 @@ pub(super) async fn subscribe(shared: &Arc<Shared>, subscription: Subscription) 
         joined: Notify::new(),
         client: Mutex::default(),
         runtime: Handle::current(),
+        _moves: moves,
     });
     let client = member.open_client()?;
     member.heed(&client);
