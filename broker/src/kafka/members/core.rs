@@ -4,7 +4,12 @@
 //! Not here: what it owns and tells (`../../members/owner.rs`), what is to be done with the client (`duty.rs`), what is stored (`storing.rs`), what is read
 //! (`reading.rs`), how partitions go (`going.rs`), one partition (`share.rs`).
 
-use super::{gate::Gate, share::PartitionLog, storing::Limits, taking::Before};
+use super::{
+    gate::Gate,
+    share::PartitionLog,
+    storing::{Begun, Limits},
+    taking::Before,
+};
 use crate::{
     Error, ErrorKind, Event, Result, Start, Topic,
     balance::TopicPartition,
@@ -63,7 +68,7 @@ pub(in crate::kafka) struct Core {
     /// Since when partitions wait for who owns the first one to store where the group starts.
     pub(super) fresh: BTreeMap<Topic, Instant>,
     /// Starts that go with the next commit.
-    pub(super) starts: Vec<(TopicPartition, u64, String)>,
+    pub(super) starts: Vec<Begun>,
     /// The commit that is under way, by its number.
     pub(super) committing: Option<u64>,
     pub(super) commits: u64,

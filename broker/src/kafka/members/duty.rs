@@ -7,7 +7,7 @@ use super::{
     gate::Gate,
     going::LAST,
     share::Share,
-    storing::Batch,
+    storing::{Batch, Begun},
     taking::{self, Looked, Seen},
 };
 use crate::{
@@ -30,6 +30,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// For how long who owns the first partition of a topic is left to store where the group starts in all of them.
 const FRESH: Duration = Duration::from_secs(2);
+/// For how long that one takes for true that the others have stored nothing.
+const SURELY: Duration = Duration::from_secs(1);
 /// How long a member waits to be told that it owns nothing.
 const NOTHING: Duration = Duration::from_secs(1);
 
@@ -326,7 +328,7 @@ impl Core {
             return;
         }
         let is_fresh = seen.stored.is_empty() && before.life.is_none_or(|life| life == seen.life);
-        if is_fresh && !self.may_start(key, seen, now) {
+        if is_fresh && !self.may_start(key, seen, looked.asked, now) {
             self.next_look = now + FIRST_PAUSE;
             return;
         }
@@ -347,18 +349,23 @@ impl Core {
         self.owner.shares.insert(key.clone(), Share::begin(taken, now));
     }
 
-    /// Whether this member may store where the group starts: who owns the first partition does it for all; where nobody does, each for its own.
-    fn may_start(&mut self, key: &TopicPartition, seen: &Seen, now: Instant) -> bool {
+    /// Whether this member may store where the group starts: who owns the first partition does it for all; where nobody does, each for its own. `asked`: when
+    /// the group had nothing.
+    fn may_start(&mut self, key: &TopicPartition, seen: &Seen, asked: Option<Instant>, now: Instant) -> bool {
         if self.ours.contains(&(key.0.clone(), 0)) {
-            let text = taking::start(seen.life);
-            for (partition, offset) in &seen.starts {
-                let other = (key.0.clone(), *partition);
-                let known = self.ours.contains(&other) || self.starts.iter().any(|(key, ..)| *key == other);
-                if !known {
-                    self.starts.push((other, *offset, text.clone()));
-                }
+            let pending = |of: &TopicPartition| self.starts.iter().any(|start| start.of == *of);
+            let others = seen.starts.iter().map(|(partition, offset)| ((key.0.clone(), *partition), *offset));
+            let others: Vec<_> = others.filter(|(of, _)| !self.ours.contains(of) && !pending(of)).collect();
+            let until = asked.map(|asked| asked + SURELY).filter(|until| *until > now);
+            if others.is_empty() {
+                return true;
             }
-            return true;
+            if let Some(until) = until {
+                let metadata = taking::start(seen.life);
+                let begun = |(of, offset)| Begun { of, offset, metadata: metadata.clone(), until };
+                self.starts.extend(others.into_iter().map(begun));
+                return true;
+            }
         }
         let since = *self.fresh.entry(key.0.clone()).or_insert(now);
         now >= since + FRESH
@@ -410,12 +417,14 @@ impl Core {
     /// It may be another's from now on: what a look finds that was begun before is not true any more.
     fn not_ours(&mut self, key: &TopicPartition) {
         self.ours.remove(key);
+        self.fresh.remove(&key.0);
         self.looking.iter_mut().for_each(|asked| _ = asked.remove(key));
     }
 
     /// The same of all.
     pub(super) fn none_ours(&mut self) {
         self.ours.clear();
+        self.fresh.clear();
         self.looking.iter_mut().for_each(BTreeSet::clear);
     }
 

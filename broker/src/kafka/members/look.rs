@@ -7,11 +7,12 @@ use super::{
     taking::{Looked, Seen, Stored},
 };
 use crate::{
-    ErrorKind, Group, Result, Start, Timestamp, Topic,
+    Error, ErrorKind, Group, Result, Start, Timestamp, Topic,
     balance::TopicPartition,
     kafka::{
         broker::Shared,
         damage::{self, Damaged},
+        failure::late,
         offsets,
         start::Extent,
     },
@@ -32,21 +33,48 @@ const AT_ONCE: usize = 8;
 
 /// Looks, and tells the core.
 pub(super) fn spawn(member: &Arc<Member>, keys: Vec<TopicPartition>, check: BTreeSet<Topic>) {
+    let (runtime, broken) = (member.runtime.clone(), late(&member.servers));
+    let (looks, asked) = (Arc::clone(member), (keys.clone(), check.clone()));
     let member = Arc::clone(member);
-    let runtime = member.runtime.clone();
-    runtime.spawn(async move {
-        let found = match timeout(LOOK, look(&member, &keys, &check)).await {
-            Ok(found) => found,
-            Err(_) => Err(crate::kafka::failure::late(&member.servers)),
-        };
+    let tell = Tell::new(broken, move |found| {
         let stirred = member.core().looked(&keys, &check, found, Instant::now());
         member.stir(stirred);
     });
+    runtime.spawn(async move {
+        // All of it, so that it is dropped with the task.
+        let mut tell = tell;
+        let found = timeout(LOOK, look(&looks, &asked.0, &asked.1)).await;
+        tell.tell(found.unwrap_or_else(|_| Err(late(&looks.servers))));
+    });
+}
+
+/// Tells what was found, also where the task that looks breaks off or ends with its runtime: else nobody would ever look again.
+struct Tell<F: FnOnce(Result<Looked>)> {
+    tell: Option<F>,
+    broken: Error,
+}
+
+impl<F: FnOnce(Result<Looked>)> Tell<F> {
+    const fn new(broken: Error, tell: F) -> Self {
+        Self { tell: Some(tell), broken }
+    }
+
+    fn tell(&mut self, found: Result<Looked>) {
+        if let Some(tell) = self.tell.take() {
+            tell(found);
+        }
+    }
+}
+
+impl<F: FnOnce(Result<Looked>)> Drop for Tell<F> {
+    fn drop(&mut self) {
+        self.tell(Err(self.broken.clone()));
+    }
 }
 
 async fn look(member: &Member, keys: &[TopicPartition], check: &BTreeSet<Topic>) -> Result<Looked> {
     let shared = &member.shared;
-    let mut looked = Looked { clock: Timestamp::now(), ..Looked::default() };
+    let mut looked = Looked { clock: Timestamp::now(), asked: Some(Instant::now()), ..Looked::default() };
     let mut stored = if keys.is_empty() { BTreeMap::new() } else { committed(shared, &member.group).await? };
     let mut asked: BTreeMap<&Topic, Vec<u32>> = check.iter().map(|topic| (topic, Vec::new())).collect();
     keys.iter().for_each(|(topic, partition)| asked.entry(topic).or_default().push(*partition));
@@ -81,7 +109,21 @@ async fn look(member: &Member, keys: &[TopicPartition], check: &BTreeSet<Topic>)
     }
     find_starts(member, &mut looked).await;
     find_ends(member, keys, &mut looked).await;
+    ask_again(member, &mut looked).await?;
     Ok(looked)
+}
+
+/// Asks again, last of all, what the group has committed where that was nothing: others may have begun while the rest was found out.
+async fn ask_again(member: &Member, looked: &mut Looked) -> Result<()> {
+    if looked.topics.values().all(|seen| seen.starts.is_empty()) {
+        return Ok(());
+    }
+    looked.asked = Some(Instant::now());
+    let mut stored = committed(&member.shared, &member.group).await?;
+    for (topic, seen) in looked.topics.iter_mut().filter(|(_, seen)| !seen.starts.is_empty()) {
+        seen.stored = stored.remove(topic).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Where the group starts in topics of which it has nothing, as far as all of their partitions answered.
@@ -143,4 +185,26 @@ pub(super) async fn committed(
         stored.entry(topic).or_default().insert(partition, known);
     }
     Ok(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[tokio::test]
+    async fn who_looked_and_broke_off_is_told_of_so_that_it_is_looked_again() {
+        for breaks in [false, true] {
+            let told = Arc::new(Mutex::new(Vec::new()));
+            let tells = Arc::clone(&told);
+            let tell = Tell::new(late("h:1"), move |found| tells.lock().unwrap().push(found.is_ok()));
+            let looked = tokio::spawn(async move {
+                let mut tell = tell;
+                assert!(!breaks, "it breaks off");
+                tell.tell(Ok(Looked::default()));
+            });
+            assert_eq!(looked.await.is_err(), breaks);
+            assert_eq!(*told.lock().unwrap(), [!breaks]);
+        }
+    }
 }

@@ -172,7 +172,7 @@ impl Poller {
             let key = key_of(&commit.of);
             places.push(stored(&key, commit.position.1, &commit.metadata));
         }
-        places.extend(batch.starts.iter().map(|(key, offset, metadata)| stored(key, *offset, metadata)));
+        places.extend(batch.starts.iter().map(|start| stored(&start.of, start.offset, &start.metadata)));
         #[cfg(any(test, feature = "conformance"))]
         self.lose_metadata(&batch, &mut places);
         let token = batch.token;
@@ -222,7 +222,7 @@ impl Poller {
             }
         };
         let mut verdicts: Vec<Verdict> = batch.commits.iter().map(|commit| of(&key_of(&commit.of))).collect();
-        verdicts.extend(batch.starts.iter().map(|(key, ..)| of(key)));
+        verdicts.extend(batch.starts.iter().map(|start| of(&start.of)));
         let stirred = self.member.core().committed(batch, verdicts, Instant::now());
         self.member.stir(Stirred { keeper: false, ..stirred });
     }

@@ -78,13 +78,23 @@ pub(super) enum Large {
     Metadata,
 }
 
+/// Where the group starts in a partition of another member, or of nobody yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) of: TopicPartition,
+    pub(super) offset: u64,
+    pub(super) metadata: String,
+    /// It may be sent until then: later it could be written over what its owner stored.
+    pub(super) until: Instant,
+}
+
 /// A commit of several partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Batch {
     pub(super) token: u64,
     pub(super) commits: Vec<Commit>,
-    /// Partition, offset, metadata: where the group starts in what it has no position of.
-    pub(super) starts: Vec<(TopicPartition, u64, String)>,
+    /// Where the group starts in what it has no position of.
+    pub(super) starts: Vec<Begun>,
     pub(super) sent: Instant,
 }
 
@@ -113,6 +123,10 @@ impl Core {
         if self.next_commit > now {
             return None;
         }
+        // Who owns the first partition stores them, and of what it owns itself it stores more.
+        let Self { starts, ours, .. } = self;
+        let first = |topic: &Topic| ours.contains(&(topic.clone(), 0));
+        starts.retain(|start| start.until > now && first(&start.of.0) && !ours.contains(&start.of));
         let proof = self.proof_due().is_some_and(|due| due <= now);
         let mut due: Vec<&Share> = self.owner.to_store(now).collect();
         if due.is_empty() && proof {
@@ -137,7 +151,7 @@ impl Core {
         if commits.len() < all {
             self.cut = commits.last().map(|commit| key_of(&commit.of));
         }
-        let starts = self.starts.iter().take_while(|((topic, _), _, metadata)| fits(topic, metadata)).count();
+        let starts = self.starts.iter().take_while(|start| fits(&start.of.0, &start.metadata)).count();
         let starts = self.starts.drain(..starts).collect();
         self.commits += 1;
         self.committing = Some(self.commits);

@@ -10,6 +10,7 @@ use crate::{
     AckWindow, Epoch, GapReason, Owned, Position, Timestamp, Topic, balance::TopicPartition, members::Gap,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use tokio::time::Instant;
 
 /// What was found of a topic and of the group in it.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +45,8 @@ pub(super) struct Looked {
     /// Which topic of that name it was when this process looked before.
     pub(super) known: BTreeMap<Topic, u64>,
     pub(super) clock: Timestamp,
+    /// When it was asked last what the group has committed.
+    pub(super) asked: Option<Instant>,
 }
 
 /// What this process knew before of a topic or partition, which nobody stored.

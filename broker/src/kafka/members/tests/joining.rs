@@ -146,6 +146,81 @@ fn a_group_that_has_nothing_starts_in_one_step_by_who_owns_the_first_partition()
     assert_eq!(alone.act(), "look, commit, assign");
 }
 
+/// What another stored of a partition: it acked up to there.
+fn others(offset: u64, epoch: u64) -> Option<Stored> {
+    let metadata = Metadata { life: LIFE, epoch: Epoch(epoch), oldest: None, before: None, map: Vec::new() };
+    Some(Stored { offset, metadata: Some(metadata.encode().into_bytes()) })
+}
+
+#[test]
+fn where_a_group_starts_is_not_stored_over_what_another_acked_while_it_was_looked() {
+    let mut play = Play::of(2);
+    play.publish(1, 9);
+    play.hold_looks = true;
+    play.give([0]);
+    assert_eq!(play.act(), "subscribe, look");
+    let (keys, check) = play.look.take().unwrap();
+    let (found, at) = (play.logs.clone(), play.now);
+    // While that look is on its way, another waits no longer, takes the second partition, and acks.
+    play.pass(Duration::from_secs(3));
+    play.logs.get_mut(&1).unwrap().stored = others(7, 3000);
+    let (now, logs) = (std::mem::replace(&mut play.now, at), std::mem::replace(&mut play.logs, found));
+    let looked = play.found();
+    (play.now, play.logs) = (now, logs);
+    _ = play.core.looked(&keys, &check, Ok(looked), play.now);
+    play.hold_looks = false;
+    play.pass(Duration::from_millis(50));
+    assert_eq!(play.act(), "look, commit, assign", "it is looked again");
+    assert_eq!((play.stored(1).0, play.stored(1).1.epoch), (7, Epoch(3000)));
+}
+
+#[test]
+fn where_a_group_starts_is_not_stored_late() {
+    // What holds the commit up: a coordinator that is away for long; the first partition is another's by then; the second is this member's by then.
+    let cases: [(fn(&mut Play), u64); 3] = [
+        (|play| play.pass(Duration::from_secs(3)), 3000),
+        (
+            |play| {
+                play.take_back([0], true);
+                play.pass(Duration::from_millis(300));
+            },
+            3000,
+        ),
+        (
+            |play| {
+                play.logs.get_mut(&1).unwrap().stored = others(7, 3000);
+                play.give([1]);
+                play.pass(Duration::from_millis(300));
+            },
+            3001,
+        ),
+    ];
+    for (meanwhile, epoch) in cases {
+        let mut play = Play::of(2);
+        play.publish(1, 9);
+        play.answer = || Verdict::Again;
+        play.give([0]);
+        assert_eq!(play.act(), "subscribe, look, commit");
+        meanwhile(&mut play);
+        play.logs.get_mut(&1).unwrap().stored = others(7, 3000);
+        play.answer = || Verdict::Stored;
+        _ = play.act();
+        assert_eq!((play.stored(1).0, play.stored(1).1.epoch), (7, Epoch(epoch)));
+    }
+}
+
+#[test]
+fn who_waits_for_the_start_of_a_group_waits_anew_when_it_is_given_a_partition_again() {
+    let mut play = Play::of(2);
+    play.give([1]);
+    assert_eq!(play.act(), "subscribe, look");
+    play.take_back([1], true);
+    assert_eq!(play.act(), "answer");
+    play.pass(Duration::from_secs(9));
+    play.give([1]);
+    assert_eq!(play.act(), "look", "who owns the first partition may be about to store it");
+}
+
 #[test]
 fn what_a_look_found_of_a_partition_that_another_had_since_is_not_used() {
     for lost in [false, true] {

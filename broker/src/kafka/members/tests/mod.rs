@@ -212,7 +212,7 @@ impl Play {
             .collect();
         let shares =
             batch.commits.iter().map(|commit| (commit.of.partition, commit.position.1, &commit.metadata));
-        let starts = batch.starts.iter().map(|(key, offset, metadata)| (key.1, *offset, metadata));
+        let starts = batch.starts.iter().map(|start| (start.of.1, start.offset, &start.metadata));
         for ((partition, offset, metadata), verdict) in shares.chain(starts).zip(&verdicts) {
             assert!(metadata.len() <= 4096 && matches!(parse(Some(metadata.as_bytes())), Known::Ours(_)));
             if matches!(verdict, Verdict::Stored) {
@@ -224,6 +224,12 @@ impl Play {
     }
 
     fn looked(&mut self, keys: &[TopicPartition], check: &BTreeSet<Topic>) {
+        let looked = self.found();
+        _ = self.core.looked(keys, check, Ok(looked), self.now);
+    }
+
+    /// What a look finds now.
+    fn found(&self) -> Looked {
         let mut seen = Seen { life: self.life, ..Seen::default() };
         for (partition, log) in &self.logs {
             seen.stored.extend(log.stored.clone().map(|stored| (*partition, stored)));
@@ -232,13 +238,13 @@ impl Play {
         }
         seen.behind.clone_from(&self.behind);
         let clock = Timestamp::from_millis(self.clock);
-        let looked = Looked {
+        Looked {
             topics: [(topic(), seen)].into(),
             known: self.known.clone(),
             clock,
+            asked: Some(self.now),
             unknown: BTreeSet::new(),
-        };
-        _ = self.core.looked(keys, check, Ok(looked), self.now);
+        }
     }
 
     /// The client brings what there is of a partition, `most` records of it.
