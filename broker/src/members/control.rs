@@ -3,7 +3,7 @@
 //! Not here: what it comes to (`owner.rs`), when it is stored (the backend).
 
 use super::{core::Core, shell::Shell};
-use crate::{Answer, Control, Error, Message, Outcomes, Owned, Position, Result, Target, Topic};
+use crate::{Answer, Control, Error, ErrorKind, Message, Outcomes, Owned, Position, Result, Target, Topic};
 use std::{
     future::ready,
     sync::{Arc, atomic::Ordering},
@@ -42,11 +42,14 @@ async fn published<M: Shell>(
     member: Arc<M>,
     of: Owned,
     done: Vec<Position>,
-    runs: Vec<Answer<Outcomes>>,
+    runs: Vec<(Vec<Message>, Answer<Outcomes>)>,
 ) -> Outcomes {
     let mut outcomes = Vec::new();
-    for published in futures::future::join_all(runs).await {
-        outcomes.extend(published.0);
+    let run = async |(batch, answer): (Vec<Message>, Answer<Outcomes>)| (batch, answer.await.0);
+    for (batch, told) in futures::future::join_all(runs.into_iter().map(run)).await {
+        let untold = batch.into_iter().skip(told.len()).collect();
+        outcomes.extend(told);
+        outcomes.extend(broken_off(M::BACKEND, untold).0);
     }
     let outcomes = Outcomes(outcomes);
     if outcomes.all_acked()
@@ -56,6 +59,12 @@ async fn published<M: Shell>(
         tracing::debug!(%error, "what was published for is another's by now");
     }
     outcomes
+}
+
+/// What is told of messages where nobody is left to tell.
+pub(crate) fn broken_off(backend: &'static str, batch: Vec<Message>) -> Outcomes {
+    let why = "the runtime on which it was published ended, or its task broke off; it may be written";
+    Outcomes::all_unknown(&Error::new(ErrorKind::Unavailable, why).on(backend), batch)
 }
 
 /// Messages with the same target that follow each other, as batches.
@@ -89,12 +98,14 @@ impl<M: Shell> Control for GroupControl<M> {
             Ok(answer) => return answer,
             Err(out) => out,
         };
-        let publish = |(target, batch)| self.member.publish(&target, batch);
+        let copies = out.iter().map(|(_, message)| message.clone()).collect();
+        let publish =
+            |(target, batch): (Target, Vec<Message>)| (batch.clone(), self.member.publish(&target, batch));
         let runs = runs(out).into_iter().map(publish).collect();
         let published = published(Arc::clone(&self.member), of.clone(), done.to_vec(), runs);
         // It is acked also where nobody waits for the answer.
         let published = self.member.runtime().spawn(published);
-        Box::pin(async move { published.await.unwrap_or_else(|_| Outcomes(Vec::new())) })
+        Box::pin(async move { published.await.unwrap_or_else(|_| broken_off(M::BACKEND, copies)) })
     }
 
     fn pause(&self, of: &Owned, paused: bool) {

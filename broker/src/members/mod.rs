@@ -25,6 +25,7 @@ mod storing;
 
 pub(crate) use self::{
     consumer::GroupConsumer,
+    control::broken_off,
     core::Core,
     owner::{Owner, Rules, Stirred, find, key_of, owned, queue},
     share::{Gap, Log, NONE, Read, Share, fenced},

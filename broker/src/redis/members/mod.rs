@@ -146,12 +146,13 @@ impl Shell for Member {
             }
         };
         let (answer, answered) = oneshot::channel();
+        let copies = out.iter().map(|(_, message)| message.clone()).collect();
         let counted = Arc::clone(&shared.counted);
         let (of, done) = (of.clone(), done.to_vec());
         self.core().rounds.push(Forward { of, done, out, deadline, answer, counted, _held: held });
         self.stir(Stirred { keeper: true, ..Stirred::default() });
         // Who sends answers every one; it is dropped only with the runtime.
-        Ok(Box::pin(async move { answered.await.unwrap_or_else(|_| Outcomes(Vec::new())) }))
+        Ok(Box::pin(async move { answered.await.unwrap_or_else(|_| members::broken_off(BACKEND, copies)) }))
     }
 
     #[cfg(any(test, feature = "conformance"))]

@@ -2,6 +2,7 @@
 //!
 //! Not here: the tests (beside this file), what a partition begins with (`taking.rs`), the contract on a real server (the conformance suite).
 
+mod forwarding;
 mod gate;
 mod going;
 mod history;
