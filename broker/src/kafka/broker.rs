@@ -2,6 +2,7 @@
 
 use super::{
     counted::Counted,
+    damage::Damages,
     delay,
     failure::{self, BACKEND, closed, failed, late},
     members::{self, Members},
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     pub(super) notes: Arc<Notes>,
     pub(super) counted: Arc<Counted>,
     pub(super) readers: Readers,
+    pub(super) damages: Damages,
     pub(super) members: Members,
     pub(super) delay: Arc<Delay>,
     publishing: Publishing,
@@ -188,6 +190,7 @@ impl Kafka {
             notes,
             counted,
             readers: Readers::default(),
+            damages: Damages::default(),
             members: Members::default(),
             delay: Arc::default(),
             publishing,

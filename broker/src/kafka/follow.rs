@@ -235,7 +235,7 @@ pub(super) enum Meaning {
     Passing,
     /// It must be asked what the partition says of itself.
     Doubtful(Doubt),
-    /// A batch of records is damaged: its checksum, or how it is compressed.
+    /// A batch of records is damaged: its checksum, its format, or how it is compressed.
     Damaged,
     /// Nothing comes of this client any more: another one is opened.
     Renew,
@@ -259,10 +259,16 @@ pub(super) fn meaning(code: i32, text: &str) -> Meaning {
     }
 }
 
-/// Whether a problem of a partition is a batch of records that is damaged: its checksum, or how it is compressed.
+/// Whether a problem of a partition is a batch of records that is damaged: its checksum, its format, or how it is compressed.
 pub(super) const fn is_damage(code: i32) -> bool {
-    // _BAD_MSG, _BAD_COMPRESSION, CORRUPT_MESSAGE.
-    matches!(code, -199 | -198 | 2)
+    // _BAD_MSG, _BAD_COMPRESSION, _NOT_IMPLEMENTED.
+    matches!(code, -199 | -198 | -170) || is_refusal(code)
+}
+
+/// Whether that is said by a server, of the offset that it was asked for: it cannot read there.
+pub(super) const fn is_refusal(code: i32) -> bool {
+    // CORRUPT_MESSAGE, INVALID_RECORD.
+    matches!(code, 2 | 87)
 }
 
 #[cfg(test)]

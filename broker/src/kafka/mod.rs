@@ -50,7 +50,7 @@
 //! `following/` (what a reader reads, and is told), `start.rs` (where reading starts), `metadata.rs` and `group_lag.rs` (what a group has of a partition), `retention.rs` (what
 //! is kept). `raw/` is the only unsafe code: the
 //! client library made safe. The contract on top: `broker.rs`, `publish/`, `members/`, `reader.rs` with `reader_watch.rs`, `admin.rs` with `change.rs`, and `group_admin.rs`; `topics.rs`,
-//! `offsets.rs` and `damage.rs` are what they know of topics and partitions. Not here:
+//! `offsets.rs`, `damage.rs`, `standing.rs` and `probe.rs` are what they know of topics and partitions. Not here:
 //! what all backends share.
 
 mod admin;
@@ -72,6 +72,7 @@ mod offsets;
 mod packed;
 #[cfg(any(test, feature = "conformance"))]
 mod plant;
+mod probe;
 mod publish;
 #[expect(
     dead_code,
@@ -83,6 +84,7 @@ mod reader;
 mod reader_watch;
 mod retention;
 mod settings;
+mod standing;
 mod start;
 mod survey;
 mod topics;

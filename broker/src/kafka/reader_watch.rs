@@ -11,6 +11,7 @@ use super::{
     following::Place,
     offsets::{self, First},
     reader::Following,
+    standing,
     start::Extent,
     topics::Identity,
 };
@@ -27,14 +28,43 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Until the reader ends.
 pub(super) async fn run(shared: Arc<Shared>, following: Arc<Following>) {
+    tokio::select! {
+        () = looks(&shared, &following) => {}
+        () = beside(&shared, &following) => {}
+    }
+}
+
+/// What looks at the logs themselves, which may take long where one cannot be read.
+async fn beside(shared: &Arc<Shared>, following: &Arc<Following>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        catch_up(shared, following).await;
+        stand(shared, following).await;
+    }
+}
+
+/// Finds out why partitions stand still.
+async fn stand(shared: &Arc<Shared>, following: &Following) {
+    let standing = following.state().standing(Instant::now());
+    let turns: BTreeMap<Place, u64> =
+        standing.iter().map(|(standing, turn)| (standing.place.clone(), *turn)).collect();
+    let of = standing.into_iter().map(|(standing, _)| standing).collect();
+    for (standing, why) in standing::look(shared, of).await {
+        let turn = turns.get(&standing.place).copied().unwrap_or_default();
+        if following.change(|state| state.stands(&standing, turn, why)) {
+            following.look.notify_one();
+        }
+    }
+}
+
+async fn looks(shared: &Arc<Shared>, following: &Arc<Following>) {
     loop {
         _ = tokio::time::timeout(LOOK, following.look.notified()).await;
         if following.state().ended().is_some() {
             return;
         }
         let topics = following.state().topics();
-        let all = look(&shared, &following, &topics).await;
-        catch_up(&shared, &following).await;
+        let all = look(shared, following, &topics).await;
         let again = following.state().holds_back();
         if !all || !again {
             tokio::time::sleep(if all { PAUSE } else { AGAIN }).await;
@@ -121,7 +151,8 @@ async fn ask(shared: &Arc<Shared>, following: &Following, asked: Vec<Asked>) -> 
     });
     let count = stuck.len();
     let known = |(place, begin): &(Place, u64)| {
-        Some(Damaged { place: place.clone(), begin: *begin, end: answers.get(place)?.end })
+        let extent = answers.get(place)?;
+        Some((Damaged { place: place.clone(), life: extent.life, begin: *begin }, (extent.low, extent.end)))
     };
     let ends = damage::ends(shared, stuck.iter().filter_map(known).collect()).await;
     let found = ends.len() == count;

@@ -17,7 +17,8 @@ mod brought;
 pub(in crate::kafka) use brought::Brought;
 
 use super::{
-    follow::{Followed, Told},
+    follow::{Content, Followed, Told},
+    standing::{STANDS, Standing, Why},
     start::Extent,
 };
 use crate::{Error, Event, Topic, batched::Size};
@@ -75,6 +76,11 @@ struct Slot {
     turn: u64,
     /// For how many looks nothing came of it.
     quiet: u32,
+    /// When something came of it last, or it was begun.
+    heard: Instant,
+    /// When it was looked last whether it stands still, and up to where nothing was missing then.
+    stood: Option<Instant>,
+    fine: u64,
     /// When something of it came last and the client had no more, or its topic was looked at for what came.
     sure_at: Instant,
     /// What came after a pause, to be told when the topic was looked at.
@@ -124,7 +130,18 @@ impl State {
         self.unfollow(&place);
         self.turns += 1;
         let (turn, quiet, parked, looked_for) = (self.turns, 0, Vec::new(), 0);
-        self.followed.insert(place.clone(), Slot { followed, turn, quiet, sure_at: now, parked, looked_for });
+        let slot = Slot {
+            followed,
+            turn,
+            quiet,
+            heard: now,
+            stood: None,
+            fine: 0,
+            sure_at: now,
+            parked,
+            looked_for,
+        };
+        self.followed.insert(place.clone(), slot);
         self.change(&place, |followed, told| told.extend(followed.caught_up()));
     }
 
@@ -275,7 +292,7 @@ impl State {
                 self.tell(run.take());
             }
             let Some(slot) = self.reading(&arrived.place) else { continue };
-            slot.quiet = 0;
+            (slot.quiet, slot.heard) = (0, now);
             if !slot.parked.is_empty() || now.saturating_duration_since(slot.sure_at) >= PAUSE {
                 look = true;
                 parked.add(Size { messages: 1, bytes: arrived.content.size() });
@@ -406,7 +423,7 @@ impl State {
         // What a client knows of an earlier life keeps it from reading the new one.
         self.renew |= slot.followed.answer(extent, &mut told);
         // Whatever it reads now, it begins anew where that says.
-        (slot.turn, slot.sure_at) = (next, now);
+        (slot.turn, slot.sure_at, slot.heard) = (next, now, now);
         self.turns = next;
         self.held.take(left);
         self.tell(Some((place.clone(), told)));
@@ -445,6 +462,46 @@ impl State {
             .iter()
             .filter(|(place, slot)| slot.quiet > 1 && slot.parked.is_empty() && reads(place, slot));
         quiet.filter_map(|(place, slot)| Some((place.clone(), slot.turn, slot.followed.behind()?))).collect()
+    }
+
+    /// Those of which nothing came for a while, though they are read; each with its turn.
+    pub(in crate::kafka) fn standing(&mut self, now: Instant) -> Vec<(Standing, u64)> {
+        let mut all = Vec::new();
+        for (place, slot) in &mut self.followed {
+            let reads =
+                self.assigned.get(place) == Some(&slot.turn) && slot.parked.is_empty() && slot.quiet > 1;
+            let Some(next) = slot.followed.wanted().filter(|_| reads) else { continue };
+            if now < slot.heard + STANDS.0 || slot.stood.is_some_and(|at| now < at + STANDS.1) {
+                continue;
+            }
+            slot.stood = Some(now);
+            let (place, life, fine) = (place.clone(), slot.followed.life(), slot.fine);
+            all.push((Standing { place, life, next, fine }, slot.turn));
+        }
+        all
+    }
+
+    /// Why a partition stood still in that turn. `true`: somebody must look at it.
+    pub(in crate::kafka) fn stands(&mut self, standing: &Standing, turn: u64, why: Why) -> bool {
+        let Some(slot) = self.followed.get_mut(&standing.place).filter(|slot| slot.turn == turn) else {
+            return false;
+        };
+        if slot.followed.wanted() != Some(standing.next) || !slot.parked.is_empty() {
+            return false;
+        }
+        match why {
+            Why::Fine(up_to) => {
+                slot.fine = up_to;
+                false
+            }
+            Why::Damaged(why) => {
+                slot.stood = None;
+                self.change(&standing.place, |followed, told| {
+                    followed.take(standing.next, Content::Damaged(why), told);
+                });
+                true
+            }
+        }
     }
 
     /// Nothing lies between where reading stood and that offset.

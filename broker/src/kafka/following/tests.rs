@@ -1,7 +1,7 @@
 //! What a reader is told, and what its client is given, without a server.
 
 use super::*;
-use crate::kafka::follow::{Content, Doubt};
+use crate::kafka::follow::Doubt;
 use crate::{Epoch, Message, Owned};
 
 const LIFE: u64 = 7;
@@ -305,4 +305,28 @@ fn what_comes_after_a_pause_is_told_when_its_topic_was_looked_at() {
     assert!(bring(&mut state, 0..3, start + 20 * PAUSE));
     state.unfollow_all(&topic, None);
     assert_eq!((state.held, state.holds_back()), (Size::default(), false));
+}
+
+#[test]
+fn a_partition_that_stands_still_is_looked_at_and_what_is_damaged_is_told_once() {
+    let (mut state, now) = (state(2), Instant::now());
+    let at = |secs| now + Duration::from_secs(secs);
+    let looks = |state: &mut State, at| {
+        (0..3).for_each(|_| _ = (state.topics(), state.looked(&place(0).0, Some((LIFE, 2)), at)));
+    };
+    looks(&mut state, at(1));
+    assert!(state.standing(at(1)).is_empty(), "too soon");
+    looks(&mut state, at(6));
+    let standing = state.standing(at(6));
+    assert_eq!(standing.iter().map(|(of, _)| (of.place.1, of.next)).collect::<Vec<_>>(), [(0, 1), (1, 1)]);
+    assert!(state.standing(at(7)).is_empty(), "not so soon again");
+    let (of, turn) = &standing[0];
+    let damaged = || Why::Damaged(Error::new(crate::ErrorKind::Corrupt, "damaged"));
+    assert!(!state.stands(of, turn + 100, damaged()), "it is read anew");
+    assert!(state.stands(of, *turn, damaged()));
+    assert!(!state.stands(of, *turn, damaged()), "once");
+    assert_eq!(state.stuck_at(&place(0), *turn), Some(1));
+    assert!(!state.stands(&standing[1].0, standing[1].1, Why::Fine(9)));
+    let fine = state.standing(at(40));
+    assert_eq!(fine.iter().map(|(of, _)| (of.place.1, of.fine)).collect::<Vec<_>>(), [(1, 9)]);
 }

@@ -6,13 +6,18 @@ use super::{
     core::Core,
     gate::Gate,
     going::LAST,
-    share::Share,
+    reading::Run,
+    share::{Read, Share},
     storing::{Batch, Begun},
     taking::{self, Looked, Seen},
 };
 use crate::{
-    Error, ErrorKind, GapReason, Topic,
+    Error, ErrorKind, GapReason, Timestamp, Topic,
     balance::TopicPartition,
+    kafka::{
+        damage::Damaged,
+        standing::{STANDS, Standing, Why},
+    },
     members::{Stirred, queue},
 };
 use std::{collections::BTreeSet, task::Waker, time::Duration};
@@ -204,10 +209,53 @@ impl Core {
         }
     }
 
+    /// Those of which nothing came for a while, though they are read.
+    pub(super) fn standing(&mut self, now: Instant) -> Vec<Standing> {
+        let mut all = Vec::new();
+        for (key, share) in &mut self.owner.shares {
+            let reads = share.takes() && !share.log.held;
+            let log = &mut share.log;
+            if !reads || now < log.read_at + STANDS.0 || log.stood.is_some_and(|at| now < at + STANDS.1) {
+                continue;
+            }
+            log.stood = Some(now);
+            all.push(Standing { place: key.clone(), life: log.life, next: log.next, fine: log.fine });
+        }
+        all
+    }
+
+    /// Why a partition stands still.
+    pub(super) fn stands(&mut self, standing: &Standing, why: Why, now: Instant) -> Stirred {
+        let key = &standing.place;
+        let same = |share: &&mut Share| {
+            share.takes() && (share.log.life, share.log.next) == (standing.life, standing.next)
+        };
+        let Some(share) = self.owner.shares.get_mut(key).filter(same) else { return Stirred::default() };
+        match why {
+            Why::Fine(up_to) => share.log.fine = up_to,
+            Why::Damaged(why) => {
+                share.log.stood = None;
+                let at = Timestamp::now().as_millis();
+                let read = Read { offset: standing.next, at, what: Err((None, why)) };
+                return self.told_damaged(key, read, now);
+            }
+        }
+        Stirred::default()
+    }
+
+    /// What the client did not tell.
+    fn told_damaged(&mut self, key: &TopicPartition, read: Read, now: Instant) -> Stirred {
+        let waker = self.take(&mut [Run { key: key.clone(), reads: vec![read] }], now);
+        Stirred { waker, keeper: true, feed: false }
+    }
+
     /// Where damaged batches begin whose ends are to be found.
-    pub(super) fn damaged(&self, keys: &[TopicPartition]) -> Vec<(TopicPartition, u64)> {
-        let begin = |key: &TopicPartition| Some((key.clone(), self.owner.shares.get(key)?.log.damaged?));
-        keys.iter().filter_map(begin).collect()
+    pub(super) fn damaged(&self, keys: &[TopicPartition]) -> Vec<Damaged> {
+        let damaged = |key: &TopicPartition| {
+            let log = &self.owner.shares.get(key)?.log;
+            Some(Damaged { place: key.clone(), life: log.life, begin: log.damaged? })
+        };
+        keys.iter().filter_map(damaged).collect()
     }
 
     /// What was found.
@@ -303,7 +351,7 @@ impl Core {
             _ if share.log.next < low => Some((low, GapReason::Trimmed)),
             (Some(_), Some(to)) => Some((*to, GapReason::Damaged)),
             (Some(_), None) => {
-                self.next_look = now + PAUSE;
+                self.next_look = now + AGAIN;
                 return;
             }
             (None, _) => None,

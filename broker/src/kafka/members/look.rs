@@ -13,7 +13,7 @@ use crate::{
         broker::Shared,
         damage::{self, Damaged},
         failure::late,
-        offsets,
+        offsets, standing,
         start::Extent,
     },
     members::Shell as _,
@@ -40,6 +40,9 @@ pub(super) fn spawn(member: &Arc<Member>, keys: Vec<TopicPartition>, check: BTre
         let stirred = member.core().looked(&keys, &check, found, Instant::now());
         member.stir(stirred);
     });
+    if !asked.1.is_empty() {
+        runtime.spawn(stand(Arc::clone(&looks)));
+    }
     runtime.spawn(async move {
         // All of it, so that it is dropped with the task.
         let mut tell = tell;
@@ -69,6 +72,15 @@ impl<F: FnOnce(Result<Looked>)> Tell<F> {
 impl<F: FnOnce(Result<Looked>)> Drop for Tell<F> {
     fn drop(&mut self) {
         self.tell(Err(self.broken.clone()));
+    }
+}
+
+/// Looks why partitions stand still, beside everything else.
+async fn stand(member: Arc<Member>) {
+    let of = member.core().standing(Instant::now());
+    for (standing, why) in standing::look(&member.shared, of).await {
+        let stirred = member.core().stands(&standing, why, Instant::now());
+        member.stir(stirred);
     }
 }
 
@@ -152,9 +164,10 @@ async fn find_starts(member: &Member, looked: &mut Looked) {
 /// Where damaged batches end that the client does not get over.
 async fn find_ends(member: &Member, keys: &[TopicPartition], looked: &mut Looked) {
     let damaged = member.core().damaged(keys);
-    let known = |(key, begin): (TopicPartition, u64)| {
-        let (_, end) = looked.topics.get(&key.0)?.ends.get(&key.1).copied()?;
-        Some(Damaged { place: key, begin, end })
+    let known = |damaged: Damaged| {
+        let seen = looked.topics.get(&damaged.place.0).filter(|seen| seen.life == damaged.life)?;
+        let extent = seen.ends.get(&damaged.place.1).copied()?;
+        Some((damaged, extent))
     };
     let damaged = damaged.into_iter().filter_map(known).collect();
     for ((topic, partition), to) in damage::ends(&member.shared, damaged).await {

@@ -90,6 +90,9 @@ pub(in crate::kafka) struct PartitionLog {
     pub(super) parked: Option<u64>,
     /// The client cannot go on from there; it is to be looked why.
     pub(super) stuck: Option<u64>,
+    /// When it was looked last whether it stands still, and up to where nothing was missing then.
+    pub(super) stood: Option<Instant>,
+    pub(super) fine: u64,
     /// It cannot go on there because a batch that begins there is damaged, which was told.
     pub(super) damaged: Option<u64>,
 }
@@ -148,6 +151,8 @@ impl Share {
             read_at: now,
             parked: None,
             stuck: None,
+            stood: None,
+            fine: 0,
             damaged: None,
         };
         let mut share = Self::new(taken.of, taken.window, false, log);

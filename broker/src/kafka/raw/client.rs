@@ -12,6 +12,7 @@ use super::{
     notes::{self, Notes},
     queue::{Bell, Queue},
     rebalance::{self, Changes},
+    unread::Unread,
 };
 use rdkafka_sys::rd_kafka_t;
 use std::{
@@ -42,6 +43,8 @@ pub(super) struct Told {
     pub(super) notes: Arc<Notes>,
     /// Of this client alone.
     pub(super) own: Notes,
+    /// Of one that looks at a log.
+    pub(super) unread: Unread,
     pub(super) changes: Changes,
     pub(super) bell: Arc<Bell>,
 }
@@ -109,6 +112,7 @@ impl Client {
         let told = Arc::new(Told {
             notes,
             own: Notes::default(),
+            unread: Unread::default(),
             changes: Changes::default(),
             bell: Arc::default(),
         });
@@ -321,6 +325,9 @@ unsafe extern "C" fn on_rebalance(
 
 impl Told {
     fn own_log(&self, level: i32, facility: &str, line: &str) {
+        if self.unread.line(level, facility, line) {
+            return;
+        }
         self.own.log(level, facility, line);
         notes::reason(facility, line).into_iter().for_each(|reason| self.note(reason));
     }

@@ -17,6 +17,7 @@ use super::{
     notes::Notes,
     queue::{Bell, Queue},
     rebalance::Change,
+    unread,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -105,8 +106,17 @@ impl Consumer {
     /// offset is, or that there is none; to be thrown away then: at the end the library loses its place, and would skip records.
     pub(in crate::kafka) fn probe(mut conf: Conf, notes: Arc<Notes>) -> Result<Self, Trouble> {
         conf.fix(FIXED)?;
-        conf.fix(&[("enable.partition.eof", "true")])?;
-        Self::made(conf, notes, 1)
+        conf.fix(&[("enable.partition.eof", "true"), unread::DEBUG])?;
+        // Answers that have nothing soon show that.
+        conf.fix(&[("fetch.wait.max.ms", "100"), ("fetch.error.backoff.ms", "100")])?;
+        let probe = Self::made(conf, notes, 1)?;
+        probe.parts()?.client.told().unread.heed();
+        Ok(probe)
+    }
+
+    /// Of a probe: how many times in a row servers answered at that offset with what the library made nothing of.
+    pub(in crate::kafka) fn unread(&self, offset: u64) -> u32 {
+        self.parts().map_or(0, |open| open.client.told().unread.at(offset))
     }
 
     /// One of these settings, with nothing fixed, for who knows what that means; at most so many records are taken at a time.

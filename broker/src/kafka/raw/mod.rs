@@ -2,7 +2,7 @@
 //!
 //! # Where things are
 //! `native.rs` and `native_admin.rs` are prototypes. `code.rs`, `conf.rs`, `list.rs`, `queue.rs`, `headers.rs`, `message.rs`, `metadata.rs` own or copy one kind of
-//! thing each. `client.rs` makes and ends clients and is called back by them, `notes.rs` keeps what they say. `producer.rs` and `reports.rs` write.
+//! thing each. `client.rs` makes and ends clients and is called back by them, `notes.rs` keeps what they say, `unread.rs` what one says that looks at a log. `producer.rs` and `reports.rs` write.
 //! `consumer.rs` reads, with `rebalance.rs`, `assign.rs`, `commit.rs`. `admin.rs` asks, with `admin_offsets.rs` and `admin_groups.rs`. Not here: what any of it means for the contract (the folder above).
 //!
 //! # Why it is sound
@@ -45,6 +45,7 @@ mod producer;
 mod queue;
 mod rebalance;
 mod reports;
+mod unread;
 
 pub(in crate::kafka) use admin::{Admin, PartitionDescription, TopicDescription};
 pub(in crate::kafka) use admin_groups::{GroupDescription, MemberDescription};
