@@ -174,10 +174,13 @@ fn where_a_group_starts_is_not_stored_over_what_another_acked_while_it_was_looke
     assert_eq!((play.stored(1).0, play.stored(1).1.epoch), (7, Epoch(3000)));
 }
 
+/// What happens while a commit is not answered.
+type Meanwhile = fn(&mut Play);
+
 #[test]
 fn where_a_group_starts_is_not_stored_late() {
     // What holds the commit up: a coordinator that is away for long; the first partition is another's by then; the second is this member's by then.
-    let cases: [(fn(&mut Play), u64); 3] = [
+    let cases: [(Meanwhile, u64); 3] = [
         (|play| play.pass(Duration::from_secs(3)), 3000),
         (
             |play| {
