@@ -51,11 +51,14 @@ const LONGER: &str = "takes minutes: ROPEWAY_TEST_DRILL=300s ROPEWAY_TEST_DRILL_
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("kafka::survives_every_fault_for_minutes", |root, kit, random| match length()? {
-            Some(length) => every_fault(root, kit, random, Some(length)),
+            Some(length) => every_fault(root, kit, random, Some(length), &protocol()),
             None => Ok(Err(LONGER.into())),
         }),
         trial("kafka::survives_every_fault_under_load", |root, kit, random| {
-            every_fault(root, kit, random, None)
+            every_fault(root, kit, random, None, &protocol())
+        }),
+        trial("kafka::survives_every_fault_on_the_newer_protocol_under_load", |root, kit, random| {
+            every_fault(root, kit, random, None, "consumer")
         }),
         trial("kafka::survives_the_loss_of_one_of_three_nodes_under_load", three::run),
         trial("kafka::survives_purged_and_remade_topics_under_load", topics::run),
@@ -76,13 +79,16 @@ fn trial(name: &str, run: fn(&Path, &Kit, StdRng) -> Told) -> Trial {
 /// The same where nothing runs out of time, so that nothing may lie twice; `ROPEWAY_TEST_DRILL_DEADLINE=6` has some run out of it.
 const PATIENT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What URLs say. `ROPEWAY_TEST_DRILL_PROTOCOL=consumer` has members use the newer protocol (KIP-848), where the servers say how long a session is: longer than
-/// that by more than the time between two signs of life (`nodes.rs`).
-fn settings(deadline: Duration) -> String {
+/// By which protocol members are a group: `ROPEWAY_TEST_DRILL_PROTOCOL=consumer` has all drills use the newer one (KIP-848), where the servers say how long a
+/// session is: longer than that of the other by more than the time between two signs of life (`nodes.rs`).
+fn protocol() -> String {
+    std::env::var("ROPEWAY_TEST_DRILL_PROTOCOL").unwrap_or_else(|_| "classic".to_owned())
+}
+
+/// What URLs say.
+fn settings(deadline: Duration, protocol: &str) -> String {
     let (session, deadline, release) = (SESSION.as_secs(), given(deadline).as_secs(), RELEASE.as_secs());
-    let protocol = std::env::var("ROPEWAY_TEST_DRILL_PROTOCOL");
-    let protocol = protocol.map(|protocol| format!("&group_protocol={protocol}")).unwrap_or_default();
-    format!("session={session}s&publish_deadline={deadline}s&release={release}s{protocol}")
+    format!("session={session}s&publish_deadline={deadline}s&release={release}s&group_protocol={protocol}")
 }
 
 /// The deadline of publishes, or the one that is given.
@@ -99,17 +105,18 @@ fn rules(stated: Durability, deadline: Duration) -> Rules {
 
 /// The load of nodes that nothing stands before.
 fn direct_load(nodes: &Nodes, at_least: Option<&'static str>, deadline: Duration) -> Load {
-    let url = format!("{}?{}", nodes.url(), settings(deadline));
+    let url = format!("{}?{}", nodes.url(), settings(deadline, &protocol()));
     Load { urls: vec![url; 2], rate: rate(RATE), at_least: vec![at_least; 2], in_flight: IN_FLIGHT }
 }
 
 /// One server, two ways to it, every fault: once, or again and again for that long and until enough is acked.
-fn every_fault(root: &Path, kit: &Kit, random: StdRng, length: Option<Duration>) -> Told {
+fn every_fault(root: &Path, kit: &Kit, random: StdRng, length: Option<Duration>, protocol: &str) -> Told {
     let mut nodes = Nodes::plan(kit, &root.join("server"), 1, 2)?;
     let (_runtime, ways) = site::ways(nodes.all[0].fronts())?;
     nodes.all[0].advertise(ways.iter().map(|way| way.address.port()));
     nodes.start()?;
-    let urls = ways.iter().map(|way| format!("kafka://{}?{}", way.address, settings(DEADLINE))).collect();
+    let settings = settings(DEADLINE, protocol);
+    let urls = ways.iter().map(|way| format!("kafka://{}?{settings}", way.address)).collect();
     let load = Load { urls, ..direct_load(&nodes, None, DEADLINE) };
     let mut stage = Stage::new(root, load, rules(Durability::ProcessCrash, DEADLINE), random)?;
     stage.open()?;
