@@ -145,6 +145,7 @@ fn settings_that_are_not_for_us_are_refused_by_name() -> Result<(), String> {
         ("rdkafka.sasl.oauthbearer.token.endpoint.url=http://h", "sasl.oauthbearer"),
         ("rdkafka.enable.auto.commit=true", "enable.auto.commit"),
         ("rdkafka.enable.partition.eof=true", "enable.partition.eof"),
+        ("rdkafka.check.crcs=false", "check.crcs"),
         ("sesion=30s", "did you mean `session`"),
         ("session=soon", "session"),
         ("replication=0", "replication"),

@@ -10,7 +10,6 @@ use std::{path::Path, time::Duration};
 
 /// What only a consumer heeds, of what a user may add: a producer would warn of it.
 const OF_CONSUMERS: &[&str] = &[
-    "check.crcs",
     "fetch.",
     "group.remote.assignor",
     "heartbeat.interval.ms",
