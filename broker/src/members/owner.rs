@@ -142,7 +142,7 @@ impl<L: Log> Owner<L> {
         }
         if sure
             && self.closing.is_none()
-            && let Some(event) = self.next_ready(&mut stirred)
+            && let Some(event) = self.next_ready(&mut stirred, now)
         {
             return (Some(Ok(event)), stirred);
         }
@@ -177,7 +177,7 @@ impl<L: Log> Owner<L> {
         (!partitions.is_empty()).then_some(Event::Revoking { partitions, left })
     }
 
-    fn next_ready(&mut self, stirred: &mut Stirred) -> Option<Event> {
+    fn next_ready(&mut self, stirred: &mut Stirred, now: Instant) -> Option<Event> {
         let owned = self.shares.len();
         let bound = InFlight::new(self.rules.bound, owned);
         for _ in 0..self.ready.len() {
@@ -187,8 +187,9 @@ impl<L: Log> Owner<L> {
             if !share.flows() {
                 continue;
             }
-            let (ahead, flight) = (share.ahead, share.flight);
-            let event = share.next(bound.room(self.in_flight, share.flight));
+            let (ahead, flight, clean) = (share.ahead, share.flight, share.dirty.is_none());
+            let event = share.next(bound.room(self.in_flight, share.flight), now);
+            stirred.keeper |= clean && share.dirty.is_some();
             self.ahead.messages -= ahead.messages - share.ahead.messages;
             self.ahead.bytes -= ahead.bytes - share.ahead.bytes;
             self.in_flight.messages += share.flight.messages - flight.messages;

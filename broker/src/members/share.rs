@@ -188,7 +188,7 @@ impl<L: Log> Share<L> {
 
     /// What is returned next, where there is room. What is known to be done is left out. `None` where there is nothing, or no room
     /// (`waiting`).
-    pub(crate) fn next(&mut self, mut room: Room) -> Option<Event> {
+    pub(crate) fn next(&mut self, mut room: Room, now: Instant) -> Option<Event> {
         self.waiting = false;
         let mut deliveries = Vec::with_capacity(self.buffer.len().min(BATCH).min(room.messages()));
         while deliveries.len() < BATCH {
@@ -208,6 +208,10 @@ impl<L: Log> Share<L> {
             let is_new = self.window.deliver_sized(position, size);
             self.log.passed(position, read.mark, is_new);
             if !is_new {
+                // With nothing open before it the position moves, though nobody acks anything.
+                if self.window.holes() == 0 {
+                    self.changed(now);
+                }
                 continue;
             }
             room.take(size);
@@ -252,10 +256,15 @@ impl<L: Log> Share<L> {
             self.log.acked(done, &self.window);
             self.flight.messages = self.flight.messages.saturating_sub(freed.messages);
             self.flight.bytes = self.flight.bytes.saturating_sub(freed.bytes);
-            self.changes += 1;
-            self.dirty.get_or_insert(now);
+            self.changed(now);
         }
         Ok(freed)
+    }
+
+    /// There is something new to store.
+    fn changed(&mut self, now: Instant) {
+        self.changes += 1;
+        self.dirty.get_or_insert(now);
     }
 
     /// # Errors

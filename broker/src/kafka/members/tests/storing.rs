@@ -265,3 +265,27 @@ fn a_server_that_fails_without_a_reason_gets_smaller_commits_and_all_of_what_is_
     _ = play.act();
     assert_eq!(play.stored(0).1.done_beyond(p(0)), 1);
 }
+
+#[test]
+fn what_was_done_beyond_messages_that_are_removed_meanwhile_is_stored_without_another_ack() {
+    let mut play = Play::owning(1);
+    play.publish(0, 7);
+    play.read(0, 9);
+    assert_eq!(play.told(), "batch 0: 0 1 2 3 4 5 6");
+    let of = play.owned(0);
+    play.ack(&of, &[5, 6]).unwrap();
+    play.take_back([0], false);
+    _ = play.told();
+    _ = play.core.give_up(&of, play.now);
+    _ = play.act();
+    assert_eq!(play.stored(0).0, 0);
+    // Nobody will be handed a message that can be acked.
+    play.logs.get_mut(&0).unwrap().low = 5;
+    play.give([0]);
+    _ = play.act();
+    play.read(0, 9);
+    _ = play.told();
+    play.pass(Duration::from_secs(1));
+    _ = play.act();
+    assert_eq!(play.stored(0).0, 7, "all is done");
+}
