@@ -442,13 +442,12 @@ async fn a_handler_that_blocks_the_driver_does_not_hold_a_shutdown_up_for_ever()
     let mut next = 0;
     while !log.all().contains(&"blocks".to_owned()) {
         assert!(patience.elapsed() < s(60), "never looked at");
-        fake.deliver(
-            0,
-            1,
-            next,
-            (0..64).map(|n| message(&n.to_string(), if n == 63 { "blocks" } else { "quick" })),
-        );
-        next += 64;
+        // No more than what is handled by then: where much waits in lanes there are no first looks.
+        if fake.acked(0).len() as u64 >= next {
+            let kind = |n| if n == 63 { "blocks" } else { "quick" };
+            fake.deliver(0, 1, next, (0..64).map(|n| message(&n.to_string(), kind(n))));
+            next += 64;
+        }
         tokio::time::sleep(ms(5)).await;
     }
     let since = Instant::now();
