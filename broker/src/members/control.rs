@@ -37,17 +37,17 @@ fn settle<M: Shell>(member: &M, of: &Owned, done: &[Position]) -> Result<()> {
     Ok(())
 }
 
-/// Where it is not one step: what was published in the order of the calls is acked then, whoever waits for it.
+/// Where it is not one step: what was published in the order of the calls is acked then, whoever waits for it. `batches` are what `answers` are of.
 async fn published<M: Shell>(
     member: Arc<M>,
     of: Owned,
     done: Vec<Position>,
-    runs: Vec<(Vec<Message>, Answer<Outcomes>)>,
+    answers: Vec<Answer<Outcomes>>,
+    batches: Arc<[Vec<Message>]>,
 ) -> Outcomes {
     let mut outcomes = Vec::new();
-    let run = async |(batch, answer): (Vec<Message>, Answer<Outcomes>)| (batch, answer.await.0);
-    for (batch, told) in futures::future::join_all(runs.into_iter().map(run)).await {
-        let untold = batch.into_iter().skip(told.len()).collect();
+    for (batch, Outcomes(told)) in batches.iter().zip(futures::future::join_all(answers).await) {
+        let untold = batch.get(told.len()..).unwrap_or_default().to_vec();
         outcomes.extend(told);
         outcomes.extend(broken_off(M::BACKEND, untold).0);
     }
@@ -98,14 +98,15 @@ impl<M: Shell> Control for GroupControl<M> {
             Ok(answer) => return answer,
             Err(out) => out,
         };
-        let copies = out.iter().map(|(_, message)| message.clone()).collect();
-        let publish =
-            |(target, batch): (Target, Vec<Message>)| (batch.clone(), self.member.publish(&target, batch));
-        let runs = runs(out).into_iter().map(publish).collect();
-        let published = published(Arc::clone(&self.member), of.clone(), done.to_vec(), runs);
+        let runs = runs(out);
+        let batches: Arc<[Vec<Message>]> = runs.iter().map(|(_, batch)| batch.clone()).collect();
+        let publish = |(target, batch): (Target, Vec<Message>)| self.member.publish(&target, batch);
+        let answers = runs.into_iter().map(publish).collect();
+        let (member, copies) = (Arc::clone(&self.member), Arc::clone(&batches));
+        let published = published(member, of.clone(), done.to_vec(), answers, batches);
         // It is acked also where nobody waits for the answer.
         let published = self.member.runtime().spawn(published);
-        Box::pin(async move { published.await.unwrap_or_else(|_| broken_off(M::BACKEND, copies)) })
+        Box::pin(async move { published.await.unwrap_or_else(|_| broken_off(M::BACKEND, copies.concat())) })
     }
 
     fn pause(&self, of: &Owned, paused: bool) {

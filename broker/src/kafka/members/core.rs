@@ -47,7 +47,7 @@ pub(in crate::kafka) struct Core {
     pub(super) ours: BTreeSet<TopicPartition>,
     /// What the client reads.
     pub(super) placed: BTreeSet<TopicPartition>,
-    /// What the client was told to stop reading for a while.
+    /// What the client was told to stop reading for a while, also of what went meanwhile: it may know that still, and is told to read when that comes again.
     pub(super) held: BTreeSet<TopicPartition>,
     pub(super) gate: Gate,
     /// What the group wants back, which was not answered yet.

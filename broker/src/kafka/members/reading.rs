@@ -48,11 +48,11 @@ impl Core {
     /// Whether the client is asked for more, or is to stop reading, or to read again.
     pub(super) fn flow(&mut self, now: Instant) -> Job {
         let until = self.until(now);
-        let calm = if self.held.is_empty() { self.gate.calm(self.owner.ahead) } else { None };
-        if let Some(most) = calm {
+        let Self { owner, held, gate, .. } = self;
+        let stops = held.iter().any(|key| owner.shares.contains_key(key));
+        if !stops && let Some(most) = gate.calm(owner.ahead) {
             return Job::Wait(until, most);
         }
-        let Self { owner, held, gate, .. } = self;
         let in_flight = InFlight::new(owner.rules.bound, owner.shares.len());
         let part = |key, share: &super::share::Share| Part {
             ahead: share.ahead,
