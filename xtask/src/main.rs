@@ -1,7 +1,7 @@
 //! Commands for those who work on Ropeway: `cargo xtask VERB`.
 //!
 //! What lives here: picking the verb. Not here: what a verb does (`check.rs`, `test.rs`, `instructions.rs`, `servers/mod.rs`), the list of verbs (`verbs.rs`), reading
-//! what test programs print (`tally.rs`). Users of Ropeway need none of it.
+//! what test programs print (`tally.rs`), ending those that hang (`watch.rs`). Users of Ropeway need none of it.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
@@ -12,6 +12,7 @@ mod servers;
 mod tally;
 mod test;
 mod verbs;
+mod watch;
 
 use std::{
     env,

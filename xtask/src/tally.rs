@@ -2,6 +2,8 @@
 //!
 //! Pure. Understands the standard harness, doctests and libtest-mimic. Not here: starting anything (`test.rs`).
 
+use std::collections::HashSet;
+
 /// What was counted so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -15,6 +17,8 @@ pub(crate) struct Tally {
     failed_tests: Vec<(String, Vec<String>)>,
     /// The failed test, by its place, whose reason the next lines are.
     told: Option<usize>,
+    /// All that ended, of every program.
+    ended: HashSet<String>,
 }
 
 /// The most lines that are kept of why a test failed, and the most characters of each.
@@ -42,6 +46,7 @@ impl Tally {
     }
 
     fn test(&mut self, name: String, outcome: &str) {
+        self.ended.insert(name.clone());
         if let Some(reason) = outcome.strip_prefix("ignored") {
             let reason = reason.trim_start_matches([',', ' ']);
             let inner = reason.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
@@ -83,6 +88,14 @@ impl Tally {
         self.ignored_tests.push((format!("server {name}"), why.to_owned()));
     }
 
+    /// Notes a program that had to be ended, and those of its `tests` that had begun by then, as far as can be told: they begin in that order.
+    pub(crate) fn hung(&mut self, program: &str, tests: Vec<String>) {
+        let left = tests.into_iter().filter(|test| !self.ended.contains(test));
+        let why = std::iter::once("it hung, most likely in one of these:".to_owned());
+        self.failed += 1;
+        self.failed_tests.push((program.to_owned(), why.chain(left).take(WHY.0 + 4).collect()));
+    }
+
     /// How many tests ran.
     pub(crate) fn ran(&self) -> u64 {
         self.passed + self.failed
@@ -114,7 +127,7 @@ impl Tally {
 }
 
 /// The name of a test with one space where there are many: libtest-mimic puts names below each other.
-fn spaced_once(name: &str) -> String {
+pub(crate) fn spaced_once(name: &str) -> String {
     name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -162,6 +175,17 @@ mod tests {
              7 passed, 1 failed, 3 skipped\n"
         );
         assert_eq!(tally.ran(), 8);
+    }
+
+    #[test]
+    fn a_program_that_hung_is_told_with_what_it_had_not_ended() {
+        let mut tally = tally("test readers::one ... ok\ntest readers::three ... ok\n");
+        tally
+            .hung("target/log", ["readers::one", "readers::two", "readers::three"].map(str::to_owned).into());
+        assert_eq!(
+            tally.report(),
+            "failed:\n  target/log\n    it hung, most likely in one of these:\n    readers::two\n0 passed, 1 failed, 0 skipped\n"
+        );
     }
 
     #[test]

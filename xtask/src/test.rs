@@ -2,17 +2,20 @@
 //!
 //! Real servers come up while the tests are built, and go when this ends, however it ends. One that cannot be had is shown as ignored; one
 //! whose URL is in the environment is used as it is. Not here: servers (`servers/keeper.rs`), understanding what the test programs print
-//! (`tally.rs`).
+//! (`tally.rs`), ending those that hang (`watch.rs`).
 
 use crate::{
     cargo,
     servers::{Keeper, Kept, Kind},
     tally::Tally,
+    watch::{SILENCE, watch},
 };
 use std::{
     env,
     io::{self, BufRead, BufReader, Write},
     process::{Command, ExitCode, Stdio},
+    sync::mpsc,
+    thread,
 };
 
 /// Packages whose tests want servers, and the beginning of the names of these. The tests of all others need nothing.
@@ -108,10 +111,22 @@ fn run_with(arguments: &[String], kept: &Kept) -> ExitCode {
     };
     let mut tally = Tally::default();
     kept.missing.iter().for_each(|(name, why)| tally.absent(name, why));
-    if let Some(stdout) = child.stdout.take()
-        && let Err(error) = follow(stdout, io::stdout().lock(), &mut tally)
-    {
-        return failed(&format!("could not pass on what the tests print: {error}"));
+    if let Some(stdout) = child.stdout.take() {
+        let (line, lines) = mpsc::channel();
+        let cargo = child.id();
+        let watcher = thread::spawn(move || watch(cargo, &lines, SILENCE));
+        let followed = follow(stdout, io::stdout().lock(), |text| {
+            // It listens as long as lines come.
+            _ = line.send(());
+            tally.line(text);
+        });
+        drop(line);
+        if let Err(error) = followed {
+            return failed(&format!("could not pass on what the tests print: {error}"));
+        }
+        for ended in watcher.join().unwrap_or_default() {
+            tally.hung(&ended.program.display().to_string(), ended.tests);
+        }
     }
     let status = match child.wait() {
         Ok(status) => status,
@@ -133,14 +148,14 @@ fn run_with(arguments: &[String], kept: &Kept) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Passes every line on at once and counts it. Test programs may print bytes that are no UTF-8.
-fn follow(from: impl io::Read, mut to: impl Write, tally: &mut Tally) -> io::Result<()> {
+/// Passes every line on at once and shows it. Test programs may print bytes that are no UTF-8.
+fn follow(from: impl io::Read, mut to: impl Write, mut show: impl FnMut(&str)) -> io::Result<()> {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
     while from.read_until(b'\n', &mut line)? > 0 {
         to.write_all(&line)?;
         to.flush()?;
-        tally.line(&String::from_utf8_lossy(&line));
+        show(&String::from_utf8_lossy(&line));
         line.clear();
     }
     Ok(())
@@ -180,7 +195,7 @@ mod tests {
     fn every_byte_is_passed_on_and_counted() {
         let printed = b"test a ... ok\n\xff\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
         let (mut seen, mut tally) = (Vec::new(), Tally::default());
-        follow(&printed[..], &mut seen, &mut tally).unwrap();
+        follow(&printed[..], &mut seen, |line| tally.line(line)).unwrap();
         assert_eq!(seen, printed);
         assert_eq!(tally.ran(), 1);
     }
