@@ -312,8 +312,9 @@ impl Judge {
             }
             "purged" => self.removed.purged(words.next()?.parse().ok()?, place(words.next()?)?),
             "remade" => self.removed.remade(words.next()?.parse().ok()?),
-            "killed" => {
-                self.counts.kills += 1;
+            "killed" | "fenced" => {
+                self.counts.kills += u64::from(what == "killed");
+                self.counts.fenced += u64::from(what == "fenced");
                 self.happened += 1;
                 let killed: u32 = words.next()?.parse().ok()?;
                 self.killed.insert(killed);

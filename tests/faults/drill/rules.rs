@@ -43,6 +43,8 @@ pub(crate) struct Counts {
     pub(crate) settled: u64,
     pub(crate) dead: u64,
     pub(crate) kills: u64,
+    /// Members that were fenced by a request of their own, and started again.
+    pub(crate) fenced: u64,
     pub(crate) joins: u64,
     pub(crate) leaves: u64,
     pub(crate) lost_leases: u64,

@@ -16,7 +16,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{ChildStdin, Command, Stdio},
+    process::{ChildStdin, Command, ExitStatus, Stdio},
     thread::sleep,
     time::Duration,
 };
@@ -30,6 +30,8 @@ const CHURN: Duration = Duration::from_secs(2);
 const MEMBERS: std::ops::RangeInclusive<usize> = 2..=5;
 /// How long anything may take that no fault hinders, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How often members may be fenced by themselves in one drill.
+const MOST_FENCED: u64 = 2;
 
 /// What processes are given.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) number: u32,
     role: &'static str,
     side: usize,
+    /// Its static name, if it is a member that has one.
+    name: Option<String>,
     worker: Worker,
     input: Option<ChildStdin>,
     pub(crate) is_stopped: bool,
@@ -159,7 +163,7 @@ impl Stage {
                 .env(member::IN_FLIGHT, self.load.in_flight.to_string())
                 .env(member::RATE, (self.load.rate / self.load.urls.len() as u32).to_string())
                 .envs(self.load.at_least[side].map(|at_least| (member::AT_LEAST, at_least)))
-                .envs(name.map(|name| (member::MEMBER, name)))
+                .envs(name.as_ref().map(|name| (member::MEMBER, name)))
                 .stdin(Stdio::piped())
                 .stderr(errors);
             command.spawn()
@@ -167,7 +171,7 @@ impl Stage {
         let mut child = start().map_err(|error| format!("could not start a process: {error}"))?;
         let input = child.stdin.take();
         let worker = Worker(child, PathBuf::new());
-        self.processes.push(Process { number, role, side, worker, input, is_stopped: false });
+        self.processes.push(Process { number, role, side, name, worker, input, is_stopped: false });
         Ok(())
     }
 
@@ -181,20 +185,34 @@ impl Stage {
         let mut ended = Vec::new();
         for (at, process) in self.processes.iter_mut().enumerate() {
             if let Some(status) = process.worker.ended()? {
-                if !process.is_leaving() || !status.success() {
-                    let (number, role) = (process.number, process.role);
-                    let said = std::fs::read_to_string(self.stderr(number)).unwrap_or_default();
-                    return Err(format!("process {number} ({role}) ended by itself with {status}: {said}"));
-                }
-                ended.push(at);
+                ended.push((at, status));
             }
         }
-        ended.into_iter().rev().for_each(|at| _ = self.processes.remove(at));
+        for (at, status) in ended.into_iter().rev() {
+            let process = self.processes.remove(at);
+            if !process.is_leaving() || !status.success() {
+                self.ended_by_itself(process, status)?;
+            }
+        }
         if self.judge.wrong().len() >= 200 {
             return Err(format!("too much is wrong: {:#?}", &self.judge.wrong()[..20]));
         }
         sleep(STEP);
         Ok(())
+    }
+
+    /// A member of Kafka with a static name may be fenced by a request of its own whose answer was lost (`docs/kafka.md`): it is started again, as who
+    /// runs it would. Nobody else may end by itself.
+    fn ended_by_itself(&mut self, process: Process, status: ExitStatus) -> Result<(), String> {
+        let Process { number, role, side, name, .. } = process;
+        let said = std::fs::read_to_string(self.stderr(number)).unwrap_or_default();
+        let is_fenced =
+            name.is_some() && self.load.urls[side].starts_with("kafka") && said.contains("Fenced");
+        if !is_fenced || self.counts().fenced == MOST_FENCED {
+            return Err(format!("process {number} ({role}) ended by itself with {status}: {said}"));
+        }
+        self.note(&format!("fenced {number}"));
+        self.spawn(role, side, name)
     }
 
     /// Has the judge read what was written since.
