@@ -54,6 +54,7 @@ fn arguments_that_make_no_sense_are_refused_with_2() {
         (&["pub", "t", "x", "-H", "ropeway-attempt=1"], "Ropeway's own"),
         (&["pub", "t", "x", "-H", "novalue"], "NAME=VALUE"),
         (&["pub", "t", "x", "--in", "5"], "unit"),
+        (&["pub", "t", "x", "--in", "-5s"], "before it is published"),
         (&["pub", "t", "x", "--at", "tomorrow"], "it takes"),
         (&["pub", "t", "--key-expr", ".a"], "--format jsonl"),
         (&["pub", "t", "--format", "jsonl", "--key-expr", "a..b"], "cannot be read"),

@@ -43,4 +43,5 @@ fn memory_is_told_to_keep_nothing_and_a_url_that_is_none_is_refused() {
     assert!(!refused.err.contains("secret"), "{}", refused.err);
     place.run(&["doctor", "memory:?max_memry=1"]).code(78).said(&["did you mean `max_memory`?"]);
     place.run(&["doctor", "-v", "nonsense"]).code(78);
+    place.run(&["doctor", ""]).code(78).said(&["\"\" is no URL: it takes a URL such as"]);
 }

@@ -16,7 +16,7 @@ use crate::{
     opening,
     output::{colored, visible},
     session::Session,
-    settings::{Address, Format},
+    settings::{Address, Format, Setting as _},
 };
 use report::{Level, Report};
 use ropeway_broker::BrokerUrl;
@@ -46,7 +46,12 @@ pub(crate) struct Args {
 /// # Errors
 /// Errors (3) and warnings (6) that were found, which are printed before; a wrong URL (78); nobody there (69); those of stdout.
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<(), Failure> {
-    let address = args.url.map_or_else(|| session.settings.broker.url.clone(), Address::new);
+    let address = match &args.url {
+        Some(url) => {
+            Address::parse(url).map_err(|takes| Failure::config(format!("{url:?} is no URL: {takes}")))?
+        }
+        None => session.settings.broker.url.clone(),
+    };
     let wrong = |error: ropeway_broker::Error| {
         let hint = format!("the broker is {address}; `ropeway doctor URL` looks at another");
         Failure::from(error).exits(Exit::Config).hint(hint)

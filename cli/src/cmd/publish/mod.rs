@@ -81,7 +81,7 @@ pub(crate) struct Args {
     #[arg(long)]
     rate: Option<Rate>,
     /// Deliver that much later
-    #[arg(long = "in", value_name = "DURATION", value_parser = crate::settings::duration, conflicts_with = "at")]
+    #[arg(long = "in", value_name = "DURATION", value_parser = later, allow_hyphen_values = true, conflicts_with = "at")]
     after: Option<Duration>,
     /// Deliver then: 2026-11-01T08:30:00Z, +5m, ...
     #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
@@ -89,6 +89,15 @@ pub(crate) struct Args {
     /// Publish a tombstone: a key without content
     #[arg(long, requires = "key", conflicts_with_all = ["file", "format"])]
     tombstone: bool,
+}
+
+fn later(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') {
+        return Err(
+            "a message cannot be delivered before it is published; it takes how much later".to_owned()
+        );
+    }
+    crate::settings::duration(text)
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
