@@ -13,12 +13,13 @@ pub(crate) struct Failure {
     what: String,
     causes: Vec<String>,
     hint: Option<String>,
+    by_broker: bool,
 }
 
 impl Failure {
     /// A failure that says what was wrong and where, in one line; ends with code 1 unless [`Self::exits`] says otherwise.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { exit: Exit::Error, what: what.into(), causes: Vec::new(), hint: None }
+        Self { exit: Exit::Error, what: what.into(), causes: Vec::new(), hint: None, by_broker: false }
     }
 
     /// What was asked for is not acceptable.
@@ -62,6 +63,25 @@ impl Failure {
         self
     }
 
+    /// Says how a topic is made, where it is one that was not found.
+    pub(crate) fn of_topic(self, topic: &str) -> Self {
+        match self.exit {
+            Exit::NotFound => self.hint(format!("make it with `ropeway topic create {topic}`")),
+            _ => self,
+        }
+    }
+
+    /// It comes from the broker.
+    pub(crate) const fn by_broker(mut self) -> Self {
+        self.by_broker = true;
+        self
+    }
+
+    /// Whether it comes from the broker, and not from a file, stdout or what was found.
+    pub(crate) const fn is_by_broker(&self) -> bool {
+        self.by_broker
+    }
+
     /// The code to end with.
     pub(crate) const fn exit(&self) -> Exit {
         self.exit
@@ -97,7 +117,7 @@ pub(crate) fn damaged(dir: &str) -> String {
 
 impl From<ropeway_broker::Error> for Failure {
     fn from(error: ropeway_broker::Error) -> Self {
-        let mut failure = Self::new(error.to_string()).exits(Exit::of(error.kind()));
+        let mut failure = Self::new(error.to_string()).exits(Exit::of(error.kind())).by_broker();
         if error.kind() == ErrorKind::Corrupt {
             failure = failure.hint(damaged("DIR"));
         }

@@ -99,8 +99,9 @@ impl Session {
     /// A failure that happened on a server says on which, unless it does already or there is something better to say.
     pub(crate) fn named(&self, failure: Failure) -> Failure {
         let address = &self.settings.broker.url;
-        let by_server = matches!(failure.exit(), Exit::Error | Exit::Partial | Exit::Unreachable);
-        if self.broker.is_none() || !by_server || failure.is_quiet() || failure.advice().is_some() {
+        let by_server = failure.is_by_broker()
+            && matches!(failure.exit(), Exit::Error | Exit::Partial | Exit::Unreachable);
+        if self.broker.is_none() || !by_server || failure.advice().is_some() {
             return failure;
         }
         let Some(servers) = servers_of(address.reveal()) else { return failure };

@@ -64,7 +64,9 @@ fn offsets_choose_where_to_start() {
     place.run(&["sub", "t", "-O", position]).code(2).said(&["--partition"]);
     place.run(&["sub", "t", "-O", "0-0", "-p", "9"]).code(4);
     place.run(&["sub", "t", "-O", "sometime"]).code(2).said(&["it takes start, end, a position"]);
-    place.run(&["sub", "nothing"]).code(4).said(&["nothing"]);
+    for args in [&["sub", "nothing"][..], &["sub", "nothing", "-g", "g"]] {
+        place.run(args).code(4).said(&["nothing", "make it with `ropeway topic create nothing`"]);
+    }
 }
 
 #[test]

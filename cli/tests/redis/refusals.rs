@@ -1,10 +1,11 @@
 //! Servers and keys that cannot be used: the program says which server, what is wrong and the way out, shows no password, and loses nothing.
 
 use crate::{
+    running::Running,
     server::{Certificates, Server, fake, free_port, says, until},
     trials::{Test, on},
 };
-use std::io::Write;
+use std::{fs::File, io::Write};
 
 pub(crate) fn all() -> Vec<Test> {
     vec![
@@ -16,6 +17,7 @@ pub(crate) fn all() -> Vec<Test> {
             "a_server_that_takes_no_writes_is_told_and_nothing_is_lost",
             a_server_that_takes_no_writes_is_told_and_nothing_is_lost,
         ),
+        ("what_fails_here_is_not_put_down_to_the_server", what_fails_here_is_not_put_down_to_the_server),
         ("keys_that_are_not_as_ours_are_told_and_stay", keys_that_are_not_as_ours_are_told_and_stay),
     ]
 }
@@ -212,5 +214,22 @@ fn keys_that_are_not_as_ours_are_told_and_stay() -> Result<(), String> {
     let beside = on(&format!("{}?prefix=mine", server.url()));
     beside.run(&["topic", "create", "typed", "newer", "other"]).ok();
     beside.run(&["doctor"]).code(6);
+    Ok(())
+}
+
+/// A disk that is full where stdout goes, a file that cannot be read.
+fn what_fails_here_is_not_put_down_to_the_server() -> Result<(), String> {
+    let server = Server::start(&[]);
+    let place = server.place();
+    place.run(&["topic", "create", "t", "-p", "1"]).ok();
+    place.run(&["pub", "t", "x"]).ok();
+    if let Ok(full) = File::options().write(true).open("/dev/full") {
+        let mut command = place.command(&["sub", "t", "-O", "start", "--timeout", "20s"]);
+        command.stdout(full);
+        let ran = Running::start(command, b"").end().code(1).said(&["could not write to stdout"]);
+        assert!(!ran.err.contains("hint:"), "{}", ran.err);
+    }
+    let ran = place.run(&["pub", "t", "--file", "."]).code(1).said(&["the input could not be read"]);
+    assert!(!ran.err.contains("hint:"), "{}", ran.err);
     Ok(())
 }

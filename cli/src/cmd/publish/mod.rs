@@ -174,10 +174,7 @@ async fn most(broker: &dyn MessageBroker, args: &Args, wait: Duration) -> Result
     let mut most = 0;
     for topic in topics {
         let about = within(wait, "describe the topic", broker.admin().describe_topic(&topic)).await;
-        let about = about.map_err(|failure| match failure.exit() {
-            Exit::NotFound => failure.hint(format!("make it with `ropeway topic create {topic}`")),
-            _ => failure,
-        })?;
+        let about = about.map_err(|failure| failure.of_topic(topic.as_str()))?;
         most = most.max(about.max_message);
     }
     if args.format == Shape::Export {

@@ -180,7 +180,7 @@ fn verdict(counts: &Counts, topic: Option<&Topic>) -> Result<(), Failure> {
     let to = topic.map(|topic| format!(" to {topic}")).unwrap_or_default();
     let what = format!("{left} of {} messages were not published{to}", left + counts.published);
     let exit = if counts.published > 0 { Exit::Partial } else { Exit::Error };
-    let failure = Failure::new(what).exits(exit);
+    let failure = Failure::new(what).exits(exit).by_broker();
     match &counts.first_error {
         Some(error) if counts.published == 0 && counts.refused == 0 => {
             Err(failure.caused_by(error).exits(Exit::of(error.kind())))

@@ -33,7 +33,10 @@ pub(super) async fn run(
         drain: consume.drain,
         ..Subscription::new(group.clone(), args.topics.iter().cloned())
     };
-    let mut consumer = within(session.request(), "join the group", broker.subscribe(subscription)).await?;
+    let consumer = within(session.request(), "join the group", broker.subscribe(subscription)).await;
+    let mut consumer = consumer.map_err(|failure| {
+        failure.of_topic(if let [topic] = &args.topics[..] { topic.as_str() } else { "TOPIC" })
+    })?;
     let control = consumer.control();
     let deadline = deadline(session);
     let mut member = Member { control: control.clone(), caught_up: None };

@@ -27,7 +27,8 @@ pub(super) async fn run(
     let start = if args.until.is_some() { Start::Earliest } else { Start::Latest };
     let start = args.offset.unwrap_or(start);
     for topic in &args.topics {
-        let about = within(wait, "describe the topic", broker.admin().describe_topic(topic)).await?;
+        let about = within(wait, "describe the topic", broker.admin().describe_topic(topic)).await;
+        let about = about.map_err(|failure| failure.of_topic(topic.as_str()))?;
         let partitions = 0..u32::try_from(about.partitions.len()).unwrap_or(u32::MAX);
         left.extend(
             partitions.filter(|p| args.partition.is_none_or(|only| only == *p)).map(|p| (topic.clone(), p)),
