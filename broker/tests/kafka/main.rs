@@ -45,8 +45,7 @@ mod kafka {
     mod records;
     pub(crate) mod server;
 
-    /// The name of a test, and what it does.
-    pub(crate) type Test = (&'static str, fn());
+    use crate::trials::Test;
 
     /// Lists the tests of a module.
     macro_rules! tests {
@@ -74,27 +73,9 @@ mod kafka {
     }
 }
 
-use kafka::{Test, server};
-use libtest_mimic::{Arguments, Completion, Trial};
-use std::{
-    panic::{catch_unwind, resume_unwind},
-    process::ExitCode,
-};
+#[path = "../trials/mod.rs"]
+mod trials;
 
-fn main() -> ExitCode {
-    let trial = |module: &str, (name, test): Test| {
-        // No ignored flag: with that the reason would not be printed.
-        Trial::ignorable_test(format!("{module}::{name}"), move || match catch_unwind(test) {
-            Ok(()) => Ok(Completion::Completed),
-            Err(why) if why.is::<server::Absent>() => Ok(Completion::ignored_with(server::Absent::WHY)),
-            Err(why) => resume_unwind(why),
-        })
-    };
-    let trials = kafka::all()
-        .into_iter()
-        .flat_map(|(module, tests)| tests.into_iter().map(move |test| trial(module, test)));
-    let mut arguments = Arguments::from_args();
-    // Two cores, and most wait.
-    arguments.test_threads.get_or_insert(4);
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+fn main() -> std::process::ExitCode {
+    trials::run_all(kafka::all())
 }

@@ -5,25 +5,20 @@
 use super::raw::{
     Answered, Code, Conf, Consumer, HeaderList, Notes, Place, Producer, Record, Report, Told, Trouble, Valued,
 };
+use crate::trials::ignore;
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
 };
 use std::{
-    panic::resume_unwind,
     sync::{Arc, mpsc},
     time::Duration,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// What a test ends with where there is no server: it is ignored then.
-pub(crate) struct Absent;
-
-impl Absent {
-    pub(crate) const WHY: &str = "no Kafka: run `cargo xtask test`, or set ROPEWAY_TEST_KAFKA_URL (`cargo xtask servers up kafka` prints it)";
-}
+const NONE: &str = "no Kafka: run `cargo xtask test`, or set ROPEWAY_TEST_KAFKA_URL (`cargo xtask servers up kafka` prints it)";
 
 /// How long anything may take that must happen.
 pub(super) const LONG: Duration = Duration::from_secs(40);
@@ -31,7 +26,7 @@ pub(super) const LONG: Duration = Duration::from_secs(40);
 /// Where the server is.
 pub(super) fn bootstrap() -> String {
     let url = std::env::var("ROPEWAY_TEST_KAFKA_URL").ok().filter(|url| !url.is_empty());
-    let Some(url) = url else { resume_unwind(Box::new(Absent)) };
+    let Some(url) = url else { ignore(NONE) };
     url.trim_start_matches("kafka://").split(['/', '?']).next().unwrap().to_owned()
 }
 

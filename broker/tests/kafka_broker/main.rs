@@ -13,16 +13,11 @@ mod publishing;
 mod replicas;
 mod server;
 mod standing;
+#[path = "../trials/mod.rs"]
+mod trials;
 
-use libtest_mimic::{Arguments, Completion, Trial};
-use std::{
-    panic::{catch_unwind, resume_unwind},
-    process::ExitCode,
-    time::Duration,
-};
-
-/// The name of a test, and what it does.
-type Test = (&'static str, fn());
+use std::{process::ExitCode, time::Duration};
+use trials::Test;
 
 /// Lists the tests of a module.
 macro_rules! tests {
@@ -42,28 +37,11 @@ fn run(test: impl Future<Output = ()>) {
 
 fn main() -> ExitCode {
     ending::end();
-    let trial = |module: &str, (name, test): Test| {
-        // No ignored flag: with that the reason would not be printed.
-        Trial::ignorable_test(format!("{module}::{name}"), move || match catch_unwind(test) {
-            Ok(()) => Ok(Completion::Completed),
-            Err(why) => match why.downcast::<server::Absent>() {
-                Ok(absent) => Ok(Completion::ignored_with(absent.why())),
-                Err(why) => resume_unwind(why),
-            },
-        })
-    };
-    let modules = [
+    trials::run_all([
         ("publishing", publishing::all()),
         ("connecting", connecting::all()),
         ("replicas", replicas::all()),
         ("standing", standing::all()),
         ("ending", ending::all()),
-    ];
-    let trials = modules
-        .into_iter()
-        .flat_map(|(module, tests)| tests.into_iter().map(move |test| trial(module, test)))
-        .collect();
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or(Some(4));
-    libtest_mimic::run(&arguments, trials).exit_code()
+    ])
 }

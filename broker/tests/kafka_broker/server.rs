@@ -2,30 +2,24 @@
 //!
 //! Not here: starting servers (`cargo xtask servers`).
 
+use crate::trials::ignore;
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
 };
 use ropeway_broker::{MessageBroker, Topic, connect};
-use std::{panic::resume_unwind, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 use uuid::Uuid;
-
-/// What a test ends with that has no server: it is ignored then.
-pub(crate) struct Absent(&'static str);
-
-impl Absent {
-    pub(crate) fn why(&self) -> String {
-        format!("no Kafka: run `cargo xtask test`, or set {} (`cargo xtask servers up` prints it)", self.0)
-    }
-}
 
 /// What a variable says that `cargo xtask servers` sets.
 pub(crate) fn said(name: &'static str) -> String {
     match std::env::var(name).ok().filter(|value| !value.is_empty()) {
         Some(value) => value,
-        None => resume_unwind(Box::new(Absent(name))),
+        None => ignore(format!(
+            "no Kafka: run `cargo xtask test`, or set {name} (`cargo xtask servers up` prints it)"
+        )),
     }
 }
 

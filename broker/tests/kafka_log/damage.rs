@@ -17,7 +17,6 @@ use std::{
     fs::{self, OpenOptions},
     future::poll_fn,
     os::unix::fs::FileExt,
-    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -52,7 +51,9 @@ async fn folder() -> PathBuf {
     let folders = ["log.dirs", "log.dir"].iter().find_map(|name| config.get(name)?.value.clone());
     let folder = PathBuf::from(folders.unwrap());
     if !folder.is_dir() {
-        resume_unwind(Box::new(server::Absent));
+        crate::trials::ignore(
+            "the disk of the server is elsewhere: set ROPEWAY_TEST_KAFKA_URL to one on this machine",
+        );
     }
     folder
 }

@@ -16,16 +16,11 @@ mod many;
 mod members;
 mod readers;
 mod server;
+#[path = "../trials/mod.rs"]
+mod trials;
 
-use libtest_mimic::{Arguments, Completion, Trial};
-use std::{
-    panic::{catch_unwind, resume_unwind},
-    process::ExitCode,
-    time::Duration,
-};
-
-/// The name of a test, and what it does.
-type Test = (&'static str, fn());
+use std::{process::ExitCode, time::Duration};
+use trials::Test;
 
 /// Lists the tests of a module.
 macro_rules! async_tests {
@@ -47,7 +42,7 @@ fn main() -> ExitCode {
     if cost::reads() || delayed::moves() {
         return ExitCode::SUCCESS;
     }
-    let modules = [
+    trials::run_all([
         ("readers", readers::all()),
         ("many", many::all()),
         ("members", members::all()),
@@ -56,20 +51,5 @@ fn main() -> ExitCode {
         ("delayed", delayed::all()),
         ("far", far::all()),
         ("group_admin", group_admin::all()),
-    ];
-    let trial = |module: &str, (name, test): Test| {
-        // No ignored flag: with that the reason would not be printed.
-        Trial::ignorable_test(format!("{module}::{name}"), move || match catch_unwind(test) {
-            Ok(()) => Ok(Completion::Completed),
-            Err(why) if why.is::<server::Absent>() => Ok(Completion::ignored_with(server::Absent::WHY)),
-            Err(why) => resume_unwind(why),
-        })
-    };
-    let trials = modules
-        .into_iter()
-        .flat_map(|(module, tests)| tests.into_iter().map(move |test| trial(module, test)));
-    let mut arguments = Arguments::from_args();
-    // Two cores, and most wait.
-    arguments.test_threads.get_or_insert(4);
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    ])
 }

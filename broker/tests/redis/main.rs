@@ -29,16 +29,11 @@ mod scripts;
 mod secured;
 mod server;
 mod slots;
+#[path = "../trials/mod.rs"]
+mod trials;
 
-use libtest_mimic::{Arguments, Completion, Trial};
-use std::{
-    panic::{catch_unwind, resume_unwind},
-    process::ExitCode,
-    time::Duration,
-};
-
-/// The name of a test, and what it does.
-type Test = (&'static str, fn());
+use std::{process::ExitCode, time::Duration};
+use trials::Test;
 
 /// Lists the tests of a module.
 macro_rules! tests {
@@ -67,7 +62,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn main() -> ExitCode {
-    let modules = [
+    trials::run_all([
         ("scripts", scripts::all()),
         ("group_scripts", group_scripts::all()),
         ("bulk", bulk::all()),
@@ -87,20 +82,5 @@ fn main() -> ExitCode {
         ("slots", slots::all()),
         ("away", away::all()),
         ("secured", secured::all()),
-    ];
-    let trial = |module: &str, (name, test): Test| {
-        // No ignored flag: with that the reason would not be printed.
-        Trial::ignorable_test(format!("{module}::{name}"), move || match catch_unwind(test) {
-            Ok(()) => Ok(Completion::Completed),
-            Err(why) if why.is::<server::Absent>() => Ok(Completion::ignored_with(server::Absent::WHY)),
-            Err(why) => resume_unwind(why),
-        })
-    };
-    let trials = modules
-        .into_iter()
-        .flat_map(|(module, tests)| tests.into_iter().map(move |test| trial(module, test)));
-    let mut arguments = Arguments::from_args();
-    // Two cores, and most have a server of their own.
-    arguments.test_threads.get_or_insert(4);
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    ])
 }

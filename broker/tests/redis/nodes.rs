@@ -3,11 +3,11 @@
 //!
 //! Not here: one server for a test (`server.rs`).
 
-use super::server::Absent;
+use super::server::NONE;
+use crate::trials::ignore;
 use std::{
     io::ErrorKind,
     net::{TcpListener, TcpStream},
-    panic::resume_unwind,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -207,7 +207,7 @@ impl Node {
         command.args(&self.args).current_dir(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(match command.spawn() {
             Ok(child) => child,
-            Err(error) if error.kind() == ErrorKind::NotFound => resume_unwind(Box::new(Absent)),
+            Err(error) if error.kind() == ErrorKind::NotFound => ignore(NONE),
             Err(error) => panic!("{error}"),
         });
         until("a server listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());

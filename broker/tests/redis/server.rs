@@ -2,11 +2,11 @@
 //!
 //! Not here: servers for the suites (`cargo xtask servers`).
 
+use crate::trials::ignore;
 use redis::{Commands, Connection, FromRedisValue, Value};
 use ropeway_broker::RedisStreams;
 use std::{
     io::ErrorKind,
-    panic::resume_unwind,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -14,13 +14,9 @@ use std::{
 };
 use uuid::Uuid;
 
-/// What a test ends with where no server can be had: it is ignored then.
-pub(super) struct Absent;
-
-impl Absent {
-    pub(super) const WHY: &str =
-        "no redis-server: set ROPEWAY_TEST_REDIS_URL, or install it (apt-get install redis-server)";
-}
+/// Why a test is ignored where no server can be had.
+pub(super) const NONE: &str =
+    "no redis-server: set ROPEWAY_TEST_REDIS_URL, or install it (apt-get install redis-server)";
 
 /// The text of a script of ours.
 pub(super) fn script(name: &str) -> &'static str {
@@ -78,7 +74,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn();
         let child = match child {
-            Err(error) if error.kind() == ErrorKind::NotFound => resume_unwind(Box::new(Absent)),
+            Err(error) if error.kind() == ErrorKind::NotFound => ignore(NONE),
             child => child.unwrap(),
         };
         let started = Some(Started { child, dir });
