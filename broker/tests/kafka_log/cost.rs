@@ -8,12 +8,13 @@
 use crate::{
     readers::{create, stage},
     server,
+    trials::ignore,
 };
 use ropeway_broker::{
     Batch, Bound, Consumer, ConsumerExt, Event, Group, Message, MessageBroker, MessageId, ReaderExt, Start,
     Subscription, Target, Topic,
 };
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{io::ErrorKind, process::Command, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 crate::async_tests!(
@@ -157,6 +158,10 @@ impl There {
 
     /// What it costs to read so many of them, one in that time.
     async fn cost(self, how: &str, taken: usize, each: Duration) -> Cost {
+        let counts = Command::new("ss").arg("-V").output();
+        if counts.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            ignore("no ss to count bytes by: install it (apt-get install iproute2)");
+        }
         let (broker, topic) = stage().await;
         create(&broker, &topic, self.partitions).await;
         self.publish(&broker, &topic).await;
