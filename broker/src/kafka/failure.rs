@@ -66,13 +66,23 @@ const fn meaning(code: i32) -> (ErrorKind, &'static str) {
     }
 }
 
-/// What the reason of a connection that came to nothing says beyond its code: who speaks TLS and who does not, and certificates of clients.
+/// What the reason of a connection that came to nothing says beyond its code: who speaks TLS and who does not, who speaks something else, and certificates
+/// of clients.
 fn mixed_up(code: i32, text: &str) -> Option<(ErrorKind, &'static str)> {
-    // _TRANSPORT, _SSL
-    if !matches!(code, -195 | -181) {
+    // _TRANSPORT, _SSL, _BAD_MSG
+    if !matches!(code, -195 | -181 | -199) {
         return None;
     }
     let told = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    // The first words of what greets or answers in another protocol, such as "HTTP", read as the size of an answer.
+    if told(&["Invalid response size"]) && told(&["in state APIVERSION_QUERY"]) {
+        let way_out = "what answers at this port is no Kafka: name the host and port of one";
+        return Some((ErrorKind::Unavailable, way_out));
+    }
+    if told(&["ApiVersionRequest failed: Local: Timed out"]) {
+        let way_out = "this port takes connections and answers nothing: see whether it is one of Kafka, and whether the servers are well";
+        return Some((ErrorKind::Unavailable, way_out));
+    }
     // A server that closes the connection in the middle of what it does not understand; how that looks depends on which of its signs comes first.
     let in_greeting = told(&["Disconnected"]) && told(&["in state SSL_HANDSHAKE"]);
     if in_greeting || told(&["PLAINTEXT broker listener"]) {
@@ -220,6 +230,24 @@ mod tests {
                 "ssl://h:1/bootstrap: Disconnected (after 3ms in state UP)",
                 ErrorKind::Unavailable,
                 "USER:PASSWORD@",
+            ),
+            (
+                -199,
+                "h:1/bootstrap: Receive failed: Invalid response size 1213486160 (0..100000000): increase receive.message.max.bytes (after 1ms in state APIVERSION_QUERY)",
+                ErrorKind::Unavailable,
+                "is no Kafka",
+            ),
+            (
+                -199,
+                "h:1/1: Receive failed: Invalid response size 1213486160 (0..100000000): increase receive.message.max.bytes (after 1ms in state UP)",
+                ErrorKind::Corrupt,
+                "see the disk",
+            ),
+            (
+                -195,
+                "h:1/bootstrap: ApiVersionRequest failed: Local: Timed out: probably due to broker version < 0.10 (after 10009ms in state APIVERSION_QUERY)",
+                ErrorKind::Unavailable,
+                "answers nothing",
             ),
             (
                 -181,

@@ -7,11 +7,12 @@ use crate::{
     tests,
 };
 use ropeway_broker::{Error, ErrorKind, connect};
-use std::{path::Path, time::Duration};
+use std::{io::Write as _, net::TcpListener, path::Path, thread, time::Duration};
 use tokio::time::timeout;
 
 tests! {
     a_dead_port_is_told_within_seconds,
+    a_port_of_something_else_is_told,
     a_wrong_password_is_told,
     a_password_opens,
     an_untrusted_certificate_is_told,
@@ -38,6 +39,25 @@ async fn a_dead_port_is_told_within_seconds() {
     let error = refused("kafka://127.0.0.1:1").await;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     names(&error, &["connect", "127.0.0.1:1", "whether the servers run"]);
+}
+
+/// One that answers a client of Kafka in words of its own, and one that waits for words that it knows (as Redis does).
+async fn a_port_of_something_else_is_told() {
+    for (says, word) in [(Some("HTTP/1.1 400 Bad Request\r\n\r\n"), "is no Kafka"), (None, "answers nothing")]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            let mut open = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                says.map(|says| stream.write_all(says.as_bytes()));
+                open.push(stream);
+            }
+        });
+        let error = refused(&format!("kafka://{host}")).await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        names(&error, &[&host, word]);
+    }
 }
 
 /// The server with TLS: its host, the user, the password, its files.

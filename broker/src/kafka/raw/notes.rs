@@ -135,11 +135,12 @@ fn is_about_certificates(text: &str) -> bool {
     after.is_some_and(|alert| alert.contains("certificate") || alert.contains("unknown ca"))
 }
 
-/// A line of the log that is a reason, and comes by no other way: that a server closed a connection as soon as it was asked something. So does one that
-/// expects TLS, or a user.
+/// A line of the log that is a reason, and comes by no other way: that a server closed a connection as soon as it was asked something, as does one that
+/// expects TLS, or a user; or that it did not answer the first question, as what is no Kafka may.
 pub(super) fn reason(facility: &str, line: &str) -> Option<Trouble> {
     let soon = line.contains("in state APIVERSION_QUERY") || line.contains("in state UP") && is_young(line);
-    let is_reason = facility == "FAIL" && line.contains("Disconnected") && soon;
+    let silent = line.contains("ApiVersionRequest failed: Local: Timed out");
+    let is_reason = facility == "FAIL" && (silent || line.contains("Disconnected") && soon);
     is_reason.then(|| Trouble::new(Code::TRANSPORT, line))
 }
 
@@ -181,6 +182,9 @@ mod tests {
         assert!(reason("FAIL", "h:1/1: Disconnected (after 3ms in state UP)").is_some());
         assert!(reason("FAIL", "h:1/1: Disconnected (after 300000ms in state UP)").is_none());
         assert!(reason("CONFWARN", line).is_none());
+        assert!(
+            reason("FAIL", "h:1/bootstrap: ApiVersionRequest failed: Local: Timed out: probably").is_some()
+        );
         assert!(notes.refused().is_none(), "that mends by itself where the server just went away");
         notes.heard();
         assert!(!notes.brokers_down());
