@@ -13,13 +13,13 @@ pub(crate) struct Failure {
     what: String,
     causes: Vec<String>,
     hint: Option<String>,
-    by_broker: bool,
+    by_broker: Option<ErrorKind>,
 }
 
 impl Failure {
     /// A failure that says what was wrong and where, in one line; ends with code 1 unless [`Self::exits`] says otherwise.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { exit: Exit::Error, what: what.into(), causes: Vec::new(), hint: None, by_broker: false }
+        Self { exit: Exit::Error, what: what.into(), causes: Vec::new(), hint: None, by_broker: None }
     }
 
     /// What was asked for is not acceptable.
@@ -71,14 +71,14 @@ impl Failure {
         }
     }
 
-    /// It comes from the broker.
-    pub(crate) const fn by_broker(mut self) -> Self {
-        self.by_broker = true;
+    /// It comes from the broker, by an error of that kind.
+    pub(crate) const fn by_broker(mut self, kind: ErrorKind) -> Self {
+        self.by_broker = Some(kind);
         self
     }
 
-    /// Whether it comes from the broker, and not from a file, stdout or what was found.
-    pub(crate) const fn is_by_broker(&self) -> bool {
+    /// The kind of the broker's error that it comes from; `None`: from a file, stdout or what was found.
+    pub(crate) const fn of_broker(&self) -> Option<ErrorKind> {
         self.by_broker
     }
 
@@ -117,10 +117,7 @@ pub(crate) fn damaged(dir: &str) -> String {
 
 impl From<ropeway_broker::Error> for Failure {
     fn from(error: ropeway_broker::Error) -> Self {
-        let mut failure = Self::new(error.to_string()).exits(Exit::of(error.kind())).by_broker();
-        if error.kind() == ErrorKind::Corrupt {
-            failure = failure.hint(damaged("DIR"));
-        }
+        let failure = Self::new(error.to_string()).exits(Exit::of(error.kind())).by_broker(error.kind());
         match error.source() {
             Some(cause) => failure.caused_by(cause),
             None => failure,

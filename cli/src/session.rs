@@ -77,7 +77,9 @@ impl Session {
             let exit = Exit::of_connecting(error.kind());
             let origin = self.loaded.origin("broker.url");
             let hint = match BrokerUrl::parse(address.reveal()) {
-                Ok(url) if error.kind() == ErrorKind::Corrupt => failure::damaged(&url.path),
+                Ok(url) if error.kind() == ErrorKind::Corrupt && url.scheme == "embedded" => {
+                    failure::damaged(&url.path)
+                }
                 _ => match self.settings.kafka.named_in(&error.to_string()) {
                     Some(set) if error.kind() == ErrorKind::Invalid => {
                         format!("{set}; the broker is {address} ({origin})")
@@ -96,12 +98,19 @@ impl Session {
         Ok(broker)
     }
 
-    /// A failure that happened on a server says on which, unless it does already or there is something better to say.
+    /// A failure of the broker says on which server it happened, or in which directory, unless it does already or there is something better to say.
     pub(crate) fn named(&self, failure: Failure) -> Failure {
         let address = &self.settings.broker.url;
-        let by_server = failure.is_by_broker()
-            && matches!(failure.exit(), Exit::Error | Exit::Partial | Exit::Unreachable);
-        if self.broker.is_none() || !by_server || failure.advice().is_some() {
+        let (Some(kind), Some(_), None) = (failure.of_broker(), &self.broker, failure.advice()) else {
+            return failure;
+        };
+        if kind == ErrorKind::Corrupt
+            && let Ok(url) = BrokerUrl::parse(address.reveal())
+            && url.scheme == "embedded"
+        {
+            return failure.hint(failure::damaged(&url.path));
+        }
+        if !matches!(failure.exit(), Exit::Error | Exit::Partial | Exit::Unreachable) {
             return failure;
         }
         let Some(servers) = servers_of(address.reveal()) else { return failure };

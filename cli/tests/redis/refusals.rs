@@ -180,11 +180,12 @@ fn a_server_that_takes_no_writes_is_told_and_nothing_is_lost() -> Result<(), Str
 fn keys_that_are_not_as_ours_are_told_and_stay() -> Result<(), String> {
     let server = Server::durable();
     let (place, address) = (server.place(), format!("127.0.0.1:{}", server.port));
-    place.run(&["topic", "create", "typed", "newer", "-p", "1"]).ok();
+    place.run(&["topic", "create", "typed", "newer", "torn", "-p", "1"]).ok();
     server.cli(&["DEL", "ropeway:{typed/0}:log"]);
     server.cli(&["SET", "ropeway:{typed/0}:log", "precious"]);
     server.cli(&["SET", "ropeway:{other/0}:log", "precious"]);
     server.cli(&["HSET", "ropeway:topic:{newer}", "version", "2"]);
+    server.cli(&["HSET", "ropeway:topic:{torn}", "partitions", "some"]);
     for (args, code, parts) in [
         (&["pub", "typed", "x"][..], 1, ["WRONGTYPE", "use another prefix"]),
         (&["topic", "describe", "typed"], 1, ["WRONGTYPE", "use another prefix"]),
@@ -199,9 +200,11 @@ fn keys_that_are_not_as_ours_are_told_and_stay() -> Result<(), String> {
         (&["sub", "newer", "-g", "g"], 1, ["format 2", "use the version that made it"]),
         (&["topic", "create", "newer"], 1, ["format 2", "use the version that made it"]),
         (&["topic", "delete", "newer", "-y"], 1, ["format 2", "use the version that made it"]),
+        (&["topic", "describe", "torn"], 1, ["no field \"partitions\" in form", "HGETALL"]),
     ] {
         let ran = place.run(args);
         assert_eq!(ran.code, code, "{args:?}: {}", ran.err);
+        assert!(!ran.err.contains("ropeway data"), "that is for directories: {}", ran.err);
         ran.said(&parts).said(&["error: ", &address]);
     }
     for log in ["ropeway:{typed/0}:log", "ropeway:{other/0}:log"] {

@@ -323,7 +323,7 @@ impl Run<'_> {
             Some(error) if failed == 0 || error.kind() == ErrorKind::NotFound => Err(error.into()),
             Some(error) => {
                 let what = format!("{} messages were not published", figures::count(failed));
-                Err(Failure::new(what).caused_by(&error).exits(Exit::Partial).by_broker())
+                Err(Failure::new(what).caused_by(&error).by_broker(error.kind()).exits(Exit::Partial))
             }
         }
     }

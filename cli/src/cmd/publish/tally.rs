@@ -180,12 +180,12 @@ fn verdict(counts: &Counts, topic: Option<&Topic>) -> Result<(), Failure> {
     let to = topic.map(|topic| format!(" to {topic}")).unwrap_or_default();
     let what = format!("{left} of {} messages were not published{to}", left + counts.published);
     let exit = if counts.published > 0 { Exit::Partial } else { Exit::Error };
-    let failure = Failure::new(what).exits(exit).by_broker();
+    let failure = Failure::new(what).exits(exit);
     match &counts.first_error {
         Some(error) if counts.published == 0 && counts.refused == 0 => {
-            Err(failure.caused_by(error).exits(Exit::of(error.kind())))
+            Err(failure.caused_by(error).by_broker(error.kind()).exits(Exit::of(error.kind())))
         }
-        Some(error) => Err(failure.caused_by(error)),
+        Some(error) => Err(failure.caused_by(error).by_broker(error.kind())),
         None => Err(failure.hint("the warnings above say which and why")),
     }
 }
