@@ -13,7 +13,10 @@ use ropeway_broker::{
 };
 use ropeway_store::redis::RedisSettings;
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    runtime::Runtime,
+    time::{Instant, sleep, timeout},
+};
 
 /// A member with 20 messages in flight, behind a proxy.
 struct Stage {
@@ -143,8 +146,24 @@ async fn what_is_acked_behind_a_forward_that_nobody_knows_of_is_stored_or_told_a
     }
 }
 
+/// On the way, waiting, or begun behind the end.
+async fn forwards_of_a_member_whose_runtime_ends_may_be_written_and_ack_nothing() {
+    let runtime = Runtime::new().unwrap();
+    let stage = runtime.spawn(Stage::set(Duration::from_secs(20))).await.unwrap();
+    stage.proxy.set(SWALLOW);
+    let before = stage.forward();
+    runtime.shutdown_background();
+    let told =
+        |outcomes: &[Published]| outcomes.iter().all(|outcome| matches!(outcome, Published::Unknown(_)));
+    let outcomes = timeout(Duration::from_secs(10), before).await.unwrap();
+    assert!(told(&outcomes), "{outcomes:?}");
+    let outcomes = timeout(Duration::from_secs(10), stage.forward()).await.unwrap();
+    assert!(told(&outcomes), "{outcomes:?}");
+}
+
 super::async_tests! {
     a_forward_whose_answer_is_lost_takes_effect_once_and_acks,
     a_server_that_says_nothing_does_not_keep_a_forward_beyond_its_deadline,
     what_is_acked_behind_a_forward_that_nobody_knows_of_is_stored_or_told_as_lost,
+    forwards_of_a_member_whose_runtime_ends_may_be_written_and_ack_nothing,
 }

@@ -130,7 +130,7 @@ impl Core {
     /// Ends it as the end of the process would.
     #[cfg(any(test, feature = "conformance"))]
     pub(super) fn kill(&mut self, error: Error) -> Option<Waker> {
-        self.rounds = Rounds::default();
+        self.rounds.leave();
         self.owner.kill(error)
     }
 }

@@ -151,7 +151,7 @@ impl Shell for Member {
         let (of, done) = (of.clone(), done.to_vec());
         self.core().rounds.push(Forward { of, done, out, deadline, answer, counted, _held: held });
         self.stir(Stirred { keeper: true, ..Stirred::default() });
-        // Who sends answers every one; it is dropped only with the runtime.
+        // Who sends answers every one; it is dropped only where that ends with the runtime.
         Ok(Box::pin(async move { answered.await.unwrap_or_else(|_| members::broken_off(BACKEND, copies)) }))
     }
 

@@ -57,6 +57,8 @@ pub(super) struct Rounds {
     /// What was sent, and nobody knows what became of it.
     open: Option<Round>,
     number: u64,
+    /// Nobody sends them any more.
+    left: bool,
 }
 
 impl Rounds {
@@ -65,7 +67,10 @@ impl Rounds {
     }
 
     pub(super) fn push(&mut self, forward: Forward) {
-        self.waiting.push_back(forward);
+        // Who waits for a forward that is dropped is told that it may be written.
+        if !self.left {
+            self.waiting.push_back(forward);
+        }
     }
 
     /// The one of which nobody knows what became, or as much as fits of what waits.
@@ -114,6 +119,11 @@ impl Rounds {
     pub(super) fn due(&self) -> Option<Instant> {
         let open = self.open.iter().flat_map(|round| &round.forwards);
         open.chain(&self.waiting).map(|forward| forward.deadline).min()
+    }
+
+    /// Who sent them is gone, perhaps in the middle of it: drops what waits, and what comes.
+    pub(super) fn leave(&mut self) {
+        *self = Self { left: true, ..Self::default() };
     }
 
     /// Nothing is sent any more.

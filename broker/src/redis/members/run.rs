@@ -60,8 +60,18 @@ pub(super) async fn join(member: &Arc<Member>) -> Result<String> {
     Ok(token)
 }
 
+/// Leaves forwards to nobody when the task that sends them ends, also where that is with its runtime.
+struct Sender(Arc<Member>);
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.0.core().rounds.leave();
+    }
+}
+
 /// Does what is to be done, until the member has ended.
 pub(super) async fn keep(member: Arc<Member>, mut token: String) {
+    let _sender = Sender(Arc::clone(&member));
     loop {
         let (job, home, waker) = {
             let home = member.shared.topics().commands.home();
