@@ -1,7 +1,7 @@
 //! The Redis backend on a real server, beyond what the suites for all backends check. Where there is no server, each is shown as ignored.
 //!
 //! `server.rs` has one, `proxy.rs` stands before it. `scripts.rs`, `group_scripts.rs` and `forward_script.rs` are the scripts, one by one; `cuts.rs`
-//! and `forwards.rs` are publishes and forwards whose connection ends; `bulk.rs` is much that is published; `large.rs` is large messages, and many partitions, that are read; `delayed.rs` is how late delayed messages come; `foreign.rs` is what other clients do to streams; `kept.rs` is retention;
+//! and `forwards.rs` are publishes and forwards whose connection ends; `bulk.rs` is much that is published; `large.rs` is large messages, and many partitions, that are read; `delayed.rs` is how late delayed messages come; `waking.rs` is ending the wait of a read; `foreign.rs` is what other clients do to streams; `kept.rs` is retention;
 //! `doubles.rs` are scripts that are wrong, and are seen; `loss.rs` is what a server loses, `refusals.rs` what it refuses, `health.rs` what is said of servers that are away. `nodes.rs` has servers that fail over, for
 //! `failover.rs`, `slots.rs` (a cluster whose slots move and whose nodes are replaced), `away.rs` (one whose nodes are away for a while) and `secured.rs` (TLS and passwords).
 
@@ -31,6 +31,7 @@ mod server;
 mod slots;
 #[path = "../trials/mod.rs"]
 mod trials;
+mod waking;
 
 use std::{process::ExitCode, time::Duration};
 use trials::Test;
@@ -82,5 +83,6 @@ fn main() -> ExitCode {
         ("slots", slots::all()),
         ("away", away::all()),
         ("secured", secured::all()),
+        ("waking", waking::all()),
     ])
 }
