@@ -9,7 +9,7 @@ use super::{
     description::Description,
     group_admin::{Starts, millis},
     keys::PartitionKeys,
-    lasting::{Seldom, is_refusal},
+    lasting::{self, Seldom},
     request::Request,
     retention::{Concerned, Measured, Share, Wanted, allowed, piece},
     scripts,
@@ -199,7 +199,7 @@ impl Kept {
         };
         // It is looked at again in a while.
         let Some(error) = failure else { return };
-        match is_refusal(&error).then(|| seldom.tell(Instant::now())).flatten() {
+        match seldom.tell_of(&error, Instant::now()) {
             Some(untold) => {
                 tracing::warn!(%error, %topic, untold, "the limits of a topic are not applied; it is tried again");
             }
@@ -251,7 +251,7 @@ async fn look(watched: &Watched, topic: &Topic) -> Result<Option<Looked>> {
 impl Looked {
     /// What one partition cannot have, others can; what is refused is told rather.
     fn fail(&mut self, error: Error) {
-        self.failure = self.failure.take().filter(is_refusal).or(Some(error));
+        self.failure = lasting::told(self.failure.take(), error);
     }
 }
 

@@ -40,6 +40,11 @@ pub(super) fn is_refusal(error: &Error) -> bool {
     ends_after(error) == Some(REFUSED)
 }
 
+/// Which of several failures is told: what was refused, rather than what goes by itself.
+pub(super) fn told(before: Option<Error>, error: Error) -> Option<Error> {
+    before.filter(is_refusal).or(Some(error))
+}
+
 /// What somebody who tries again and again was refused.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
@@ -78,6 +83,11 @@ impl Seldom {
         }
         self.told = Some(now);
         Some(std::mem::take(&mut self.kept))
+    }
+
+    /// The same of a failure: not of one that goes by itself.
+    pub(super) fn tell_of(&mut self, error: &Error, now: Instant) -> Option<u64> {
+        if is_refusal(error) { self.tell(now) } else { None }
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{
     commands::Told,
     delay::{Agenda, LOOK, MOST, left, may_hold},
-    lasting::{Seldom, is_refusal},
+    lasting::{self, Seldom},
     scripts,
     topics::{Topics, chosen},
 };
@@ -116,7 +116,7 @@ fn note(agenda: &mut Agenda, topic: &Topic, looked: Result<Looked>, seldom: &mut
         // It is looked at again in a while, also where its mark is old by then: nobody knows what is left.
         Some(error) => {
             agenda.expect(topic, LOOK, now);
-            match is_refusal(&error).then(|| seldom.tell(now)).flatten() {
+            match seldom.tell_of(&error, now) {
                 Some(untold) => {
                     tracing::warn!(%error, %topic, untold, "delayed messages are not moved; it is tried again");
                 }
@@ -159,7 +159,7 @@ async fn release(topics: &Topics, topic: &Topic, sure: bool) -> Result<Looked> {
         });
         match known {
             Ok(left) => soonest = soonest.into_iter().chain(left).min(),
-            Err(error) => failure = failure.filter(is_refusal).or(Some(error)),
+            Err(error) => failure = lasting::told(failure, error),
         }
     }
     Ok((soonest, failure))

@@ -8,10 +8,10 @@ use super::{
     commands::{Commands, Told},
     delay::mark,
     description::{Description, State},
-    failure::{is_unknown_script, strange},
+    failure::strange,
     follow::{Counts, Marks},
     keys::{Keys, PartitionKeys},
-    lasting::is_refusal,
+    lasting,
     request::Request,
     scripts,
     start::Extent,
@@ -161,7 +161,7 @@ impl Topics {
             match answer.and_then(|answer| self.commands.checked("EXISTS of logs", answer)) {
                 Ok(there) if there.int().and_then(|there| there.try_into().ok()) == Some(some.len()) => {}
                 Ok(_) => missing.extend(some.iter().map(|(topic, _)| *topic)),
-                Err(error) => failed = failed.filter(is_refusal).or(Some(error)),
+                Err(error) => failed = lasting::told(failed, error),
             }
         }
         for topic in missing {
@@ -242,23 +242,22 @@ impl Topics {
     /// # Errors
     /// `NotFound` where one is gone; those of the connection.
     pub(super) async fn extents(&self, topic: &Topic, partitions: &[PartitionKeys]) -> Result<Vec<Extent>> {
-        let mut request = Request::default();
         let names: Vec<_> = partitions.iter().map(|keys| [keys.log().to_owned(), keys.part()]).collect();
-        names.iter().for_each(|names| request.script(&scripts::EXTENT, names, &[""; 0]));
-        let mut answers = self.commands.read(request.clone()).await?;
-        if answers.iter().any(is_unknown_script) {
-            self.commands.ask(scripts::load()).await?;
-            answers = self.commands.read(request).await?;
-        }
-        let extent = |(answer, names): (Reply, &[String; 2])| {
-            let told = self.commands.told(&scripts::EXTENT, names, answer)?;
+        let calls: Vec<(&[String], &[&str])> = names.iter().map(|names| (&names[..], &[][..])).collect();
+        let ask = async || self.commands.scripts(&scripts::EXTENT, &calls).await?.into_iter().collect();
+        let told: Result<Vec<Told>> = match ask().await {
+            // Nothing is changed by it.
+            Err(error) if error.is_retryable() => ask().await,
+            told => told,
+        };
+        let extent = |told: Told| {
             if told.word() == "none" {
                 self.suspect(topic);
                 return Err(lost(topic));
             }
             extent(&told).ok_or_else(|| told.strange())
         };
-        answers.into_iter().zip(&names).map(extent).collect()
+        told?.into_iter().map(extent).collect()
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Topic, Known>> {
