@@ -9,6 +9,7 @@
 use super::start::Extent;
 use crate::{Delivery, Error, GapReason, Message, Owned, Position};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// What a record is.
 #[derive(Debug)]
@@ -81,6 +82,8 @@ pub(super) struct Followed {
     life: u64,
     /// The first offset that was neither told nor is known to be gone.
     next: u64,
+    /// The offsets that were passed over last.
+    passed: Range<u64>,
     /// What was there when reading began ends here; `None`: that was told.
     goal: Option<u64>,
     doubt: Option<Doubt>,
@@ -94,7 +97,7 @@ impl Followed {
     /// Reads from `next` on, where what is there ends at `extent.end`.
     pub(super) const fn starting(of: Owned, extent: &Extent, next: u64) -> Self {
         let (life, goal) = (extent.life, Some(extent.end));
-        Self { of, life, next, goal, doubt: None, damaged: None, gone: false }
+        Self { of, life, next, passed: 0..0, goal, doubt: None, damaged: None, gone: false }
     }
 
     /// The offset to read at, where it can be read now.
@@ -128,6 +131,9 @@ impl Followed {
 
     /// A record came.
     pub(super) fn take(&mut self, offset: u64, content: Content, told: &mut Vec<Told>) {
+        if self.passed.contains(&offset) && self.stuck_at().is_none() {
+            self.goes_back(offset, told);
+        }
         let told_as = match content {
             // What the library brings behind a damaged batch may be anything.
             _ if self.stuck_at().is_some() => return,
@@ -145,9 +151,23 @@ impl Followed {
             self.goal = None;
             told.push(Told::CaughtUp);
         }
+        if offset > self.next {
+            self.passed = self.next..offset;
+        }
         self.next = offset.saturating_add(1);
         told.push(told_as);
         told.extend(self.caught_up());
+    }
+
+    /// Something lies in what was passed over: so the batch before it lies of where it is, by its own offset, which no checksum covers. What it passed over is read
+    /// on, and what was there in its place is missing.
+    fn goes_back(&mut self, offset: u64, told: &mut Vec<Told>) {
+        let from = std::mem::take(&mut self.passed).start;
+        if offset > from {
+            let (from, to) = (Position(self.life, from), Position(self.life, offset));
+            told.push(Told::Gap { from: Some(from), to: Some(to), why: GapReason::Damaged });
+        }
+        self.next = offset;
     }
 
     /// A batch that begins at that offset cannot be read. After it the library (2.12.1) goes on in the middle of what it got: a record that it makes of
@@ -218,7 +238,7 @@ impl Followed {
         } else {
             return false;
         };
-        (self.life, self.next, self.damaged) = (extent.life, next, None);
+        (self.life, self.next, self.passed, self.damaged) = (extent.life, next, 0..0, None);
         told.push(Told::Gap { from, to: Some(extent.position(next)), why });
         if again || why == GapReason::Truncated {
             self.goal = self.goal.map(|goal| if again { extent.end } else { goal.min(extent.end) });
@@ -319,6 +339,17 @@ mod tests {
         let mut empty = from(4, 4);
         assert!(matches!(empty.caught_up(), Some(Told::CaughtUp)));
         assert!(empty.caught_up().is_none());
+    }
+
+    #[test]
+    fn a_batch_that_lies_about_where_it_is_shows_in_what_comes_behind_it() {
+        let mut followed = from(0, 400);
+        assert_eq!(take(&mut followed, &[0, 26, 27]), "0, 26, 27");
+        assert_eq!(take(&mut followed, &[20, 21, 26, 30]), "damaged 7-1 to 7-20, 20, 21, 26, 30");
+        // Passed over once more, and nothing lay there.
+        assert_eq!(take(&mut followed, &[100, 31, 32]), "100, 31, 32");
+        // What was told before is no such sign.
+        assert_eq!(take(&mut followed, &[5, 32, 33]), "33");
     }
 
     #[test]

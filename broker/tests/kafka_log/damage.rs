@@ -30,6 +30,7 @@ crate::async_tests!(
     a_member_is_told_a_damaged_batch_between_others,
     what_no_checksum_covers_is_told_too_and_holds_nobody_up,
     many_damaged_partitions_are_gone_on_with_at_once,
+    a_batch_that_lies_about_where_it_is_hides_nothing_without_a_word,
 );
 
 /// A batch of records in a file: its place, its first and last offset.
@@ -435,4 +436,67 @@ async fn many_damaged_partitions_are_gone_on_with_at_once() {
         let more = timeout(left, next).await;
         assert!(more.is_ok(), "not within {SOON:?}: consumed {consumed:?}, read {read:?}");
     }
+}
+
+/// A batch whose first offset became larger on the disk: its records come where they are not, and the library goes back behind it.
+async fn a_batch_that_lies_about_where_it_is_hides_nothing_without_a_word() {
+    // Within the log, behind its end, and far behind that.
+    let flips = [("within", 7, 16), ("behind", 7, 0x80), ("far behind", 3, 1)];
+    let all = flips
+        .iter()
+        .flat_map(|flip| [(true, false), (false, false), (true, true), (false, true)].map(|of| (*flip, of)));
+    let all = all.filter(|((what, ..), (_, last))| !last || *what == "behind");
+    futures::future::join_all(all.map(|(flip, (member, last))| lies(flip, member, last))).await;
+}
+
+async fn lies((what, byte, bits): (&'static str, u64, u8), member: bool, last: bool) {
+    let (broker, topic) = stage().await;
+    create(&broker, &topic, 1).await;
+    for begin in [0, 10, 20, 30] {
+        put(&broker, &topic, 0, begin..begin + 10).await;
+    }
+    let file = file(&folder().await, &topic, 0);
+    let all = batches(&file);
+    let lies = if last { all.last() } else { all.iter().find(|of| of.first == 10) }.unwrap();
+    flip(&file, lies.at + byte, bits);
+    let mut reader = broker.read().await.unwrap();
+    let mut consumer = None;
+    if member {
+        let group = Group::new(format!("of-{topic}")).unwrap();
+        consumer = Some(broker.subscribe(Subscription::new(group, [topic.clone()])).await.unwrap());
+    } else {
+        reader.follow(&topic, None, Start::Earliest).await.unwrap();
+    }
+    // The offsets that came with what was written there, or were told to be missing.
+    let (mut whole, mut missing, mut cut) = (BTreeSet::new(), BTreeSet::new(), !last);
+    for end in [40, 43] {
+        // Of the last batch it is told that the log lost its end, to a member again and again until something lies behind.
+        let until = if last { lies.first } else { 40 };
+        while !cut || !(0..until).chain(40..end).all(|at| whole.contains(&at) || missing.contains(&at)) {
+            let event = poll_fn(|cx| match &mut consumer {
+                Some(consumer) => consumer.poll_next(cx),
+                None => reader.poll_next(cx),
+            });
+            let event = timeout(Duration::from_secs(30), event).await;
+            let state =
+                || format!("{what}, of a member: {member}, last: {last}: {whole:?}, missing {missing:?}");
+            match event.unwrap_or_else(|_| panic!("nothing more came: {}", state())).unwrap() {
+                Event::Batch(batch) => whole.extend(batch.deliveries.iter().filter_map(|delivery| {
+                    let payload = delivery.message.payload.as_ref()?;
+                    (*payload == delivery.position.1.to_string()).then_some(delivery.position.1)
+                })),
+                Event::Gap { why: GapReason::Truncated, .. } if last => cut = true,
+                Event::Gap { from, to, why, .. } => {
+                    assert_eq!(why, GapReason::Damaged, "{}", state());
+                    missing.extend((from.unwrap().1..to.unwrap().1).take(50));
+                }
+                _ => {}
+            }
+        }
+        if end == 40 {
+            put(&broker, &topic, 0, 40..43).await;
+        }
+    }
+    // Nothing but the batch itself is lost to a reader.
+    assert!(member || missing.iter().all(|at| (lies.first..=lies.last).contains(at)), "{what}: {missing:?}");
 }

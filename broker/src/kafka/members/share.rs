@@ -13,7 +13,7 @@ use crate::{
     members::{self, Gap, Log},
 };
 use bytes::Bytes;
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 use tokio::time::Instant;
 
 /// Of how many messages that are done it is kept at the least when they were written, before that is cleared away.
@@ -78,6 +78,8 @@ pub(in crate::kafka) struct PartitionLog {
     pub(super) times: VecDeque<(Position, i64)>,
     /// The next offset that is read.
     pub(super) next: u64,
+    /// The offsets that were passed over last.
+    passed: Range<u64>,
     /// Behind the last message that was there at the start, until that was told.
     end: Option<u64>,
     /// The client reads it for this epoch.
@@ -145,6 +147,7 @@ impl Share {
             before: taken.gap.filter(is_another_log).and_then(|gap| gap.from),
             times: VecDeque::new(),
             next: taken.from,
+            passed: 0..0,
             end: Some(taken.end),
             placed: false,
             held: false,
@@ -191,11 +194,26 @@ impl Share {
                 offset = offset.max(self.log.next);
             }
             if offset < self.log.next {
+                self.goes_back(offset);
                 continue;
+            }
+            if offset > self.log.next {
+                self.log.passed = self.log.next..offset;
             }
             self.log.next = offset + 1;
             self.put(members::Read { position: Position(self.log.life, offset), mark: at, what });
             self.catch_up();
+        }
+    }
+
+    /// Where something lies in what was passed over, the batch before it lies of where it is, by its own offset, which no checksum covers. That was handed out, and
+    /// positions of a group do not go back: all that was passed over is missing, up to the end of that batch.
+    fn goes_back(&mut self, offset: u64) {
+        if self.log.passed.contains(&offset) {
+            let from = std::mem::take(&mut self.log.passed).start;
+            let at = |offset| Some(Position(self.log.life, offset));
+            let gap = Gap { from: at(from), to: at(self.log.next), why: GapReason::Damaged };
+            self.put_gap(gap);
         }
     }
 

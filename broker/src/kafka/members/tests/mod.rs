@@ -279,6 +279,13 @@ impl Play {
         _ = self.core.take(&mut [Run { key: key(partition), reads }], self.now);
     }
 
+    /// The client brings records of these offsets.
+    fn bring(&mut self, partition: u32, offsets: &[u64]) {
+        let read = |offset: &u64| Read { offset: *offset, at: 0, what: Ok(Message::builder().build()) };
+        let reads = offsets.iter().map(read).collect();
+        _ = self.core.take(&mut [Run { key: key(partition), reads }], self.now);
+    }
+
     fn poll(&mut self) -> Option<Result<Event>> {
         self.core.poll(Waker::noop(), self.now).0
     }

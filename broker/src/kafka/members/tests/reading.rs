@@ -67,6 +67,23 @@ fn a_damaged_batch_is_one_unreadable_record_and_a_gap_to_its_end() {
 }
 
 #[test]
+fn a_batch_that_lies_about_where_it_is_is_a_gap_from_where_it_was_to_its_end() {
+    let mut play = Play::owning(1);
+    play.publish(0, 9);
+    play.read(0, 2);
+    // What was told before, or marks of transactions, are no such sign.
+    play.bring(0, &[0, 1, 3, 3, 0, 4]);
+    assert_eq!(play.told(), "batch 0: 0 1 3 4");
+    play.bring(0, &[7, 8, 6, 7, 8, 9]);
+    assert_eq!(play.told(), "batch 0: 7 8, gap 0: Some(5) to Some(9) damaged, batch 0: 9");
+    let of = play.owned(0);
+    play.ack(&of, &[0, 1, 3, 4, 7, 8, 9]).unwrap();
+    play.pass(Duration::from_secs(1));
+    _ = play.act();
+    assert_eq!(play.stored(0).0, 10);
+}
+
+#[test]
 fn an_offset_that_the_client_made_of_a_damaged_batch_is_no_end_of_the_log() {
     let mut play = Play::owning(1);
     play.publish(0, 9);
