@@ -55,12 +55,18 @@ impl IdText {
     }
 }
 
-/// An id as text, without a formatter: made for each message that is published. By itself, since it takes twice the instructions where the compiler
-/// sees of what the bytes are made, and takes them apart one by one.
+/// An id as text, without a formatter: made for each message that is published. The dashes are put in afterwards, since writing without them takes half of the
+/// instructions. By itself, since it takes twice as many where the compiler sees of what the bytes are made, and takes them apart one by one.
 #[inline(never)]
 fn id_text(id: &[u8; 16]) -> [u8; ID_LEN] {
-    let mut text = [0; ID_LEN];
-    uuid::Uuid::from_bytes_ref(id).hyphenated().encode_lower(&mut text);
+    let mut digits = [0; 32];
+    uuid::Uuid::from_bytes_ref(id).simple().encode_lower(&mut digits);
+    let mut text = [b'-'; ID_LEN];
+    text[..8].copy_from_slice(&digits[..8]);
+    text[9..13].copy_from_slice(&digits[8..12]);
+    text[14..18].copy_from_slice(&digits[12..16]);
+    text[19..23].copy_from_slice(&digits[16..20]);
+    text[24..].copy_from_slice(&digits[20..]);
     text
 }
 
