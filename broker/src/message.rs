@@ -180,12 +180,11 @@ impl Message {
             return too_large(format!("the key has {} bytes and may have {}", key.len(), Self::MAX_KEY));
         }
         self.headers.check()?;
-        for (what, at) in [("timestamp", Some(self.timestamp)), ("time of delivery", self.deliver_at)] {
-            if at.is_some_and(|at| !(1..=LAST_MILLIS).contains(&at.as_millis())) {
-                let context =
-                    format!("the {what} must lie between 1970 and 9999, in milliseconds since 1970");
-                return Err(Error::new(ErrorKind::Invalid, context));
-            }
+        let is_wrong = |at: Timestamp| !(1..=LAST_MILLIS).contains(&at.as_millis());
+        if is_wrong(self.timestamp) || self.deliver_at.is_some_and(is_wrong) {
+            let what = if is_wrong(self.timestamp) { "timestamp" } else { "time of delivery" };
+            let context = format!("the {what} must lie between 1970 and 9999, in milliseconds since 1970");
+            return Err(Error::new(ErrorKind::Invalid, context));
         }
         if self.size() > max_message {
             return too_large(format!(

@@ -41,8 +41,8 @@ struct IdText {
 
 impl IdText {
     fn of(message: &Message) -> Self {
-        let mut text = Self { bytes: [0; ID_LEN + 21], len: ID_LEN };
-        text.bytes[..ID_LEN].copy_from_slice(&id_text(&message.id.as_u128().to_be_bytes()));
+        let mut text = Self { bytes: [b'-'; ID_LEN + 21], len: ID_LEN };
+        put_id(&message.id.as_u128().to_be_bytes(), &mut text.bytes);
         if let Some(due) = message.deliver_at {
             // It has room for every number.
             _ = write!(text, "@{}", due.as_millis());
@@ -55,19 +55,25 @@ impl IdText {
     }
 }
 
-/// An id as text, without a formatter: made for each message that is published. The dashes are put in afterwards, since writing without them takes half of the
-/// instructions. By itself, since it takes twice as many where the compiler sees of what the bytes are made, and takes them apart one by one.
+/// Two digits for each byte.
+const DIGITS: [[u8; 2]; 256] = {
+    let (digits, mut all, mut at) = (b"0123456789abcdef", [[0; 2]; 256], 0);
+    while at < all.len() {
+        all[at] = [digits[at >> 4], digits[at & 15]];
+        at += 1;
+    }
+    all
+};
+/// Where those of each byte of an id stand; between them are dashes.
+const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+/// Puts an id as text where dashes stand: for each message that is published, and by a table, since that takes 52 instructions where `uuid` takes 124. By itself:
+/// where the compiler sees of what the bytes are made it takes them apart one by one.
 #[inline(never)]
-fn id_text(id: &[u8; 16]) -> [u8; ID_LEN] {
-    let mut digits = [0; 32];
-    uuid::Uuid::from_bytes_ref(id).simple().encode_lower(&mut digits);
-    let mut text = [b'-'; ID_LEN];
-    text[..8].copy_from_slice(&digits[..8]);
-    text[9..13].copy_from_slice(&digits[8..12]);
-    text[14..18].copy_from_slice(&digits[12..16]);
-    text[19..23].copy_from_slice(&digits[16..20]);
-    text[24..].copy_from_slice(&digits[20..]);
-    text
+fn put_id(id: &[u8; 16], text: &mut [u8; ID_LEN + 21]) {
+    for (at, byte) in PLACES.into_iter().zip(id) {
+        [text[at], text[at + 1]] = DIGITS[usize::from(*byte)];
+    }
 }
 
 impl Write for IdText {
