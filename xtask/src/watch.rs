@@ -56,12 +56,19 @@ fn end(number: u32, silence: Duration) -> Ended {
     let program = fs::read_link(format!("/proc/{number}/exe")).unwrap_or_default();
     eprintln!("error: {} printed nothing for {silence:?} and is ended", program.display());
     let id = number.to_string();
-    let threads = ["--batch", "--nx", "-p", &id, "-ex", "thread apply all backtrace 24"];
-    _ = Command::new("gdb").args(threads).stdin(Stdio::null()).stdout(std::io::stderr()).status();
-    let listed = Command::new(&program).arg("--list").stdin(Stdio::null()).output();
-    let tests = listed.map(|listed| names(&String::from_utf8_lossy(&listed.stdout))).unwrap_or_default();
+    let threads = ["gdb", "--batch", "--nx", "-p", &id, "-ex", "thread apply all backtrace 24"];
+    _ = bounded().args(threads).stdout(std::io::stderr()).status();
     _ = Command::new("sh").args(["-c", &format!("kill -s KILL {number}")]).status();
+    let listed = bounded().arg(&program).arg("--list").output();
+    let tests = listed.map(|listed| names(&String::from_utf8_lossy(&listed.stdout))).unwrap_or_default();
     Ended { program, tests }
+}
+
+/// Runs the command that its arguments are, for two minutes at the most: who ends what hangs must not hang itself.
+fn bounded() -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "120"]).stdin(Stdio::null());
+    command
 }
 
 /// The tests that a program lists, each as it is printed when it ends.
