@@ -7,7 +7,7 @@ use super::{
     server::{LONG, Member, Seen, topic, unique, values, write},
     tests,
 };
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 tests![
     a_revocation_is_answered_later,
@@ -17,6 +17,7 @@ tests![
     who_does_not_poll_loses_what_it_has,
     the_new_protocol_gives_and_takes,
     a_member_that_closes_answers_what_it_had_not,
+    a_member_with_a_name_closes_at_any_moment_while_it_joins,
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -255,4 +256,23 @@ fn a_member_that_closes_answers_what_it_had_not() {
         third.consumer.next(SECOND / 10, 1, &mut |told| assert!(!matches!(told, Told::Record(_))));
     }
     assert!(third.consumer.close(SECOND * 20));
+}
+
+fn a_member_with_a_name_closes_at_any_moment_while_it_joins() {
+    let topic = topic(1, &[]);
+    for after in (0..200).step_by(5).map(Duration::from_millis) {
+        let group = unique("group");
+        let members = ["anna", "bert"].map(|name| {
+            let member = Member::of(&group, &[("group.instance.id", name)]);
+            member.consumer.subscribe(&[&topic]).unwrap();
+            member
+        });
+        // Nobody polls them: what the group tells them meanwhile is not answered.
+        thread::sleep(after);
+        let closing = members.map(|member| thread::spawn(move || member.consumer.close(SECOND * 20)));
+        assert!(
+            closing.into_iter().all(|closed| closed.join().unwrap()),
+            "one hangs that closes after {after:?}"
+        );
+    }
 }

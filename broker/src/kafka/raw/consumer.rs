@@ -35,6 +35,8 @@ const FIXED: &[(&str, &str)] = &[
 const FOUND: Duration = Duration::from_secs(1);
 /// At most so many records are taken from the library at a time.
 const MOST: usize = 10_000;
+/// And at most so many are read to their end when it closes.
+const LEFT: usize = 1_000_000;
 /// How soon it is looked for the answer to a commit while nothing else happens; then after twice as long each time.
 const SOON: Duration = Duration::from_millis(1);
 /// And how seldom.
@@ -210,6 +212,11 @@ impl Consumer {
         self.messages = Messages::default();
         client.told().bell.hang(None);
         aside(wait, move || {
+            if !killed {
+                // SAFETY: the client is alive. The group's questions are answered from here on, on this thread.
+                unsafe { client.told().changes.close(client.native()) };
+                hear(&queue);
+            }
             // A member cannot leave a group whose servers are gone, and the library may crash when it tries. That they came back is told by nothing but an
             // answer, which one that had no records did not get.
             let found =
@@ -217,11 +224,8 @@ impl Consumer {
             let leaves =
                 !killed && client.fatal().is_none() && (!client.told().own.brokers_down() || found());
             if leaves {
-                // SAFETY: the client is alive. The group's questions are answered from here on, on this thread.
-                let closed = unsafe {
-                    client.told().changes.close(client.native());
-                    Code(native::rd_kafka_consumer_close(client.native()))
-                };
+                // SAFETY: the client is alive.
+                let closed = Code(unsafe { native::rd_kafka_consumer_close(client.native()) });
                 if let Err(trouble) = closed.check() {
                     tracing::debug!(%trouble, "a Kafka consumer did not close cleanly");
                 }
@@ -240,6 +244,19 @@ impl Consumer {
     /// The same, to change.
     pub(super) fn parts_mut(&mut self) -> Result<(&mut Open, &mut Names), Trouble> {
         Ok((self.open.as_mut().ok_or_else(closed)?, &mut self.names))
+    }
+}
+
+/// Reads to the end of what the library has for a member that closes, so that what the group told and nobody has read is answered. Later the library may be
+/// through with the group before the answer comes, which a member with a name does not wait for, and who answers waits for ever
+/// (<https://github.com/confluentinc/librdkafka/issues/4884>).
+fn hear(queue: &Queue) {
+    for _ in 0..LEFT.div_ceil(MOST) {
+        let mut rest = Messages::default();
+        rest.fill(queue, Duration::ZERO, MOST);
+        if rest.is_empty() {
+            return;
+        }
     }
 }
 
