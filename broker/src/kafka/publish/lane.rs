@@ -457,8 +457,9 @@ impl Lane {
         let placed = self.place(ready, &parcel, parts);
         let Parcel { to, messages, deadline, mut held } = parcel;
         let hand = |together: Together| {
-            let places = together.places.clone();
-            let held = held.part(places.len(), together.bytes);
+            let places = together.places();
+            let bytes = places.iter().map(|at| messages[*at as usize].size()).sum();
+            let held = held.part(places.len(), bytes);
             let answering = self.hand(ready, to.clone(), Arc::clone(&messages), together, deadline, held);
             Part { places, answer: Box::pin(answering.outcomes()) }
         };
@@ -480,7 +481,7 @@ impl Lane {
         deadline: Instant,
         held: Held,
     ) -> Answering {
-        let Together { places, placed, refused, .. } = together;
+        let Together { placed, refused } = together;
         let described = Arc::clone(&ready.described);
         let sent = (!placed.is_empty()).then(|| {
             let (sender, reports) = oneshot::channel();
@@ -509,7 +510,7 @@ impl Lane {
             (ready.line.producer.send(&ready.topic, &messages, records, Box::new(done)), reports)
         });
         let servers = Arc::clone(&self.means.servers);
-        let batch = Batch { to, messages, places, refused, described, servers };
+        let batch = Batch { to, messages, placed, refused, described, servers };
         Answering { batch, sent, deadline, counted: Arc::clone(&self.means.counted) }
     }
 

@@ -3,10 +3,13 @@
 //! The persistence status of a report decides, and nothing else: the same code comes with messages that are in the log and with others that are not.
 //! Pure. Not here: where reports come from (`../raw`), when nobody waits for them any longer (`answer.rs`).
 
-use super::super::{
-    facts::Described,
-    failure::{self, BACKEND},
-    raw::{Code, Report, Trouble, Written},
+use super::{
+    super::{
+        facts::Described,
+        failure::{self, BACKEND},
+        raw::{Code, Report, Trouble, Written},
+    },
+    placing::Placed,
 };
 use crate::{Error, ErrorKind, Message, Outcomes, Published, Target};
 use std::sync::Arc;
@@ -17,9 +20,9 @@ pub(super) struct Batch {
     pub(super) to: Target,
     /// The whole batch.
     pub(super) messages: Arc<Vec<Message>>,
-    /// Which of them this part has, in order.
-    pub(super) places: Vec<u32>,
-    /// What was not handed over of it, by place in the batch, in order.
+    /// What was handed over of it, in order.
+    pub(super) placed: Vec<Placed>,
+    /// What was not, by place in the batch, in order.
     pub(super) refused: Vec<(u32, Error)>,
     pub(super) described: Arc<Described>,
     pub(super) servers: Arc<str>,
@@ -29,20 +32,21 @@ impl Batch {
     /// What became of each message. `report` is asked once for each that was handed over, in order: `None` is one of which nothing was heard.
     pub(super) fn outcomes(self, mut report: impl FnMut() -> Option<Report>) -> Outcomes {
         let durability = self.described.durability();
-        let Self { to, messages, places, refused, described, servers } = self;
-        let mut refused = refused.into_iter();
+        let Self { to, messages, placed, refused, described, servers } = self;
+        // Only what failed is given back.
+        let message = |at: u32| messages[at as usize].clone();
+        let not_handed = |(at, error)| Published::not_written(told(&to, error), message(at));
+        let mut outcomes = Vec::with_capacity(placed.len() + refused.len());
+        let mut refused = refused.into_iter().peekable();
         // Most failures of a batch are the same: one text for all of them.
         let mut last: Option<(Code, Error)> = None;
-        let outcomes = places.into_iter().map(|at| {
-            // Only what failed is given back.
-            let message = || messages[at as usize].clone();
-            if refused.as_slice().first().is_some_and(|(place, _)| *place == at)
-                && let Some((_, error)) = refused.next()
-            {
-                return Published::not_written(told(&to, error), message());
+        for Placed { at, .. } in placed {
+            while let Some(ahead) = refused.next_if(|(place, _)| *place < at) {
+                outcomes.push(not_handed(ahead));
             }
             let Some(report) = report() else {
-                return Published::unknown(told(&to, unheard(&servers, &described)), message());
+                outcomes.push(Published::unknown(told(&to, unheard(&servers, &described)), message(at)));
+                continue;
             };
             let failed = |last: &mut Option<(Code, Error)>| match last {
                 Some((code, error)) if *code == report.code => error.clone(),
@@ -52,17 +56,18 @@ impl Batch {
                     error
                 }
             };
-            match report.written {
+            outcomes.push(match report.written {
                 Written::Yes => Published::Acked {
                     partition: u32::try_from(report.partition).unwrap_or_default(),
                     position: described.at(report.offset),
                     durability,
                 },
-                Written::No => Published::not_written(failed(&mut last), message()),
-                Written::Perhaps => Published::unknown(failed(&mut last), message()),
-            }
-        });
-        Outcomes(outcomes.collect())
+                Written::No => Published::not_written(failed(&mut last), message(at)),
+                Written::Perhaps => Published::unknown(failed(&mut last), message(at)),
+            });
+        }
+        outcomes.extend(refused.map(not_handed));
+        Outcomes(outcomes)
     }
 }
 
@@ -128,6 +133,10 @@ mod tests {
         kafka::facts::{PartitionFacts, TopicConfig},
     };
 
+    fn placed(places: impl IntoIterator<Item = u32>) -> Vec<Placed> {
+        places.into_iter().map(|at| Placed { at, partition: 3 }).collect()
+    }
+
     fn batch(count: usize, refused: Vec<(u32, Error)>) -> Batch {
         let facts = PartitionFacts { led: true, replicas: 1, in_sync: 1 };
         Batch {
@@ -135,7 +144,7 @@ mod tests {
             messages: Arc::new(
                 (0..count).map(|i| Message::builder().payload(i.to_string()).build()).collect(),
             ),
-            places: (0..count as u32).collect(),
+            placed: placed((0..count as u32).filter(|at| refused.iter().all(|(place, _)| place != at))),
             refused,
             described: Arc::new(Described::new([7; 16], vec![facts; 4], TopicConfig::parse(|_| None))),
             servers: "h:1".into(),
@@ -204,7 +213,7 @@ mod tests {
     fn a_part_answers_for_its_own_messages() {
         let large = Error::new(ErrorKind::TooLarge, "too large");
         let mut batch = batch(6, vec![(4, large)]);
-        batch.places = vec![1, 4, 5];
+        batch.placed = placed([1, 5]);
         let sent = batch.messages.clone();
         let all = outcomes(
             batch,

@@ -19,20 +19,27 @@ pub(super) struct Placed {
 /// What is answered together: all messages of some partitions.
 #[derive(Debug, Default)]
 pub(super) struct Together {
-    /// Which messages, in order.
-    pub(super) places: Vec<u32>,
-    /// Where those go that go.
+    /// Where those go that go, in order.
     pub(super) placed: Vec<Placed>,
-    /// Why the others do not.
+    /// Why the others do not, in order.
     pub(super) refused: Vec<(u32, Error)>,
-    /// What they have in all.
-    pub(super) bytes: usize,
 }
 
 impl Together {
     fn with_capacity(messages: usize) -> Self {
-        let (places, placed) = (Vec::with_capacity(messages), Vec::with_capacity(messages));
-        Self { places, placed, refused: Vec::new(), bytes: 0 }
+        Self { placed: Vec::with_capacity(messages), refused: Vec::new() }
+    }
+
+    /// Which messages, in order.
+    pub(super) fn places(&self) -> Vec<u32> {
+        let (go, stay) = (self.placed.iter().map(|placed| placed.at), self.refused.iter().map(|(at, _)| *at));
+        let mut places: Vec<u32> = go.chain(stay).collect();
+        places.sort_unstable();
+        places
+    }
+
+    fn is_empty(&self) -> bool {
+        self.placed.is_empty() && self.refused.is_empty()
     }
 }
 
@@ -63,14 +70,12 @@ pub(super) fn place(
         };
         let part = place.as_ref().map_or(0, |partition| *partition as usize % parts);
         let Some(together) = all.get_mut(part) else { continue };
-        together.places.push(at);
-        together.bytes += message.size();
         match place {
             Ok(partition) => together.placed.push(Placed { at, partition }),
             Err(error) => together.refused.push((at, error)),
         }
     }
-    all.retain(|together| !together.places.is_empty());
+    all.retain(|together| !together.is_empty());
     all
 }
 
@@ -122,14 +127,13 @@ mod tests {
             let to = Target::from(topic.clone());
             let mut next = 0;
             let all = place(&topic, &described, &to, &messages, parts, Timestamp::now(), || { next += 1; next });
-            let mut seen: Vec<u32> = all.iter().flat_map(|part| part.places.clone()).collect();
+            let mut seen: Vec<u32> = all.iter().flat_map(Together::places).collect();
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..messages.len() as u32).collect::<Vec<_>>());
-            prop_assert_eq!(all.iter().map(|part| part.bytes).sum::<usize>(), messages.iter().map(Message::size).sum::<usize>());
             let mut of_partition = vec![None; partitions];
             for (number, part) in all.iter().enumerate() {
-                prop_assert!(part.places.is_sorted() && part.placed.is_sorted_by_key(|placed| placed.at));
-                prop_assert_eq!(part.placed.len() + part.refused.len(), part.places.len());
+                prop_assert!(part.placed.is_sorted_by_key(|placed| placed.at) && part.refused.is_sorted_by_key(|(at, _)| *at));
+                prop_assert!(part.places().is_sorted());
                 for placed in &part.placed {
                     if let Some(key) = keys[placed.at as usize] {
                         prop_assert_eq!(placed.partition, partition_for_key(&[key], partitions as u32));
