@@ -90,6 +90,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "kafka")]
     #[test]
     fn a_part_is_given_back_by_itself_and_never_more_than_there_is() {
         let room = Queued::new(10, 100);

@@ -38,6 +38,7 @@ pub(super) fn is_own(topic: &Topic) -> bool {
 }
 
 /// Whether a group is one that delay made: it is not shown among those of users.
+#[cfg(feature = "kafka")]
 pub(crate) fn is_own_group(group: &Group) -> bool {
     is_delays(group.as_str())
 }

@@ -14,6 +14,7 @@ use crate::{
 use ropeway_store::{KeyValue, MemoryStore};
 use std::{sync::Arc, task::Waker, time::Duration};
 
+#[cfg(feature = "embedded")]
 mod room;
 mod segments;
 
