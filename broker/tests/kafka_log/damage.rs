@@ -11,7 +11,9 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
     client::DefaultClientContext,
 };
-use ropeway_broker::{Event, GapReason, Group, MessageBroker, Owned, Position, Start, Subscription, Topic};
+use ropeway_broker::{
+    Consumer, Event, GapReason, Group, MessageBroker, Owned, Position, Reader, Start, Subscription, Topic,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
@@ -146,15 +148,47 @@ fn expected(all: &[Stored], damaged: &[u64]) -> Vec<String> {
     said
 }
 
-/// A topic with batches of which some are damaged; what is to be told of them, and how many messages there were.
-async fn damaged(broker: &Arc<dyn MessageBroker>, topic: &Topic, last: bool) -> (PathBuf, Vec<String>) {
-    create(broker, topic, 1).await;
+/// Forty numbers in the first partition of a new topic, in four batches at least: their file, and where the batches lie in it.
+async fn forty(broker: &Arc<dyn MessageBroker>, topic: &Topic, partitions: u32) -> (PathBuf, Vec<Stored>) {
+    create(broker, topic, partitions).await;
     for begin in [0, 10, 20, 30] {
         put(broker, topic, 0, begin..begin + 10).await;
     }
     let file = file(&folder().await, topic, 0);
     let all = batches(&file);
     assert!(all.len() >= 4 && all.last().unwrap().last == 39, "{all:?}");
+    (file, all)
+}
+
+/// Who has a topic from its beginning.
+enum Who {
+    Member(Box<dyn Consumer>),
+    Reader(Box<dyn Reader>),
+}
+
+impl Who {
+    async fn of(broker: &Arc<dyn MessageBroker>, topic: &Topic, member: bool) -> Self {
+        if member {
+            let group = Group::new(format!("of-{topic}")).unwrap();
+            return Self::Member(broker.subscribe(Subscription::new(group, [topic.clone()])).await.unwrap());
+        }
+        let mut reader = broker.read().await.unwrap();
+        reader.follow(topic, None, Start::Earliest).await.unwrap();
+        Self::Reader(reader)
+    }
+
+    async fn next(&mut self) -> Event {
+        let event = poll_fn(|cx| match self {
+            Self::Member(consumer) => consumer.poll_next(cx),
+            Self::Reader(reader) => reader.poll_next(cx),
+        });
+        event.await.unwrap()
+    }
+}
+
+/// A topic with batches of which some are damaged; what is to be told of them, and how many messages there were.
+async fn damaged(broker: &Arc<dyn MessageBroker>, topic: &Topic, last: bool) -> (PathBuf, Vec<String>) {
+    let (file, all) = forty(broker, topic, 1).await;
     let chosen = match last {
         true => vec![*all.last().unwrap()],
         // Two that follow each other, and one alone.
@@ -320,36 +354,16 @@ const BESIDE: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 
 async fn flipped((what, byte, bits, behind, last): Flipped) {
     let (broker, topic) = stage().await;
-    create(&broker, &topic, 2).await;
-    for begin in [0, 10, 20, 30] {
-        put(&broker, &topic, 0, begin..begin + 10).await;
-    }
-    let file = file(&folder().await, &topic, 0);
-    let all = batches(&file);
-    assert!(all.len() >= 4, "{what}: {all:?}");
+    let (file, all) = forty(&broker, &topic, 2).await;
     let damaged = all[if last { all.len() - 1 } else { 1 }];
     flip(&file, damaged.at + byte, bits);
-    let mut reader = broker.read().await.unwrap();
     let mut end = 40;
     for member in [true, false] {
-        let mut consumer = None;
-        if member {
-            let group = Group::new(format!("of-{topic}")).unwrap();
-            consumer = Some(broker.subscribe(Subscription::new(group, [topic.clone()])).await.unwrap());
-        } else {
-            reader.follow(&topic, None, Start::Earliest).await.unwrap();
-        }
+        let mut who = Who::of(&broker, &topic, member).await;
         let mut came = Came::default();
         // What is there, and what comes later.
         for more in [true, false] {
-            let next = async || {
-                let event = poll_fn(|cx| match &mut consumer {
-                    Some(consumer) => consumer.poll_next(cx),
-                    None => reader.poll_next(cx),
-                });
-                event.await.unwrap()
-            };
-            comes(what, (&broker, &topic), end, &mut came, next).await;
+            comes(what, (&broker, &topic), end, &mut came, &mut who).await;
             let whole = |of: &&Stored| of.first != damaged.first && (behind || of.last < damaged.first);
             for stored in all.iter().filter(whole) {
                 let has = (stored.first..=stored.last).all(|at| came.numbers.contains(&at));
@@ -369,7 +383,7 @@ async fn comes(
     (broker, topic): (&Arc<dyn MessageBroker>, &Topic),
     until: usize,
     came: &mut Came,
-    mut next: impl AsyncFnMut() -> Event,
+    who: &mut Who,
 ) {
     let sent = std::cell::RefCell::new(BTreeMap::new());
     let publish = async {
@@ -382,7 +396,7 @@ async fn comes(
     };
     let take = async {
         while came.told().len() < until {
-            let event = timeout(Duration::from_secs(60), next()).await;
+            let event = timeout(Duration::from_secs(60), who.next()).await;
             let event = event.unwrap_or_else(|_| panic!("{what}: nothing more came: {came:?}"));
             for other in came.take(what, event) {
                 let took = sent.borrow().get(&other).map_or(Duration::ZERO, Instant::elapsed);
@@ -451,36 +465,20 @@ async fn a_batch_that_lies_about_where_it_is_hides_nothing_without_a_word() {
 
 async fn lies((what, byte, bits): (&'static str, u64, u8), member: bool, last: bool) {
     let (broker, topic) = stage().await;
-    create(&broker, &topic, 1).await;
-    for begin in [0, 10, 20, 30] {
-        put(&broker, &topic, 0, begin..begin + 10).await;
-    }
-    let file = file(&folder().await, &topic, 0);
-    let all = batches(&file);
+    let (file, all) = forty(&broker, &topic, 1).await;
     let lies = if last { all.last() } else { all.iter().find(|of| of.first == 10) }.unwrap();
     flip(&file, lies.at + byte, bits);
-    let mut reader = broker.read().await.unwrap();
-    let mut consumer = None;
-    if member {
-        let group = Group::new(format!("of-{topic}")).unwrap();
-        consumer = Some(broker.subscribe(Subscription::new(group, [topic.clone()])).await.unwrap());
-    } else {
-        reader.follow(&topic, None, Start::Earliest).await.unwrap();
-    }
+    let mut who = Who::of(&broker, &topic, member).await;
     // The offsets that came with what was written there, or were told to be missing.
     let (mut whole, mut missing, mut cut) = (BTreeSet::new(), BTreeSet::new(), !last);
     for end in [40, 43] {
         // Of the last batch it is told that the log lost its end, to a member again and again until something lies behind.
         let until = if last { lies.first } else { 40 };
         while !cut || !(0..until).chain(40..end).all(|at| whole.contains(&at) || missing.contains(&at)) {
-            let event = poll_fn(|cx| match &mut consumer {
-                Some(consumer) => consumer.poll_next(cx),
-                None => reader.poll_next(cx),
-            });
-            let event = timeout(Duration::from_secs(30), event).await;
+            let event = timeout(Duration::from_secs(30), who.next()).await;
             let state =
                 || format!("{what}, of a member: {member}, last: {last}: {whole:?}, missing {missing:?}");
-            match event.unwrap_or_else(|_| panic!("nothing more came: {}", state())).unwrap() {
+            match event.unwrap_or_else(|_| panic!("nothing more came: {}", state())) {
                 Event::Batch(batch) => whole.extend(batch.deliveries.iter().filter_map(|delivery| {
                     let payload = delivery.message.payload.as_ref()?;
                     (*payload == delivery.position.1.to_string()).then_some(delivery.position.1)
