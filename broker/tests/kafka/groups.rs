@@ -211,7 +211,7 @@ fn who_does_not_poll_loses_what_it_has() {
     let topic = topic(2, &[]);
     let mut member = Member::of(&unique("group"), &[("max.poll.interval.ms", "6000")]);
     member.join(&topic, 2);
-    std::thread::sleep(SECOND * 9);
+    thread::sleep(SECOND * 9);
     let (partitions, lost) = member.revoked();
     assert_eq!((numbers(&partitions), lost), (vec![0, 1], true));
     member.consumer.incremental_unassign(&partitions).unwrap();
