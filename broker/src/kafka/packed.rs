@@ -39,12 +39,7 @@ pub(super) fn repack(bytes: &mut [u8], count: u64) -> Option<Repacked> {
     for _ in 0..count {
         let at = end;
         let len = usize::try_from(number(bytes, &mut from)?).ok()?;
-        let text = bytes.get(from..from.checked_add(len)?)?;
-        // As the library tells it: a text of C.
-        let kept = text.iter().position(|byte| *byte == 0).unwrap_or(len);
-        if !text[..kept].is_ascii() && std::str::from_utf8(&text[..kept]).is_err() {
-            return None;
-        }
+        let kept = kept(bytes.get(from..from.checked_add(len)?)?)?;
         end = put(bytes, end, kept);
         let name = moved(bytes, from, kept, end);
         (from, end) = (from + len, name.end);
@@ -67,6 +62,29 @@ pub(super) fn repack(bytes: &mut [u8], count: u64) -> Option<Repacked> {
     Some(Repacked { end, last })
 }
 
+/// How much of a name is kept: as the library tells it, a text of C. `None`: it is no text.
+#[inline]
+fn kept(name: &[u8]) -> Option<usize> {
+    if is_plain(name) {
+        return Some(name.len());
+    }
+    let kept = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    std::str::from_utf8(&name[..kept]).is_ok().then_some(kept)
+}
+
+/// Whether all of it is ASCII and none is zero, as mostly it is: eight bytes at a time, of which none has its highest bit set, nor has it when one is taken from each.
+#[inline]
+fn is_plain(name: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
+    let (eights, rest) = name.as_chunks();
+    let plain = |eight: &[u8; 8]| {
+        let eight = u64::from_ne_bytes(*eight);
+        (eight | eight.wrapping_sub(ONES)) & HIGHEST == 0
+    };
+    eights.iter().all(plain) && rest.iter().all(|byte| (1..0x80).contains(byte))
+}
+
 const fn zigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
@@ -82,6 +100,11 @@ fn number(bytes: &[u8], from: &mut usize) -> Option<i64> {
 /// Writes a number there, where one was read that took no less; answers what is behind it.
 #[inline]
 fn put(bytes: &mut [u8], at: usize, number: usize) -> usize {
+    // Most are short.
+    if number < 0x80 {
+        bytes[at] = number as u8;
+        return at + 1;
+    }
     let mut rest = &mut bytes[at..];
     let before = rest.len();
     varint::put(&mut rest, number as u64);
@@ -198,5 +221,19 @@ pub(super) mod tests {
         assert_eq!(name(b"a\0bc"), cut);
         assert_eq!(name(b"a\0\xff"), cut);
         assert_eq!(name(b"\xff"), None);
+    }
+
+    #[test]
+    fn wherever_in_a_name_a_byte_is_it_is_seen_whether_that_is_plain() {
+        for len in 1..=19 {
+            for at in 0..len {
+                for byte in 0..=u8::MAX {
+                    let mut name = vec![b'a'; len];
+                    name[at] = byte;
+                    assert_eq!(is_plain(&name), byte != 0 && byte.is_ascii(), "{byte} at {at} of {len}");
+                }
+            }
+        }
+        assert!(is_plain(b""));
     }
 }
