@@ -90,9 +90,16 @@ impl Gather {
         let Ok(offset) = u64::try_from(record.offset) else { return };
         let Slot { key, life, blocks } = &mut self.slots[slot];
         let lies = Lies { topic: &key.0, partition: key.1, at: Position(*life, offset) };
-        let what = message(blocks, lies, record);
         let at = record.timestamp.unwrap_or_default();
-        self.runs[run].reads.push(Read { offset, at, what });
+        let reads = &mut self.runs[run].reads;
+        // Each in its place, since a message that is made to something else is moved once more.
+        match blocks.read(lies, record) {
+            Ok(message) => reads.push(Read { offset, at, what: Ok(message) }),
+            Err(why) => {
+                let raw = blocks.copy(record.value.unwrap_or_default());
+                reads.push(Read { offset, at, what: Err((Some(raw), why)) });
+            }
+        }
     }
 
     /// A batch of records that begins there cannot be read. In its turn, so that it is known what lies before and behind it.
@@ -117,14 +124,6 @@ impl Gather {
         self.last = Some(place);
         Some(place)
     }
-}
-
-fn message(
-    blocks: &mut Blocks,
-    lies: Lies<'_>,
-    record: &RecordRef<'_>,
-) -> Result<crate::Message, (Option<bytes::Bytes>, Error)> {
-    blocks.read(lies, record).map_err(|why| (Some(blocks.copy(record.value.unwrap_or_default())), why))
 }
 
 /// The topic of that name, where it is one.
