@@ -34,6 +34,12 @@ impl Queued {
         (fits || before.0 == 0).then_some(held)
     }
 
+    /// How much is taken, in messages and bytes.
+    #[cfg(feature = "redis")]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.messages.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.load(Ordering::Acquire) == 0

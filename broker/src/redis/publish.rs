@@ -38,6 +38,31 @@ impl Job {
     }
 }
 
+/// Batches that were taken over, in the order of the calls.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    receiver: mpsc::UnboundedReceiver<Job>,
+    queued: Arc<Queued>,
+}
+
+impl Jobs {
+    /// The next; `None` when nobody can publish any more. Cancel safe.
+    pub(super) async fn recv(&mut self) -> Option<Job> {
+        self.receiver.recv().await
+    }
+
+    /// The next, if it is there.
+    pub(super) fn try_recv(&mut self) -> Option<Job> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// How much waits here, in messages and bytes, where so much that was taken out is not answered. What a group forwards at once counts, too.
+    pub(super) fn waiting(&self, taken: (usize, usize)) -> (usize, usize) {
+        let (messages, bytes) = self.queued.held();
+        (messages.saturating_sub(taken.0), bytes.saturating_sub(taken.1))
+    }
+}
+
 /// Where batches are taken over.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -50,14 +75,12 @@ pub(super) struct Intake {
 
 impl Intake {
     /// A queue, and its other end. It is bounded by what it takes in.
-    pub(super) fn new(
-        settings: &RedisStreamsSettings,
-        counted: Arc<Counted>,
-    ) -> (Self, mpsc::UnboundedReceiver<Job>) {
+    pub(super) fn new(settings: &RedisStreamsSettings, counted: Arc<Counted>) -> (Self, Jobs) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let queued = Queued::new(settings.queue_messages, settings.queue_bytes);
         let deadline = settings.publish_deadline;
-        (Self { sender, queued, deadline, closed: AtomicBool::new(false), counted }, receiver)
+        let jobs = Jobs { receiver, queued: Arc::clone(&queued) };
+        (Self { sender, queued, deadline, closed: AtomicBool::new(false), counted }, jobs)
     }
 
     /// Takes a batch over.
@@ -130,7 +153,7 @@ mod tests {
     use super::*;
     use crate::Topic;
 
-    fn intake(messages: usize, bytes: usize) -> (Intake, mpsc::UnboundedReceiver<Job>) {
+    fn intake(messages: usize, bytes: usize) -> (Intake, Jobs) {
         let settings = RedisStreamsSettings {
             queue_messages: messages,
             queue_bytes: bytes,
@@ -149,6 +172,7 @@ mod tests {
         for (messages, bytes) in [(3, 1000), (1000, 35)] {
             let (intake, mut jobs) = intake(messages, bytes);
             let _first = intake.take(&to, batch(2));
+            assert_eq!((jobs.waiting((0, 0)), jobs.waiting((1, 99))), ((2, 20), (1, 0)));
             let refused = intake.take(&to, batch(2)).await;
             assert_eq!(refused.0[1].failed().unwrap().error.kind(), ErrorKind::Throttled);
             drop(jobs.recv().await);
