@@ -157,10 +157,15 @@ impl Write {
     }
 
     /// Answers all batches. Every message has its outcome.
-    pub(super) fn answer(self, count: impl Fn(&Outcomes)) {
-        for Batch { job, outcomes } in self.batches {
+    pub(super) fn answer(self, mut count: impl FnMut(&Outcomes)) {
+        let outcomes = |Batch { job, outcomes }| {
             let outcomes = Outcomes(outcomes.into_iter().flatten().collect());
             count(&outcomes);
+            (job, outcomes)
+        };
+        // All are put together before the first is told: so those who wait are woken together, and a thread that helps them is woken once.
+        let answers: Vec<(Job, Outcomes)> = self.batches.into_iter().map(outcomes).collect();
+        for (job, outcomes) in answers {
             _ = job.answer.send(outcomes);
         }
     }
@@ -210,6 +215,7 @@ mod tests {
         Topic,
         redis::{keys::Keys, publish::Intake, searching, settings::RedisStreamsSettings},
     };
+    use futures::FutureExt as _;
     use proptest::prelude::*;
 
     const LOGS: usize = 3;
@@ -313,6 +319,35 @@ mod tests {
         let answers = asked.into_iter().filter(|(_, numbers)| numbers.len() > 1).map(answer).collect();
         let (withheld, failure) = searching::settle(searches, answers, write, "h:1");
         assert!(withheld.is_empty() && failure.is_none());
+    }
+
+    #[test]
+    fn nobody_is_told_of_a_write_before_all_its_answers_are_put_together() {
+        let topic = Topic::new("t").unwrap();
+        let (intake, mut jobs) = Intake::new(&RedisStreamsSettings::default(), Arc::default());
+        let mut write = Write::default();
+        let mut told: Vec<_> = (0..3)
+            .map(|_| {
+                let answer =
+                    intake.take(&topic.clone().into(), vec![Message::builder().payload("p").build()]);
+                let outcome = Published::Acked {
+                    partition: 0,
+                    position: None,
+                    durability: crate::Durability::Volatile,
+                };
+                let job = jobs.try_recv().unwrap();
+                write.batches.push(Batch { job, outcomes: vec![Some(outcome)] });
+                answer
+            })
+            .collect();
+        let mut counted = 0;
+        write.answer(|outcomes| {
+            counted += outcomes.0.len();
+            assert!(told.iter_mut().all(|answer| answer.now_or_never().is_none()));
+        });
+        assert_eq!(counted, 3);
+        assert!(told.into_iter().all(|answer| answer.now_or_never().unwrap().all_acked()));
+        assert!(intake.is_empty());
     }
 
     proptest! {
