@@ -292,6 +292,14 @@ const BAD: &[(&str, Change, &str)] = &[
         "6 was removed before anybody handled it",
     ),
     (
+        "a_purge_behind_the_gap_of_a_topic_that_was_made_again",
+        |left| {
+            left.add("left", &["1 33 invoke @6", "1 34 acked @6 P 7-5 power_loss", "0 35 purged P 7-6"]);
+            left.add("purged P 7-6", &["6 36 gap P 11 recreated 6-9 7-5"]);
+        },
+        "6 was removed before anybody handled it",
+    ),
+    (
         "a_purge_that_took_more_than_was_asked",
         |left| {
             left.add("fault Cut", &["0 11 purged P 7-1"]);
@@ -362,6 +370,11 @@ const GOOD: &[(&str, Good)] = &[
     ("a_purge_that_was_told", |left| {
         left.add("left", &["1 33 invoke @6", "1 34 acked @6 P 7-5 power_loss", "0 35 purged P 7-6"]);
         left.add("purged P 7-6", &["6 36 gap P 11 trimmed 7-5 7-6"]);
+        left.log.clear();
+    }),
+    ("a_purge_of_a_topic_that_was_made_again", |left| {
+        left.add("left", &["1 33 invoke @6", "1 34 acked @6 P 7-5 power_loss", "0 35 purged P 7-6"]);
+        left.add("purged P 7-6", &["6 36 gap P 11 recreated 6-9 7-6"]);
         left.log.clear();
     }),
     ("a_topic_that_was_made_again", |left| {

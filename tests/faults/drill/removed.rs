@@ -44,9 +44,14 @@ impl Removed {
     /// Whether a member was told that what lay there is missing, or none could be: with a topic Kafka forgets where its groups were, so that only
     /// who has a partition at that moment knows.
     pub(super) fn is_told(&self, (partition, (life, offset)): Place) -> bool {
-        let begins = |from: &Option<At>| from.is_none_or(|from| from.0 == life && from.1 <= offset);
+        // A gap that begins in another topic of that name, and ends in this one, begins with this one.
+        let begins = |from: &Option<At>, to: &Option<At>| match from {
+            Some(from) if from.0 == life => from.1 <= offset,
+            Some(_) => to.is_some_and(|to| to.0 == life),
+            None => true,
+        };
         let ends = |to: &Option<At>| to.is_none_or(|to| to.0 != life || offset < to.1);
         let is_remade = self.gone.iter().any(|(of, (in_life, _))| of.is_none() && *in_life == life);
-        is_remade || self.gaps.iter().any(|(of, from, to)| *of == partition && begins(from) && ends(to))
+        is_remade || self.gaps.iter().any(|(of, from, to)| *of == partition && begins(from, to) && ends(to))
     }
 }

@@ -109,10 +109,12 @@ pub(super) fn take(
         return Some((begin(window, to, Some(position), Some(gap)), foreign));
     }
     let told = metadata.as_ref().and_then(|metadata| metadata.before);
-    let remembered = told.map(|from| gap(Some(from), Some(position), GapReason::Recreated));
+    let from = stored.offset.max(low);
+    // One gap for both, where something was removed of the new topic as well.
+    let remembered = told.map(|old| gap(Some(old), Some(at(life, from)), GapReason::Recreated));
     let trimmed = (stored.offset < low).then(|| gap(Some(position), Some(at(life, low)), GapReason::Trimmed));
     let resumed = was_owned.then_some(told.unwrap_or(position));
-    Some((begin(window, stored.offset.max(low), resumed, remembered.or(trimmed)), foreign))
+    Some((begin(window, from, resumed, remembered.or(trimmed)), foreign))
 }
 
 const fn gap(from: Option<Position>, to: Option<Position>, why: GapReason) -> Gap {
@@ -272,6 +274,14 @@ mod tests {
         let taken = taken(&seen(Some((0, Some(stored))), (0, 2)), Before::default());
         let gap = Gap { from: Some(Position(3, 4)), to: Some(p(0)), why: GapReason::Recreated };
         assert_eq!((taken.gap, taken.resumed), (Some(gap), Some(Position(3, 4))));
+    }
+
+    #[test]
+    fn what_was_removed_of_a_new_topic_before_anybody_saw_it_is_in_the_gap_too() {
+        let stored = Metadata { before: Some(Position(3, 4)), ..metadata(LIFE, 50) };
+        let taken = taken(&seen(Some((0, Some(stored))), (2, 5)), Before::default());
+        let gap = Gap { from: Some(Position(3, 4)), to: Some(p(2)), why: GapReason::Recreated };
+        assert_eq!((taken.gap, taken.from), (Some(gap), 2));
     }
 
     #[test]
