@@ -96,12 +96,18 @@ fn remake(nodes: &Nodes, topic: &Topic, stage: &mut Stage) -> Result<(), String>
     let (admin, options) = (admin(nodes)?, AdminOptions::new().request_timeout(Some(ANSWER)));
     one(block_on(admin.delete_topics(&[topic.as_str()], &options))?)?;
     let new = NewTopic::new(topic.as_str(), traffic::PARTITIONS as i32, TopicReplication::Fixed(1));
+    patiently(|| one(block_on(admin.create_topics([&new], &options))?))?;
+    // They answer that it is made before they find it: who joins meanwhile would be told that there is none.
+    patiently(|| log::life(&nodes.url(), topic).map(drop))
+}
+
+/// Asks again until it is done, for as long as servers may take.
+fn patiently(mut ask: impl FnMut() -> Result<(), String>) -> Result<(), String> {
     let since = Instant::now();
     loop {
-        match one(block_on(admin.create_topics([&new], &options))?) {
-            Ok(()) => return Ok(()),
-            Err(why) if since.elapsed() > ANSWER => return Err(why),
-            Err(_) => sleep(Duration::from_millis(100)),
+        match ask() {
+            Err(_) if since.elapsed() <= ANSWER => sleep(Duration::from_millis(100)),
+            told => return told,
         }
     }
 }
