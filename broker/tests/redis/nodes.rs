@@ -51,8 +51,14 @@ impl Certificates {
     }
 }
 
+/// One below those that connections are given, of which one may be taken before its server listens.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    loop {
+        let port = rand::random_range(10_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits until it is so.
@@ -65,6 +71,15 @@ pub(super) fn until(what: &str, mut so: impl FnMut() -> bool) {
         std::thread::sleep(pause);
     }
     panic!("not within {PATIENCE:?}: {what}");
+}
+
+/// Has each node meet those before it.
+fn meet(nodes: &[(Node, String)]) {
+    for (index, (node, _)) in nodes.iter().enumerate() {
+        for (other, bus) in &nodes[..index] {
+            node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus]);
+        }
+    }
 }
 
 impl Node {
@@ -173,17 +188,17 @@ impl Node {
                 (Self::start(secured, &args), bus)
             })
             .collect();
-        for (index, (node, _)) in nodes.iter().enumerate() {
-            if index < 3 {
-                let (first, last) = (index * 5462, (index * 5462 + 5461).min(16383));
-                node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
-            }
-            for (other, bus) in &nodes[..index] {
-                node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus]);
-            }
+        for (index, (node, _)) in nodes[..3].iter().enumerate() {
+            let (first, last) = (index * 5462, (index * 5462 + 5461).min(16383));
+            node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
         }
         let known = format!("cluster_known_nodes:{count}");
+        let mut turns = 0..;
         until("the nodes know each other", || {
+            // A meeting that takes longer than the timeout of nodes is given up: then they meet again.
+            if turns.next().is_some_and(|turn| turn % 50 == 0) {
+                meet(&nodes);
+            }
             nodes.iter().all(|(node, _)| node.cli(&["CLUSTER", "INFO"]).contains(&known))
         });
         for index in 3..count {

@@ -186,6 +186,10 @@ async fn read(reader: &mut Box<dyn Reader>, quiet: Duration) -> (Vec<u32>, BTree
 async fn what_only_a_promoted_replica_has_is_not_passed_over_and_what_it_lacks_is_told() {
     let mut stage = Stage::set(true).await;
     let (here, there) = stage.here_and_there();
+    // Nobody believes who takes the place of a primary without asking, where that has the latest epoch of all: then the epoch stays as it is.
+    let bumped = stage.nodes[1].cli(&["CLUSTER", "BUMPEPOCH"]);
+    let epoch = format!("cluster_current_epoch:{}", bumped.split(' ').next_back().unwrap());
+    until("the replica knows the epoch", || stage.nodes[3].cli(&["CLUSTER", "INFO"]).contains(&epoch));
     let mut consumer = stage.join().await;
     let mut reader = stage.broker.read().await.unwrap();
     reader.follow(&stage.topic, None, Start::Earliest).await.unwrap();
