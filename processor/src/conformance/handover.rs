@@ -178,15 +178,20 @@ async fn every_event_is_accounted_for_whatever_is_lost(stage: &Stage) {
     const ALL: usize = 120;
     let topic = stage.topic(1).await;
     let calls = Calls::default();
-    let route = calls.route(|turn| async move {
-        match turn.number % 4 {
-            // One listens, one does not, one is dead-lettered.
-            0 if turn.before == 0 => turn.cancelled().await,
-            1 if turn.before == 0 => tokio::time::sleep(Duration::from_millis(350)).await,
-            2 => return Ok(Verdict::reject("no")),
-            _ => {}
+    let gate = CancellationToken::new();
+    let opens = gate.clone();
+    let route = calls.route(move |turn| {
+        let opens = opens.clone();
+        async move {
+            match turn.number % 4 {
+                // One listens, one does not, one is dead-lettered. What comes first after the last loss is not cancelled.
+                0 if turn.before == 0 => drop(opens.run_until_cancelled(turn.cancelled()).await),
+                1 if turn.before == 0 => tokio::time::sleep(Duration::from_millis(350)).await,
+                2 => return Ok(Verdict::reject("no")),
+                _ => {}
+            }
+            done()
         }
-        done()
     });
     let mut task = stage.task(&topic, [route]);
     task.settings.cancel_grace = Duration::from_millis(250);
@@ -200,6 +205,7 @@ async fn every_event_is_accounted_for_whatever_is_lost(stage: &Stage) {
         stage.broker().revoke(&topic, 0, Revoke::Lost);
         stage.quiet().await;
     }
+    gate.cancel();
     stage.broker().heal();
     let promise = "each delivery is handled, dead-lettered, given up or late";
     let told = |seen: &Snapshot| seen.handled + seen.dead_lettered + seen.skipped + seen.given_up + seen.late;

@@ -203,10 +203,10 @@ async fn drain_finishes_what_is_there_and_takes_nothing_more(stage: &Stage) {
         submit(&*pool, None, slow).await;
     }
     let began = Instant::now();
-    let report = within("drain answers", pool.drain(Duration::from_secs(10))).await;
+    let report = within("drain answers", pool.drain(Duration::from_secs(20))).await;
     let seen = (pool.snapshot().finished, report.failed, report.dropped);
     same("what is there is finished, retries included", seen, (12, 0, 0));
-    promised(began.elapsed() < Duration::from_secs(5), "drain ends when nothing is left", || {
+    promised(began.elapsed() < Duration::from_secs(10), "drain ends when nothing is left", || {
         format!("after {:?}", began.elapsed())
     });
     same(
@@ -219,8 +219,9 @@ async fn drain_finishes_what_is_there_and_takes_nothing_more(stage: &Stage) {
 }
 
 async fn drain_ends_at_its_deadline(stage: &Stage) {
-    let deadline = Duration::from_secs(1);
-    let grace = Duration::from_millis(300);
+    // The grace is what a busy machine has to tell the jobs in.
+    let deadline = Duration::from_secs(2);
+    let grace = Duration::from_secs(1);
     let retry = steady(100, Duration::from_millis(1));
     let settings = PoolSettings { concurrency: 2, cancel_grace: grace, retry, ..PoolSettings::default() };
     let (pool, _) = start(stage, settings);
@@ -251,7 +252,7 @@ async fn drain_ends_at_its_deadline(stage: &Stage) {
     same("what is not over is dropped and told", (report.finished, report.failed, report.dropped), (0, 0, 3));
     let cancelled = *cancelled.lock().unwrap_or_else(PoisonError::into_inner);
     let after = cancelled.ought("jobs are cancelled before they are dropped") - began;
-    promised(after >= Duration::from_millis(700), "jobs are cancelled when the grace begins", || {
+    promised(after >= deadline - grace, "jobs are cancelled when the grace begins", || {
         format!("after {after:?}")
     });
 }

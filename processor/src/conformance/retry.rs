@@ -84,7 +84,8 @@ async fn waits_grow_by_the_factor_up_to_the_longest(stage: &Stage) {
 
 async fn jitter_draws_waits_from_zero_to_the_bound(stage: &Stage) {
     const KEYS: usize = 60;
-    let bound = if stage.is_exact() { Duration::from_secs(10) } else { Duration::from_secs(1) };
+    // A quarter of it is more than a busy machine makes a wait longer.
+    let bound = Duration::from_secs(if stage.is_exact() { 10 } else { 4 });
     let topic = stage.topic(1).await;
     let calls = Calls::default();
     let route = calls.route(|turn| async move { if turn.attempt == 1 { fails() } else { done() } });

@@ -48,7 +48,7 @@ async fn shutdown_ends_at_its_deadline_whatever_hangs(stage: &Stage) {
 }
 
 async fn shutdown_finishes_what_was_delivered_and_ends_early(stage: &Stage) {
-    let deadline = Duration::from_secs(15);
+    let deadline = Duration::from_secs(30);
     let long = Duration::from_millis(if stage.is_exact() { 500 } else { 10 });
     let topic = stage.topic(1).await;
     let calls = Calls::default();
@@ -63,23 +63,29 @@ async fn shutdown_finishes_what_was_delivered_and_ends_early(stage: &Stage) {
     let running = stage.start(&task).await;
     let promise = "what is there is delivered";
     eventually(promise, async || running.snapshot().delivered, |delivered| *delivered == 20).await;
-    let before = running.snapshot();
+    let before = running.snapshot().handled;
     let began = Instant::now();
     let report = running.shutdown(deadline).await;
     let took = began.elapsed();
-    let over = before.handled + report.finished;
+    let over = running.snapshot().handled;
     same(
         "what was delivered is finished, retries included",
         (over, report.given_up, calls.done()),
         (20, 0, 20),
     );
+    // What was over when it heard that it is to end is none of it.
+    let (told, most) = (report.finished, over - before);
+    let tells = if stage.is_exact() { told == most } else { told <= most };
+    promised(tells, "the report tells what was finished since", || format!("{told} of {most}"));
     promised(report.is_clean(), "what is finished is acked", || format!("{report:?}"));
     promised(took < deadline / 2, "shutdown ends when nothing is left to do", || format!("after {took:?}"));
     same("all of it is acked", stage.unfinished(&task).await, 0);
 }
 
 async fn handlers_are_cancelled_only_when_the_grace_begins(stage: &Stage) {
-    let (deadline, grace) = (Duration::from_secs(2), Duration::from_millis(600));
+    // The grace is what a busy machine has to end the handlers in.
+    let grace = Duration::from_millis(if stage.is_exact() { 500 } else { 2000 });
+    let deadline = grace * 4;
     let topic = stage.topic(1).await;
     let calls = Calls::default();
     let route = calls.route(|turn| async move {

@@ -408,14 +408,14 @@ async fn what_the_driver_does_between_two_looks_does_not_count_for_the_second() 
             break took;
         }
     };
-    fake.acks_take(ms(200));
+    fake.acks_take(s(1));
     fake.deliver(0, 1, next, [message("a", "m"), message("b", "fails"), message("c", "m")]);
     while (fake.acked(0).len() as u64) < next + 2 {
         assert!(patience.elapsed() < s(90), "not all were handled");
         tokio::time::sleep(ms(1)).await;
     }
     let (_, _, took) = shown(&registry);
-    assert!(took - before < 0.1, "{} s for two that do nothing", took - before);
+    assert!(took - before < 0.5, "{} s for two that do nothing", took - before);
 }
 
 #[tokio::test]
