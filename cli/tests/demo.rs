@@ -51,9 +51,12 @@ fn wait_for_lines(directory: &Path, lines: usize) {
     panic!("the demo handled fewer than {lines} reports within 30 s");
 }
 
-/// Starts it slowly, so that it can be stopped in the middle.
+/// How many reports one that is slow has.
+const MANY: usize = 3000;
+
+/// Starts it slowly, so that it can be stopped in the middle, seconds before its end.
 fn slow(directory: &Path) -> Child {
-    let child = demo(directory, &["--records", "800", "--rate", "400"]).spawn().unwrap();
+    let child = demo(directory, &["--records", &MANY.to_string(), "--rate", "400"]).spawn().unwrap();
     wait_for_lines(directory, 100);
     child
 }
@@ -100,7 +103,7 @@ fn a_killed_run_is_finished_by_the_next() {
     child.wait().unwrap();
     let report = good(directory.path(), &[]);
     assert_eq!(report["since_reset"]["rounds"], 1, "{report:#}");
-    assert_eq!(report["since_reset"]["published"], 800, "{report:#}");
+    assert_eq!(report["since_reset"]["published"], MANY, "{report:#}");
 }
 
 #[cfg(unix)]
@@ -118,7 +121,7 @@ fn ctrl_c_ends_in_order_with_a_report_and_the_next_run_goes_on() {
     let left = report["since_reset"]["left"].as_u64().unwrap();
     assert!(left > 0, "{report:#}");
     let report = good(directory.path(), &[]);
-    assert_eq!(report["since_reset"]["published"], 800, "{report:#}");
+    assert_eq!(report["since_reset"]["published"], MANY, "{report:#}");
     let run = &report["this_run"];
     assert_eq!(
         run["processed"].as_u64().unwrap() + run["dead_lettered"].as_u64().unwrap(),

@@ -178,7 +178,9 @@ fn tools_of_kafka_read_what_we_write_and_we_read_what_they_write() -> Result<(),
 
     let shows =
         ["key", "headers", "timestamp", "partition", "offset"].map(|what| format!("print.{what}=true"));
-    let mut args = vec!["--topic", topic, "--from-beginning", "--timeout-ms", "10000"];
+    // It ends with the last of them; where one is missing, when none comes for so long.
+    let mut args =
+        vec!["--topic", topic, "--from-beginning", "--max-messages", "24", "--timeout-ms", "45000"];
     args.extend(shows.iter().flat_map(|show| ["--property", show]));
     let read = tools.run("kafka-console-consumer.sh", &[&at, &args[..]].concat(), "");
     assert_eq!(read.lines().count(), 24, "{read}");

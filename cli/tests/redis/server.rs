@@ -2,6 +2,8 @@
 
 use crate::{running::Place, trials::on};
 use std::{
+    cell::Cell,
+    hash::{BuildHasher as _, RandomState},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -17,9 +19,10 @@ pub(crate) fn available() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-/// A port that nobody has.
+/// A port that nobody has: one below those that connections are given, of which one may be taken before its server listens.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let drawn = || 10_000 + (RandomState::new().hash_one(()) % 22_000) as u16;
+    std::iter::repeat_with(drawn).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// A running server. Killed when dropped.
@@ -80,11 +83,13 @@ impl Server {
         for (index, (node, _)) in nodes.iter().enumerate() {
             let (first, last) = (index * 5462, (index * 5462 + 5461).min(16383));
             node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
-            for (other, bus) in &nodes[..index] {
-                node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus]);
-            }
         }
+        let turns = Cell::new(0);
         until("the cluster serves all slots", || {
+            // A meeting that takes longer than the timeout of nodes is given up: then they meet again.
+            if turns.replace(turns.get() + 1) % 50 == 0 {
+                meet(&nodes);
+            }
             let told = |(node, _): &(Self, String)| node.cli(&["CLUSTER", "INFO"]);
             let well =
                 |told: String| told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:3");
@@ -134,6 +139,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Has each node meet those before it, on the ports of their bus.
+fn meet(nodes: &[(Server, String)]) {
+    for (index, (node, _)) in nodes.iter().enumerate() {
+        for (other, bus) in &nodes[..index] {
+            node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus]);
+        }
     }
 }
 

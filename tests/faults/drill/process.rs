@@ -13,8 +13,12 @@ pub(crate) fn signal(process: u32, name: &str) -> Result<(), String> {
     }
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(super::failed)?;
-    listener.local_addr().map(|address| address.port()).map_err(super::failed)
+/// A port that nobody has: one below those that connections are given, of which one may be taken before its server listens, or while it is down.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(10_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -129,18 +129,19 @@ impl Nodes {
         fs::create_dir_all(dir).map_err(failed)?;
         let arguments = dir.join("java.args");
         fs::write(&arguments, &kit.arguments).map_err(failed)?;
-        let node = |number: usize| {
-            let front = || free_port().map(|port| (port, port));
-            Ok(Node {
-                number,
-                port: free_port()?,
-                controller: free_port()?,
-                ways: (0..ways).map(|_| front()).collect::<Result<_, String>>()?,
-                dir: dir.join(format!("node-{number}")),
-                child: None,
-            })
+        let front = |_| {
+            let port = free_port();
+            (port, port)
         };
-        let all = (1..=count).map(node).collect::<Result<_, String>>()?;
+        let node = |number: usize| Node {
+            number,
+            port: free_port(),
+            controller: free_port(),
+            ways: (0..ways).map(front).collect(),
+            dir: dir.join(format!("node-{number}")),
+            child: None,
+        };
+        let all = (1..=count).map(node).collect();
         Ok(Self { java: kit.java.clone(), arguments: format!("@{}", arguments.display()), all })
     }
 

@@ -48,7 +48,7 @@ impl Server {
     /// The same, behind a library that is loaded before it.
     pub(crate) fn start_with(dir: &Path, args: &[&str], preload: Option<&Path>) -> Result<Self, String> {
         fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let port = free_port()?;
+        let port = free_port();
         let own = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"];
         let args = own.into_iter().chain(args.iter().copied()).map(str::to_owned).collect();
         let preload = preload.map(Path::to_owned);
@@ -61,7 +61,7 @@ impl Server {
     pub(crate) fn start_cluster(dir: &Path, args: [&str; 2]) -> Result<Vec<Self>, String> {
         let mut nodes: Vec<(Self, String)> = Vec::new();
         for at in 0..3 {
-            let bus = free_port()?.to_string();
+            let bus = free_port().to_string();
             let own = ["--cluster-enabled", "yes", "--cluster-port", &bus, args[0], args[1]];
             let node = Self::start(&dir.join(format!("node-{at}")), &own)?;
             let (first, last) = (at * 5462, (at * 5462 + 5461).min(16383));
@@ -83,7 +83,7 @@ impl Server {
     /// Starts a sentinel that watches a primary, alone.
     pub(crate) fn start_sentinel(dir: &Path, primary: u16) -> Result<Self, String> {
         fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let (port, config) = (free_port()?, dir.join("sentinel.conf"));
+        let (port, config) = (free_port(), dir.join("sentinel.conf"));
         let lines = format!(
             "port {port}\nbind 127.0.0.1\nsentinel monitor {WATCHED} 127.0.0.1 {primary} 1\nsentinel down-after-milliseconds {WATCHED} 4000\n\
              sentinel failover-timeout {WATCHED} 3000\n"
