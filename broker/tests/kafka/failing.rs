@@ -206,10 +206,13 @@ fn servers_that_come_back_are_no_longer_down() {
 /// That a server is there again, or at last, is told by nothing but its answers, and who has nothing to read gets none that show.
 fn a_member_leaves_its_group_though_no_server_was_there_when_it_last_heard() {
     let (topic, group) = (topic(1, &[]), unique("group"));
-    let door = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Below the ports that connections are given: nobody has it when it is opened.
+    let free = |port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok();
+    let door = std::iter::repeat_with(|| rand::random_range(10_000..32_000)).find_map(free).unwrap();
     let settings = [
         ("group.id", group.as_str()),
-        ("session.timeout.ms", "30000"),
+        // Longer than anything here waits.
+        ("session.timeout.ms", "120000"),
         ("partition.assignment.strategy", "cooperative-sticky"),
     ];
     let mut member = Member::open(conf_at(&door.to_string(), &settings));
@@ -233,13 +236,12 @@ fn a_member_leaves_its_group_though_no_server_was_there_when_it_last_heard() {
     assert_eq!(member.take().len(), 1);
     assert!(member.consumer.close(LONG));
     let admin = Admin::open(conf(&[]), Arc::default()).unwrap();
-    let began = Instant::now();
+    // Others do not wait for its session.
     wait_for(|| {
         let told = admin.describe_groups(slice::from_ref(&group), LONG).unwrap();
         let gone = told[0].as_ref().is_ok_and(|group| group.members.is_empty());
         gone.then_some(())
     });
-    assert!(began.elapsed() < SECOND * 15, "others waited for its session: {:?}", began.elapsed());
 }
 
 fn a_setting_that_is_wrong_is_named_and_no_secret_is_told() {

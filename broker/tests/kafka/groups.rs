@@ -231,7 +231,7 @@ fn the_new_protocol_gives_and_takes() {
     assert_eq!(member.values(10), values(0, 10));
     let (epoch, id) = member.consumer.membership().unwrap();
     assert!(epoch > 0 && !id.is_empty());
-    assert!(member.consumer.close(SECOND * 20));
+    assert!(member.consumer.close(LONG));
 }
 
 fn a_member_that_closes_answers_what_it_had_not() {
@@ -240,11 +240,11 @@ fn a_member_that_closes_answers_what_it_had_not() {
     let mut member = Member::of(&unique("group"), &[]);
     member.consumer.subscribe(&[&topic]).unwrap();
     member.assigned();
-    assert!(member.consumer.close(SECOND * 20), "it hangs on an assignment");
+    assert!(member.consumer.close(LONG), "it hangs on an assignment");
     // With an unanswered revocation: the other gets everything.
     let (mut first, mut second) = two(&topic, &[]);
     revoked(&mut first, &mut second);
-    assert!(first.consumer.close(SECOND * 20), "it hangs on a revocation");
+    assert!(first.consumer.close(LONG), "it hangs on a revocation");
     let mut has = 0;
     while has < 4 {
         has += second.take().len();
@@ -255,7 +255,7 @@ fn a_member_that_closes_answers_what_it_had_not() {
     for _ in 0..10 {
         third.consumer.next(SECOND / 10, 1, &mut |told| assert!(!matches!(told, Told::Record(_))));
     }
-    assert!(third.consumer.close(SECOND * 20));
+    assert!(third.consumer.close(LONG));
 }
 
 fn a_member_with_a_name_closes_at_any_moment_while_it_joins() {
@@ -269,7 +269,7 @@ fn a_member_with_a_name_closes_at_any_moment_while_it_joins() {
         });
         // Nobody polls them: what the group tells them meanwhile is not answered.
         thread::sleep(after);
-        let closing = members.map(|member| thread::spawn(move || member.consumer.close(SECOND * 20)));
+        let closing = members.map(|member| thread::spawn(move || member.consumer.close(LONG)));
         assert!(
             closing.into_iter().all(|closed| closed.join().unwrap()),
             "one hangs that closes after {after:?}"

@@ -54,6 +54,17 @@ pub(super) fn topic(partitions: i32, settings: &[(&str, &str)]) -> Arc<str> {
     }
     let made = block_on(admin().create_topics([&new], &AdminOptions::new())).unwrap();
     assert!(made.iter().all(Result::is_ok), "{made:?}");
+    let (admin, until) = (admin(), Instant::now() + LONG);
+    // A busy server answers before it knows of the topic itself.
+    let is_there = || {
+        let told = admin.inner().fetch_metadata(Some(&name), LONG).unwrap();
+        let parts = told.topics()[0].partitions();
+        parts.len() == partitions as usize && parts.iter().all(|part| part.leader() >= 0)
+    };
+    while !is_there() {
+        assert!(Instant::now() < until, "topic {name} is not seen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     name.into()
 }
 

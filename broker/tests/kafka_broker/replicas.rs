@@ -26,6 +26,10 @@ tests! {
 static STILL: Mutex<()> = Mutex::const_new(());
 /// When a publish is answered at the latest.
 const DEADLINE: Duration = Duration::from_secs(6);
+/// What a busy machine needs on top.
+const BUSY: Duration = Duration::from_secs(10);
+/// How long anything may take that must happen.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A node that stands still until this is dropped.
 struct Stopped(String);
@@ -72,7 +76,7 @@ async fn publish(
     let began = Instant::now();
     let outcomes = broker.publish(&Target::from(topic), batch).await.0;
     let took = began.elapsed();
-    assert!(took < DEADLINE + Duration::from_secs(3), "answered after {took:?}");
+    assert!(took < DEADLINE + BUSY, "answered after {took:?}");
     let acked = outcomes.iter().all(Published::is_acked);
     told.extend(numbers.into_iter().zip(outcomes));
     acked
@@ -86,8 +90,9 @@ async fn too_few_replicas_are_told_in_time_and_nothing_is_lost() {
     let topic = Topic::new(format!("replicas-{}", Uuid::new_v4().simple())).unwrap();
     broker.admin().create_topic(&topic, TopicSpec::partitions(1)).await.unwrap();
     let (mut next, mut told) = (0, Vec::new());
+    let until = Instant::now() + LONG;
     while !publish(&broker, &topic, &mut next, &mut told).await {
-        assert!(next < 400, "nothing is acked: {:?}", told.last());
+        assert!(Instant::now() < until, "nothing is acked: {:?}", told.last());
     }
     let node = Stopped::of_port(url.rsplit_once(':').unwrap().1);
     let is_told = |told: &[(u32, Published)]| {
@@ -95,16 +100,18 @@ async fn too_few_replicas_are_told_in_time_and_nothing_is_lost() {
         failed.is_some_and(|failed| failed.error.to_string().contains("min.insync.replicas"))
     };
     // The others find out that it is gone when its session is over.
+    let until = Instant::now() + LONG;
     while !is_told(&told) {
-        assert!(next < 400, "it is never told: {:?}", told.last());
+        assert!(Instant::now() < until, "it is never told: {:?}", told.last());
         publish(&broker, &topic, &mut next, &mut told).await;
     }
     let failed = told.last().unwrap().1.failed().unwrap();
     assert_eq!(failed.error.kind(), ErrorKind::Unavailable, "{}", failed.error);
     assert!(failed.error.to_string().contains("needs 3"), "{}", failed.error);
     drop(node);
+    let until = Instant::now() + LONG;
     while !publish(&broker, &topic, &mut next, &mut told).await {
-        assert!(next < 800, "nothing is acked any more: {:?}", told.last());
+        assert!(Instant::now() < until, "nothing is acked any more: {:?}", told.last());
         sleep(Duration::from_millis(500)).await;
     }
     let read = read(&broker, &topic).await;

@@ -10,8 +10,11 @@ use rdkafka::{
 };
 use ropeway_broker::{MessageBroker, Topic, connect};
 use std::{sync::Arc, time::Duration};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
+
+/// How long anything may take that must happen.
+const LONG: Duration = Duration::from_secs(40);
 
 /// What a variable says that `cargo xtask servers` sets.
 pub(crate) fn said(name: &'static str) -> String {
@@ -55,7 +58,8 @@ pub(crate) async fn make(topic: &Topic, partitions: i32, settings: &[(&str, &str
         new = new.set(name, value);
     }
     // A name that was just deleted is free a moment later.
-    for _ in 0..100 {
+    let until = Instant::now() + LONG;
+    while Instant::now() < until {
         let made = admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
         if made[0].is_ok() {
             return seen(topic).await;
@@ -67,9 +71,9 @@ pub(crate) async fn make(topic: &Topic, partitions: i32, settings: &[(&str, &str
 
 /// Waits until the server knows of a topic that it has just made.
 async fn seen(topic: &Topic) {
-    let admin = admin();
-    for _ in 0..100 {
-        let metadata = admin.inner().fetch_metadata(Some(topic.as_str()), Duration::from_secs(10)).unwrap();
+    let (admin, until) = (admin(), Instant::now() + LONG);
+    while Instant::now() < until {
+        let metadata = admin.inner().fetch_metadata(Some(topic.as_str()), LONG).unwrap();
         if metadata.topics().iter().any(|one| one.name() == topic.as_str() && one.error().is_none()) {
             return;
         }

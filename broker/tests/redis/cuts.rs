@@ -162,7 +162,7 @@ async fn a_server_that_says_nothing_does_not_keep_a_publish_beyond_its_deadline(
     for outcomes in stage.publish(3..6).await {
         assert!(matches!(&outcomes.0[..], [Published::Unknown(_)]), "{outcomes:?}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     stage.proxy.set(PASS);
     assert!(stage.publish(6..9).await.iter().all(Outcomes::all_acked));
 }

@@ -8,6 +8,12 @@ use ropeway_broker::{
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
+/// How long anything may take that must come.
+pub(super) const SOON: Duration = Duration::from_secs(20);
+
+/// For how long nothing comes, where all has come and would come again only by a fault.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// A primary, its replica, the sentinel that watches them, and a broker on them.
 struct Stage {
     primary: Node,
@@ -70,8 +76,18 @@ pub(super) fn number(message: &Message) -> u32 {
 
 /// What comes to a consumer, until nothing came for so long: numbers, in order. Everything is acked.
 pub(super) async fn taken(consumer: &mut Box<dyn Consumer>, quiet: Duration) -> (Vec<u32>, Vec<Event>) {
+    taken_with(consumer, quiet, |_, _| true).await
+}
+
+/// The same, but that it takes longer where what must come has not come yet.
+pub(super) async fn taken_with(
+    consumer: &mut Box<dyn Consumer>,
+    quiet: Duration,
+    enough: impl Fn(&[u32], &[Event]) -> bool,
+) -> (Vec<u32>, Vec<Event>) {
     let (mut numbers, mut others) = (Vec::new(), Vec::new());
-    while let Ok(event) = timeout(quiet, consumer.next()).await {
+    while let Ok(event) = timeout(if enough(&numbers, &others) { quiet } else { SOON }, consumer.next()).await
+    {
         match event.unwrap() {
             Event::Batch(batch) => {
                 let done: Vec<_> = batch.deliveries.iter().map(|delivery| delivery.position).collect();
@@ -82,6 +98,12 @@ pub(super) async fn taken(consumer: &mut Box<dyn Consumer>, quiet: Duration) -> 
         }
     }
     (numbers, others)
+}
+
+/// Whether all of these are there.
+pub(super) fn has(numbers: &[u32], all: std::ops::Range<u32>) -> bool {
+    let there: BTreeSet<u32> = numbers.iter().copied().collect();
+    all.into_iter().all(|number| there.contains(&number))
 }
 
 /// Whether the numbers of each key came in order; the same one may come again.
@@ -98,14 +120,14 @@ async fn what_replicas_have_survives_the_kill_of_a_primary_and_everybody_goes_on
         let told = stage.publish(number, Some(Durability::Replicated)).await;
         assert!(matches!(told, Published::Acked { durability: Durability::Replicated, .. }), "{told:?}");
     }
-    let (early, _) = taken(&mut consumer, Duration::from_secs(1)).await;
+    let (early, _) = taken_with(&mut consumer, QUIET, |all, _| has(all, 0..100)).await;
     assert_eq!(early.len(), 100);
     stage.primary.kill();
     for number in 100..200 {
         let told = stage.publish(number, None).await;
         assert!(matches!(told, Published::Acked { .. }), "{told:?}");
     }
-    let (late, _) = taken(&mut consumer, Duration::from_secs(4)).await;
+    let (late, _) = taken_with(&mut consumer, QUIET, |all, _| has(all, 100..200)).await;
     let all: Vec<u32> = early.into_iter().chain(late).collect();
     assert_eq!(all.iter().copied().collect::<BTreeSet<_>>(), (0..200).collect(), "nothing is lost");
     assert!(in_order(&all), "{all:?}");
@@ -132,10 +154,11 @@ async fn a_primary_that_becomes_a_replica_is_left_and_no_publish_fails_by_it() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     until("the replica is the primary", || stage.replica.cli(&["ROLE"]).starts_with("master"));
-    let (all, _) = taken(&mut consumer, Duration::from_secs(3)).await;
+    let (all, _) = taken_with(&mut consumer, QUIET, |all, _| all.contains(&399)).await;
     assert!(in_order(&all), "{all:?}");
     let mut read = BTreeSet::new();
-    while let Ok(event) = timeout(Duration::from_secs(3), reader.next()).await {
+    let quiet = |read: &BTreeSet<u32>| if read.contains(&399) { QUIET } else { SOON };
+    while let Ok(event) = timeout(quiet(&read), reader.next()).await {
         if let Event::Batch(batch) = event.unwrap() {
             read.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)));
         }
@@ -162,7 +185,7 @@ async fn what_a_failover_lost_is_told_and_no_epoch_comes_again() {
     for number in 0..10 {
         stage.publish(number, Some(Durability::Replicated)).await;
     }
-    assert_eq!(taken(&mut consumer, Duration::from_secs(1)).await.0.len(), 10);
+    assert_eq!(taken_with(&mut consumer, QUIET, |all, _| has(all, 0..10)).await.0.len(), 10);
     consumer.control().close(Duration::from_secs(1)).await;
     let mut reader = stage.broker.read().await.unwrap();
     reader.follow(&stage.topic, None, Start::Earliest).await.unwrap();
@@ -175,11 +198,12 @@ async fn what_a_failover_lost_is_told_and_no_epoch_comes_again() {
         let told = stage.publish(number, None).await;
         assert!(matches!(told, Published::Acked { durability: Durability::ProcessCrash, .. }), "{told:?}");
     }
-    assert_eq!(taken(&mut consumer, Duration::from_secs(1)).await.0, (10..30).collect::<Vec<_>>());
+    let (numbers, _) = taken_with(&mut consumer, QUIET, |all, _| has(all, 10..30)).await;
+    assert_eq!(numbers, (10..30).collect::<Vec<_>>());
     assert!(consumer.control().flush().await.is_empty());
     let mut seen = Vec::new();
     while seen.len() < 30 {
-        let event = timeout(Duration::from_secs(10), reader.next()).await.unwrap().unwrap();
+        let event = timeout(SOON, reader.next()).await.unwrap().unwrap();
         if let Event::Batch(batch) = event {
             seen.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)));
         }
@@ -190,7 +214,10 @@ async fn what_a_failover_lost_is_told_and_no_epoch_comes_again() {
         let told = stage.publish(number, None).await;
         assert!(matches!(told, Published::Acked { .. }), "{told:?}");
     }
-    let (late, others) = taken(&mut consumer, Duration::from_secs(4)).await;
+    let truncated =
+        |event: &Event| matches!(event, Event::Gap { why: GapReason::Truncated, .. } | Event::Gone(..));
+    let all = |numbers: &[u32], others: &[Event]| has(numbers, 30..40) && others.iter().any(truncated);
+    let (late, others) = taken_with(&mut consumer, QUIET, all).await;
     assert!((30..40).all(|number| late.contains(&number)), "{late:?} {others:?}");
     let epochs: Vec<Epoch> = others
         .iter()
@@ -209,7 +236,8 @@ async fn what_a_failover_lost_is_told_and_no_epoch_comes_again() {
     assert!(third > second, "{third:?} after {second:?}, which was lost");
 
     let (mut told, mut rest) = (false, Vec::new());
-    while let Ok(event) = timeout(Duration::from_secs(4), reader.next()).await {
+    while let Ok(event) = timeout(if told && has(&rest, 30..40) { QUIET } else { SOON }, reader.next()).await
+    {
         match event.unwrap() {
             Event::Batch(batch) => {
                 rest.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)))
@@ -220,8 +248,6 @@ async fn what_a_failover_lost_is_told_and_no_epoch_comes_again() {
     }
     assert_eq!(rest, (30..40).collect::<Vec<_>>());
     assert!(told, "a reader is told that the log lost its end");
-    let truncated =
-        |event: &Event| matches!(event, Event::Gap { why: GapReason::Truncated, .. } | Event::Gone(..));
     assert!(others.iter().any(truncated), "a member is told: {others:?}");
 }
 
@@ -231,7 +257,8 @@ async fn what_only_the_new_primary_has_is_not_passed_over_by_who_read_the_old_on
     for number in 0..5 {
         stage.publish(number, Some(Durability::Replicated)).await;
     }
-    assert_eq!(taken(&mut consumer, Duration::from_secs(1)).await.0, (0..5).collect::<Vec<_>>());
+    let (numbers, _) = taken_with(&mut consumer, QUIET, |all, _| has(all, 0..5)).await;
+    assert_eq!(numbers, (0..5).collect::<Vec<_>>());
     assert!(consumer.control().flush().await.is_empty());
     // Both take writes, and the old one those with the later positions, as many and more.
     assert_eq!(stage.replica.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
@@ -245,14 +272,15 @@ async fn what_only_the_new_primary_has_is_not_passed_over_by_who_read_the_old_on
         let told = stage.publish(number, None).await;
         assert!(matches!(told, Published::Acked { .. }), "{told:?}");
     }
-    let (old, _) = taken(&mut consumer, Duration::from_millis(500)).await;
+    let (old, _) = taken_with(&mut consumer, QUIET, |all, _| has(all, 20..30)).await;
     assert_eq!(old, (20..30).collect::<Vec<_>>(), "it reads the old one");
     assert!(consumer.control().flush().await.is_empty());
 
     stage.primary.kill();
-    let (late, others) = taken(&mut consumer, Duration::from_secs(8)).await;
-    assert_eq!(late, (100..110).collect::<Vec<_>>(), "{others:?}");
     let lost = |event: &Event| matches!(event, Event::Gone(_, GoneReason::Lost));
+    let all = |numbers: &[u32], others: &[Event]| has(numbers, 100..110) && others.iter().any(lost);
+    let (late, others) = taken_with(&mut consumer, QUIET, all).await;
+    assert_eq!(late, (100..110).collect::<Vec<_>>(), "{others:?}");
     assert!(others.iter().any(lost), "{others:?}");
 }
 

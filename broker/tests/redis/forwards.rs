@@ -110,7 +110,7 @@ async fn a_server_that_says_nothing_does_not_keep_a_forward_beyond_its_deadline(
     stage.proxy.set(SWALLOW);
     let begin = Instant::now();
     let outcomes = timeout(Duration::from_secs(20), stage.forward()).await.unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     assert!(!outcomes.iter().any(Published::is_acked), "{outcomes:?}");
 }
 
@@ -150,10 +150,18 @@ async fn what_is_acked_behind_a_forward_that_nobody_knows_of_is_stored_or_told_a
 async fn forwards_of_a_member_whose_runtime_ends_ack_nothing_and_are_told_truthfully() {
     let runtime = Runtime::new().unwrap();
     let mut stage = runtime.spawn(Stage::set(Duration::from_secs(20))).await.unwrap();
+    // What is to be known of the target is known already, unless it takes so long that it is asked for again.
+    let broker = Arc::clone(&stage.broker);
+    let known = async move { broker.describe_topic(&Topic::new("t").unwrap()).await };
+    runtime.spawn(known).await.unwrap().unwrap();
     stage.proxy.set(SWALLOW);
     let before = stage.forward();
     // Until the first of them is on its way, so that nobody knows what becomes of it.
-    sleep(Duration::from_millis(300)).await;
+    let end = Instant::now() + Duration::from_secs(20);
+    while !["{t/0}:log", "topic:{t}"].iter().any(|word| stage.proxy.swallowed(word)) {
+        assert!(Instant::now() < end, "nothing is on its way");
+        sleep(Duration::from_millis(10)).await;
+    }
     runtime.shutdown_background();
     for (forwarded, is_sent) in [(before.boxed(), true), (stage.forward().boxed(), false)] {
         let outcomes = timeout(Duration::from_secs(10), forwarded).await.unwrap();

@@ -319,6 +319,7 @@ fn repeats_no_epoch(take_over: &str) -> bool {
     let all = keys.each_ref().map(String::as_str);
     other.run_text(take_over, &all, &[LIFE, "g", "anna", "5000-1", "0"]);
     other.ask::<i64>(&format!("HSET {} epoch {copied}", keys[2]));
+    std::thread::sleep(std::time::Duration::from_millis(5));
     let next = other.run_text(take_over, &all, &[LIFE, "g", "bert", "", ""]).remove(1);
     next.parse::<u64>().unwrap() > lost.parse::<u64>().unwrap()
 }

@@ -3,7 +3,7 @@
 //! Not here: failover to another server (`failover.rs`).
 
 use super::{
-    failover::{number, taken},
+    failover::{SOON, has, number, taken_with},
     nodes::Node,
 };
 use ropeway_broker::{
@@ -13,10 +13,8 @@ use ropeway_broker::{
 use std::{collections::BTreeSet, path::Path, process::Command, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// How long anything may take to be told.
-const SOON: Duration = Duration::from_secs(15);
-/// For how long nothing comes where nothing more is to come.
-const QUIET: Duration = Duration::from_secs(5);
+/// For how long nothing comes where nothing more is to come: longer than a lease.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// A server, a broker on it, and a topic.
 struct Stage {
@@ -89,19 +87,18 @@ impl Stage {
     }
 }
 
-/// What comes to a reader until `last` came, or nothing for long.
-async fn read(reader: &mut Box<dyn Reader>, last: Option<u32>) -> (Vec<u32>, Vec<Event>) {
+/// What comes to a reader until that is enough, and then until nothing came for a while.
+async fn read(
+    reader: &mut Box<dyn Reader>,
+    enough: impl Fn(&[u32], &[Event]) -> bool,
+) -> (Vec<u32>, Vec<Event>) {
     let (mut numbers, mut others) = (Vec::new(), Vec::new());
-    let patience = if last.is_some() { SOON } else { QUIET };
-    while let Ok(event) = timeout(patience, reader.next()).await {
+    while let Ok(event) = timeout(if enough(&numbers, &others) { QUIET } else { SOON }, reader.next()).await {
         match event.unwrap() {
             Event::Batch(batch) => {
                 numbers.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)));
             }
             other => others.push(other),
-        }
-        if last.is_some_and(|last| numbers.contains(&last)) {
-            break;
         }
     }
     (numbers, others)
@@ -129,8 +126,8 @@ async fn everything_goes(stage: &mut Stage, go: impl FnOnce(&mut Node)) {
     let mut consumer = stage.subscribe().await.unwrap();
     let mut reader = stage.follow().await;
     stage.acked(0..20).await;
-    assert_eq!(taken(&mut consumer, QUIET).await.0.len(), 20);
-    assert_eq!(read(&mut reader, None).await.0.len(), 20);
+    assert_eq!(taken_with(&mut consumer, QUIET, |all, _| all.len() >= 20).await.0.len(), 20);
+    assert_eq!(read(&mut reader, |all, _| all.len() >= 20).await.0.len(), 20);
 
     go(&mut stage.server);
     // What was on its way when a connection ended may have been written before all was lost.
@@ -141,9 +138,9 @@ async fn everything_goes(stage: &mut Stage, go: impl FnOnce(&mut Node)) {
         told => panic!("{told:?}"),
     }
     stage.is_refused().await;
-    let (numbers, told) = taken(&mut consumer, QUIET).await;
+    let (numbers, told) = taken_with(&mut consumer, QUIET, |_, told| lost(told) >= 2).await;
     assert_eq!((numbers.len(), lost(&told)), (0, 2), "a member is told: {told:?}");
-    let (numbers, told) = read(&mut reader, None).await;
+    let (numbers, told) = read(&mut reader, |_, told| gaps(told, GapReason::Truncated) >= 2).await;
     assert_eq!(
         (numbers.len(), gaps(&told, GapReason::Truncated)),
         (0, 2),
@@ -154,10 +151,11 @@ async fn everything_goes(stage: &mut Stage, go: impl FnOnce(&mut Node)) {
 
     stage.create(2).await;
     stage.acked(20..40).await;
-    let (numbers, told) = taken(&mut consumer, QUIET).await;
+    let all = |all: &[u32], told: &[Event]| has(all, 20..40) && gaps(told, GapReason::Recreated) >= 2;
+    let (numbers, told) = taken_with(&mut consumer, QUIET, all).await;
     assert_eq!(numbers.iter().copied().collect::<BTreeSet<_>>(), (20..40).collect(), "{told:?}");
     assert_eq!(gaps(&told, GapReason::Recreated), 2, "{told:?}");
-    let (numbers, told) = read(&mut reader, None).await;
+    let (numbers, told) = read(&mut reader, all).await;
     assert_eq!(numbers.into_iter().collect::<BTreeSet<_>>(), (20..40).collect(), "{told:?}");
     assert_eq!(gaps(&told, GapReason::Recreated), 2, "{told:?}");
 
@@ -188,7 +186,7 @@ async fn flushall_while_nobody_is_at_work_is_told_to_who_comes_and_a_group_begin
     let stage = Stage::set(1, &[]).await;
     let mut consumer = stage.subscribe().await.unwrap();
     stage.acked(0..5).await;
-    assert_eq!(taken(&mut consumer, QUIET).await.0.len(), 5);
+    assert_eq!(taken_with(&mut consumer, QUIET, |all, _| all.len() >= 5).await.0.len(), 5);
     consumer.control().close(Duration::from_secs(1)).await;
     assert_eq!(stage.server.cli(&["FLUSHALL"]), "OK");
     // Longer than a description is believed.
@@ -205,7 +203,7 @@ async fn flushall_while_nobody_is_at_work_is_told_to_who_comes_and_a_group_begin
     stage.create(1).await;
     stage.acked(5..8).await;
     let mut consumer = stage.subscribe().await.unwrap();
-    let (numbers, told) = taken(&mut consumer, QUIET).await;
+    let (numbers, told) = taken_with(&mut consumer, QUIET, |all, _| has(all, 5..8)).await;
     assert_eq!(numbers, [5, 6, 7]);
     assert!(matches!(assigned(&told)[..], [(_, false)]), "it begins anew: {told:?}");
 }
@@ -219,16 +217,16 @@ async fn a_restart_with_an_older_append_only_file_is_told_to_all_who_are_at_work
     let mut consumer = stage.subscribe().await.unwrap();
     let mut reader = stage.follow().await;
     stage.acked(0..10).await;
-    let (numbers, told) = taken(&mut consumer, QUIET).await;
+    let (numbers, told) = taken_with(&mut consumer, QUIET, |all, _| all.len() >= 10).await;
     let first = assigned(&told)[0].0;
     assert_eq!(numbers.len(), 10);
-    assert_eq!(read(&mut reader, None).await.0.len(), 10);
+    assert_eq!(read(&mut reader, |all, _| all.len() >= 10).await.0.len(), 10);
     assert!(consumer.control().flush().await.is_empty());
     let (now, old) = (stage.server.dir().join("appendonlydir"), stage.server.dir().join("old"));
     copy(&now, &old);
     stage.acked(10..30).await;
-    assert_eq!(taken(&mut consumer, QUIET).await.0.len(), 20);
-    assert_eq!(read(&mut reader, None).await.0.len(), 20);
+    assert_eq!(taken_with(&mut consumer, QUIET, |all, _| all.len() >= 20).await.0.len(), 20);
+    assert_eq!(read(&mut reader, |all, _| all.len() >= 20).await.0.len(), 20);
     assert!(consumer.control().flush().await.is_empty());
 
     stage.server.kill();
@@ -236,11 +234,15 @@ async fn a_restart_with_an_older_append_only_file_is_told_to_all_who_are_at_work
     copy(&old, &now);
     stage.server.up();
     stage.acked(30..40).await;
-    let (numbers, told) = taken(&mut consumer, QUIET).await;
+    let (numbers, told) = taken_with(&mut consumer, QUIET, |all, told| {
+        has(all, 30..40) && gaps(told, GapReason::Truncated) + lost(told) > 0
+    })
+    .await;
     assert!((30..40).all(|number| numbers.contains(&number)), "{numbers:?} {told:?}");
     assert!(gaps(&told, GapReason::Truncated) + lost(&told) > 0, "a member is told: {told:?}");
     assert!(assigned(&told).iter().all(|(epoch, _)| *epoch > first), "{told:?}");
-    let (numbers, told) = read(&mut reader, None).await;
+    let (numbers, told) =
+        read(&mut reader, |all, told| has(all, 30..40) && gaps(told, GapReason::Truncated) > 0).await;
     assert_eq!(numbers, (30..40).collect::<Vec<_>>());
     assert_eq!(gaps(&told, GapReason::Truncated), 1, "a reader is told: {told:?}");
 }
@@ -251,26 +253,37 @@ async fn a_log_that_goes_alone_is_told_as_a_gap_to_all_and_publishing_goes_on() 
     let mut consumer =
         stage.broker.subscribe(Subscription { start: Start::Earliest, ..idle.clone() }).await.unwrap();
     stage.acked(0..10).await;
-    assert_eq!(taken(&mut consumer, QUIET).await.0.len(), 10);
+    assert_eq!(taken_with(&mut consumer, QUIET, |all, _| all.len() >= 10).await.0.len(), 10);
     consumer.control().close(Duration::from_secs(1)).await;
     let mut consumer = stage.subscribe().await.unwrap();
     let mut reader = stage.follow().await;
     stage.acked(10..20).await;
-    assert_eq!(taken(&mut consumer, QUIET).await.0.len(), 20);
-    assert_eq!(read(&mut reader, None).await.0.len(), 20);
+    assert_eq!(taken_with(&mut consumer, QUIET, |all, _| all.len() >= 20).await.0.len(), 20);
+    assert_eq!(read(&mut reader, |all, _| all.len() >= 20).await.0.len(), 20);
 
     for partition in 0..2 {
         stage.delete(&format!("ropeway:{{t/{partition}}}:log"));
     }
     // Nobody publishes: it is found out all the same.
-    let (numbers, told) = read(&mut reader, None).await;
+    let (numbers, told) = read(&mut reader, |_, told| gaps(told, GapReason::Trimmed) >= 2).await;
     assert_eq!((numbers.len(), gaps(&told, GapReason::Trimmed)), (0, 2), "{told:?}");
-    let (numbers, told) = taken(&mut consumer, QUIET).await;
+    let (numbers, told) =
+        taken_with(&mut consumer, QUIET, |_, told| gaps(told, GapReason::Trimmed) >= 2).await;
     assert_eq!((numbers.len(), gaps(&told, GapReason::Trimmed)), (0, 2), "{told:?}");
     stage.acked(20..40).await;
     let all: BTreeSet<u32> = (20..40).collect();
-    assert_eq!(taken(&mut consumer, QUIET).await.0.into_iter().collect::<BTreeSet<_>>(), all);
-    assert_eq!(read(&mut reader, None).await.0.into_iter().collect::<BTreeSet<_>>(), all);
+    assert_eq!(
+        taken_with(&mut consumer, QUIET, |all, _| has(all, 20..40))
+            .await
+            .0
+            .into_iter()
+            .collect::<BTreeSet<_>>(),
+        all
+    );
+    assert_eq!(
+        read(&mut reader, |all, _| has(all, 20..40)).await.0.into_iter().collect::<BTreeSet<_>>(),
+        all
+    );
     assert!(consumer.control().flush().await.is_empty());
     assert_eq!(stage.lag().await, 0);
     consumer.control().close(Duration::from_secs(1)).await;
@@ -279,7 +292,9 @@ async fn a_log_that_goes_alone_is_told_as_a_gap_to_all_and_publishing_goes_on() 
     let there = stage.broker.describe_group(&idle.group).await.unwrap();
     assert_eq!(there.partitions.iter().map(|partition| partition.lag.unwrap()).sum::<u64>(), 20);
     let mut consumer = stage.broker.subscribe(idle).await.unwrap();
-    let (numbers, told) = taken(&mut consumer, QUIET).await;
+    let (numbers, told) =
+        taken_with(&mut consumer, QUIET, |all, told| has(all, 20..40) && gaps(told, GapReason::Trimmed) >= 2)
+            .await;
     assert_eq!(numbers.into_iter().collect::<BTreeSet<_>>(), all);
     assert_eq!(gaps(&told, GapReason::Trimmed), 2, "{told:?}");
 }
@@ -306,17 +321,20 @@ async fn marks_that_go_alone_are_made_again_and_nothing_is_skipped() {
     let mut consumer = stage.subscribe().await.unwrap();
     let mut reader = stage.follow().await;
     stage.acked(0..10).await;
-    assert_eq!(taken(&mut consumer, QUIET).await.0.len(), 10);
-    assert_eq!(read(&mut reader, None).await.0.len(), 10);
+    assert_eq!(taken_with(&mut consumer, QUIET, |all, _| all.len() >= 10).await.0.len(), 10);
+    assert_eq!(read(&mut reader, |all, _| all.len() >= 10).await.0.len(), 10);
     stage.delete("ropeway:{t/0}:part");
     stage.acked(10..20).await;
-    let (numbers, told) = taken(&mut consumer, QUIET).await;
+    let (numbers, told) = taken_with(&mut consumer, QUIET, |all, _| has(all, 10..20)).await;
     assert_eq!(numbers.into_iter().collect::<BTreeSet<_>>(), (10..20).collect(), "{told:?}");
-    let (numbers, told) = read(&mut reader, None).await;
+    let (numbers, told) = read(&mut reader, |all, _| has(all, 10..20)).await;
     assert_eq!(numbers, (10..20).collect::<Vec<_>>(), "{told:?}");
     stage.acked(20..30).await;
-    assert_eq!(taken(&mut consumer, QUIET).await.0, (20..30).collect::<Vec<_>>());
-    assert_eq!(read(&mut reader, None).await.0, (20..30).collect::<Vec<_>>());
+    assert_eq!(
+        taken_with(&mut consumer, QUIET, |all, _| has(all, 20..30)).await.0,
+        (20..30).collect::<Vec<_>>()
+    );
+    assert_eq!(read(&mut reader, |all, _| has(all, 20..30)).await.0, (20..30).collect::<Vec<_>>());
     assert!(consumer.control().flush().await.is_empty());
     assert_eq!(stage.lag().await, 0);
 }
@@ -325,11 +343,12 @@ async fn what_a_group_has_of_a_partition_goes_alone_and_all_comes_again() {
     let stage = Stage::set(1, &[]).await;
     let mut consumer = stage.subscribe().await.unwrap();
     stage.acked(0..10).await;
-    let (_, told) = taken(&mut consumer, QUIET).await;
+    let (_, told) = taken_with(&mut consumer, QUIET, |all, _| all.len() >= 10).await;
     let first = assigned(&told)[0].0;
     stage.delete("ropeway:{t/0}:group:g");
     stage.acked(10..20).await;
-    let (numbers, told) = taken(&mut consumer, QUIET).await;
+    let (numbers, told) =
+        taken_with(&mut consumer, QUIET, |all, told| has(all, 0..20) && lost(told) > 0).await;
     assert_eq!(
         numbers.into_iter().collect::<BTreeSet<_>>(),
         (0..20).collect(),
@@ -348,7 +367,7 @@ async fn what_a_group_knows_of_its_members_goes_key_by_key_and_it_goes_on() {
     for key in ["members", "asked", "owners", "news", "starts"] {
         stage.delete(&format!("ropeway:{{group/g}}:{key}"));
         stage.acked(next..next + 10).await;
-        let (numbers, told) = taken(&mut consumer, QUIET).await;
+        let (numbers, told) = taken_with(&mut consumer, QUIET, |all, _| has(all, next..next + 10)).await;
         let numbers: BTreeSet<u32> = numbers.into_iter().collect();
         assert!((next..next + 10).all(|number| numbers.contains(&number)), "{key}: {numbers:?} {told:?}");
         next += 10;
@@ -386,20 +405,16 @@ async fn a_server_that_evicts_promises_nothing_and_tells_what_it_took() {
         }
     }
     assert!(refused > 0, "the server evicted something");
-    let (numbers, told) = read(&mut reader, None).await;
-    let read: BTreeSet<u32> = numbers.into_iter().collect();
-    assert!(read.is_subset(&acked));
-    assert!(read == acked || told.iter().any(|event| matches!(event, Event::Gap { .. })), "{told:?}");
-    let (mut numbers, mut told) = taken(&mut consumer, QUIET).await;
-    if matches!(told.last(), Some(Event::Revoking { .. })) {
-        // Where what says who owns it went. It is told as gone when the member has had its time to finish.
-        let more = taken(&mut consumer, SOON).await;
-        numbers.extend(more.0);
-        told.extend(more.1);
-    }
-    let handled: BTreeSet<u32> = numbers.into_iter().collect();
+    let all = |numbers: &[u32]| numbers.iter().copied().collect::<BTreeSet<_>>() == acked;
+    let is_told = |event: &Event| matches!(event, Event::Gap { .. });
+    let (numbers, told) = read(&mut reader, |numbers, told| all(numbers) || told.iter().any(is_told)).await;
+    assert!(numbers.iter().all(|number| acked.contains(number)));
+    assert!(all(&numbers) || told.iter().any(is_told), "{told:?}");
+    // Where what says who owns it went, it is told as gone when the member has had its time to finish.
     let is_told = |event: &Event| matches!(event, Event::Gap { .. } | Event::Gone(..));
-    assert!(handled == acked || told.iter().any(is_told), "{told:?}");
+    let enough = |numbers: &[u32], told: &[Event]| all(numbers) || told.iter().any(is_told);
+    let (numbers, told) = taken_with(&mut consumer, QUIET, enough).await;
+    assert!(all(&numbers) || told.iter().any(is_told), "{told:?}");
 }
 
 super::async_tests! {

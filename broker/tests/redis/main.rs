@@ -59,7 +59,7 @@ use async_tests;
 /// Runs a test on a runtime with one thread: nothing here may need more.
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), test).await.unwrap() });
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(180), test).await.unwrap() });
 }
 
 fn main() -> ExitCode {

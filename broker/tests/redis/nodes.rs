@@ -131,7 +131,7 @@ impl Node {
         let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
         let mut lines = vec![
             format!("sentinel monitor main 127.0.0.1 {} 1", self.port),
-            "sentinel down-after-milliseconds main 500".to_owned(),
+            "sentinel down-after-milliseconds main 1500".to_owned(),
             "sentinel failover-timeout main 2000".to_owned(),
         ];
         match secured {

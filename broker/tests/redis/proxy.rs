@@ -5,7 +5,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, AtomicU32, Ordering},
     },
     time::Duration,
@@ -38,6 +38,7 @@ pub(super) struct Proxy {
     pub(super) address: String,
     mode: Arc<AtomicU8>,
     connections: Arc<AtomicU32>,
+    swallowed: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Proxy {
@@ -45,14 +46,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mode = Arc::<AtomicU8>::default();
-        let connections = Arc::<AtomicU32>::default();
-        let proxy = Self { address, mode: Arc::clone(&mode), connections: Arc::clone(&connections) };
+        let (connections, swallowed) = (Arc::<AtomicU32>::default(), Arc::<Mutex<Vec<u8>>>::default());
+        let (mine, gone) = (Arc::clone(&connections), Arc::clone(&swallowed));
+        let proxy = Self { address, mode: Arc::clone(&mode), connections: mine, swallowed: gone };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
                 let (server, mode) = (UnixStream::connect(&socket).await, Arc::clone(&mode));
                 if let Ok(server) = server {
-                    tokio::spawn(pass(client, server, mode));
+                    tokio::spawn(pass(client, server, mode, Arc::clone(&swallowed)));
                 }
             }
         });
@@ -64,12 +66,17 @@ impl Proxy {
         self.connections.load(Ordering::SeqCst)
     }
 
+    /// Whether a request vanished that has this in it.
+    pub(super) fn swallowed(&self, word: &str) -> bool {
+        self.swallowed.lock().unwrap().windows(word.len()).any(|bytes| bytes == word.as_bytes())
+    }
+
     pub(super) fn set(&self, mode: u8) {
         self.mode.store(mode, Ordering::SeqCst);
     }
 }
 
-async fn pass(client: TcpStream, server: UnixStream, mode: Arc<AtomicU8>) {
+async fn pass(client: TcpStream, server: UnixStream, mode: Arc<AtomicU8>, swallowed: Arc<Mutex<Vec<u8>>>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let asked = Arc::clone(&mode);
@@ -80,7 +87,10 @@ async fn pass(client: TcpStream, server: UnixStream, mode: Arc<AtomicU8>) {
             match asked.load(Ordering::SeqCst) {
                 _ if read == 0 => return None,
                 REFUSE => return None,
-                SWALLOW => continue,
+                SWALLOW => {
+                    swallowed.lock().unwrap().extend_from_slice(&bytes[..read]);
+                    continue;
+                }
                 DELAY => {
                     bytes.truncate(read);
                     return Some((to_server, bytes));

@@ -84,7 +84,7 @@ impl Server {
     /// One that was started already, by its socket.
     pub(super) fn at(socket: &Path) -> Self {
         let client = redis::Client::open(format!("unix://{}", socket.display())).unwrap();
-        for _ in 0..250 {
+        for _ in 0..1500 {
             if let Ok(redis) = client.get_connection() {
                 return Self { redis, prefix: Self::prefix(), started: None };
             }

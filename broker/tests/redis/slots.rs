@@ -1,7 +1,7 @@
 //! A cluster whose slots move, and whose primaries are replaced, while it is published to and consumed: nothing is lost, and order holds.
 
 use super::{
-    failover::{in_order, number, taken},
+    failover::{has, in_order, number, taken, taken_with},
     nodes::{Node, until},
 };
 use ropeway_broker::{
@@ -127,13 +127,15 @@ async fn slots_that_move_lose_nothing_and_keep_the_order() {
     let (early, _) = taken(&mut consumer, Duration::from_secs(3)).await;
     moving.await.unwrap();
     let failed = publishing.await.unwrap();
-    let (late, others) = taken(&mut consumer, Duration::from_secs(3)).await;
+    let all = |late: &[u32], _: &[Event]| early.iter().chain(late).collect::<BTreeSet<_>>().len() == 1500;
+    let (late, others) = taken_with(&mut consumer, Duration::from_secs(3), all).await;
     assert!(failed.is_empty(), "{} were not acked, such as {:?}", failed.len(), failed.first());
     let all: Vec<u32> = early.into_iter().chain(late).collect();
     assert_eq!(all.iter().copied().collect::<BTreeSet<_>>().len(), 1500, "{others:?}");
     assert!(in_order(&all));
     let mut read = Vec::new();
-    while let Ok(event) = timeout(Duration::from_secs(3), reader.next()).await {
+    let quiet = |read: &[u32]| if read.len() < 1500 { PATIENCE } else { Duration::from_secs(3) };
+    while let Ok(event) = timeout(quiet(&read), reader.next()).await {
         match event.unwrap() {
             Event::Batch(batch) => {
                 read.extend(batch.deliveries.iter().map(|delivery| number(&delivery.message)))
@@ -156,13 +158,13 @@ async fn a_node_that_dies_is_replaced_and_everybody_goes_on() {
         let told = stage.broker.publish(&target, vec![message]).await.0.pop().unwrap();
         assert!(matches!(told, Published::Acked { durability: Durability::Replicated, .. }), "{told:?}");
     }
-    let (early, _) = taken(&mut consumer, Duration::from_secs(1)).await;
+    let (early, _) = taken_with(&mut consumer, Duration::from_secs(1), |all, _| has(all, 0..100)).await;
     stage.nodes[0].kill();
     let sent = (100..200).map(|number| stage.publish(number));
     let told = futures::future::join_all(sent).await;
     assert!(told.iter().all(|told| matches!(told, Published::Acked { .. })), "{told:?}");
     until("the replica is the primary", || stage.nodes[3].cli(&["ROLE"]).starts_with("master"));
-    let (late, _) = taken(&mut consumer, Duration::from_secs(5)).await;
+    let (late, _) = taken_with(&mut consumer, Duration::from_secs(1), |all, _| has(all, 100..200)).await;
     let all: Vec<u32> = early.into_iter().chain(late).collect();
     assert_eq!(all.iter().copied().collect::<BTreeSet<_>>(), (0..200).collect(), "nothing is lost");
     assert!(in_order(&all), "{all:?}");
@@ -195,7 +197,7 @@ async fn what_only_a_promoted_replica_has_is_not_passed_over_and_what_it_lacks_i
     reader.follow(&stage.topic, None, Start::Earliest).await.unwrap();
     let last = stage.put(here, 0..5).await;
     stage.put(there, 50..55).await;
-    let (early, _) = taken(&mut consumer, Duration::from_secs(2)).await;
+    let (early, _) = taken_with(&mut consumer, Duration::from_secs(1), |all, _| all.len() >= 10).await;
     assert_eq!(early.len(), 10, "{early:?}");
     assert!(consumer.control().flush().await.is_empty());
     let offset = |node: &Node| {
@@ -208,11 +210,16 @@ async fn what_only_a_promoted_replica_has_is_not_passed_over_and_what_it_lacks_i
     assert_eq!(stage.nodes[3].cli(&["CONFIG", "SET", "masterauth", "none-is-asked-for"]), "OK");
     assert_eq!(stage.nodes[0].cli(&["CLIENT", "KILL", "TYPE", "replica"]), "1");
     stage.put(here, 10..20).await;
-    let (old, _) = taken(&mut consumer, Duration::from_secs(1)).await;
+    let (old, _) = taken_with(&mut consumer, Duration::from_secs(1), |all, _| has(all, 10..20)).await;
     assert_eq!(old, (10..20).collect::<Vec<_>>());
     assert!(consumer.control().flush().await.is_empty());
-    let (seen, none) = read(&mut reader, Duration::from_secs(1)).await;
-    assert_eq!((seen.len(), none.len()), (20, 0));
+    let (mut seen, end) = (0, Instant::now() + PATIENCE);
+    while seen < 20 && Instant::now() < end {
+        let (more, none) = read(&mut reader, Duration::from_secs(1)).await;
+        assert_eq!(none.len(), 0);
+        seen += more.len();
+    }
+    assert_eq!(seen, 20);
 
     // It takes the place of the primary, and ten others at once, all but one of them at earlier positions: no count tells.
     stage.nodes[0].kill();

@@ -5,7 +5,7 @@
 use super::nodes::Node;
 use ropeway_broker::{Admin, MessageBroker, ReaderExt, RedisStreams, Start, Topic, TopicSpec};
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How often a server was asked to end a wait.
 fn wakes(server: &Node) -> u64 {
@@ -40,11 +40,16 @@ async fn a_wait_is_ended_on_the_server_that_is_read_and_on_no_other() {
         }
     };
     reader.follow(&s, None, Start::Latest).await.unwrap();
-    _ = timeout(Duration::from_millis(100), reader.next()).await;
+    while connections(&first).0.is_empty() {
+        _ = timeout(Duration::from_millis(100), reader.next()).await;
+    }
     waits().await;
     reader.follow(&t, None, Start::Latest).await.unwrap();
-    sleep(Duration::from_millis(300)).await;
-    assert!(wakes(&first) > 0, "what is followed from now on is not read before the wait ends");
+    let end = Instant::now() + Duration::from_secs(30);
+    while wakes(&first) == 0 {
+        assert!(Instant::now() < end, "what is followed from now on is not read before the wait ends");
+        sleep(Duration::from_millis(10)).await;
+    }
     waits().await;
     for line in connections(&first).1 {
         let id = line.split(' ').next().unwrap().strip_prefix("id=").unwrap();

@@ -21,7 +21,7 @@ crate::tests!(
 
 /// Waits until the status is as wanted.
 async fn until(status: &mut watch::Receiver<Status>, wanted: impl Fn(&Status) -> bool) -> Status {
-    let seen = tokio::time::timeout(Duration::from_secs(10), status.wait_for(|status| wanted(status))).await;
+    let seen = tokio::time::timeout(Duration::from_secs(30), status.wait_for(|status| wanted(status))).await;
     seen.unwrap().unwrap().clone()
 }
 
@@ -58,9 +58,8 @@ async fn a_server_that_hangs_is_left_alone_and_found_again() {
     let mut settings = quick(&server.url());
     settings.breaker_failures = 2;
     settings.retries = 0;
-    settings.request_timeout = Duration::from_millis(200);
     settings.probe_every = Duration::from_secs(60);
-    settings.breaker_pause = Duration::from_secs(2);
+    settings.breaker_pause = Duration::from_secs(5);
     let redis = Redis::connect(settings).await.unwrap();
     let mut status = redis.status();
     server.signal("STOP");
@@ -72,7 +71,7 @@ async fn a_server_that_hangs_is_left_alone_and_found_again() {
     assert!(matches!(second.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{second}");
     let open = redis.query(&incr, Resend::NotDone).await.unwrap_err();
     assert_eq!((open.kind(), open.outcome()), (ErrorKind::BreakerOpen, Outcome::NotDone), "{open}");
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert_eq!(status.borrow_and_update().health(), Health::Down);
     server.signal("CONT");
     until(&mut status, |status| status.health() == Health::Up).await;
@@ -168,7 +167,6 @@ async fn a_pool_has_its_bounds() {
     let mut settings = quick(&server.url());
     settings.pool_size = 3;
     settings.min_idle = 2;
-    settings.connect_timeout = Duration::from_secs(1);
     settings.request_timeout = Duration::from_secs(40);
     let redis = Redis::connect(settings).await.unwrap();
     assert_eq!(clients(&server), 2, "the least that is kept is opened at once");
@@ -207,7 +205,12 @@ async fn a_pool_lets_go_of_what_is_idle_or_old() {
         let all = futures::future::join_all((0..4).map(|_| redis.query(&wait, Resend::NotDone))).await;
         all.into_iter().map(|id| format!("{:?}", id.unwrap())).collect::<std::collections::BTreeSet<_>>()
     };
-    let first = ids().await;
+    // One may be through with all before another is open.
+    let mut first = ids().await;
+    let end = Instant::now() + Duration::from_secs(20);
+    while first.len() == 1 && Instant::now() < end {
+        first = ids().await;
+    }
     assert!(first.len() > 1, "{first:?}");
     // Those beyond the least are idle too long.
     soon(async || clients(&server) == 1).await;

@@ -14,9 +14,20 @@ pub(crate) fn available() -> bool {
     Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// A port that nobody has.
+/// A port that nobody has, below those that connections are given, of which one may be taken before its server listens.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    loop {
+        let port = rand::random_range(10_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Whether a server answers at a port, which it does when it listens wherever it is to; one that speaks TLS: whether it listens there.
+fn answers(port: u16, tls: bool) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    tls || stream.write_all(b"PING\r\n").is_ok() && matches!(stream.read(&mut [0]), Ok(1))
 }
 
 /// A running server. Killed when dropped.
@@ -60,7 +71,7 @@ impl Server {
         let lines = [
             format!("port {port}"),
             format!("sentinel monitor main 127.0.0.1 {primary} 1"),
-            "sentinel down-after-milliseconds main 500".to_owned(),
+            "sentinel down-after-milliseconds main 1500".to_owned(),
             "sentinel failover-timeout main 2000".to_owned(),
         ];
         std::fs::write(&config, lines.join("\n") + "\n").unwrap();
@@ -87,11 +98,16 @@ impl Server {
         for (index, (node, _)) in nodes.iter().enumerate() {
             let (first, last) = (index * 5462, (index * 5462 + 5461).min(16383));
             assert_eq!(node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]), "OK");
-            for (other, bus) in &nodes[..index] {
-                assert_eq!(node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus]), "OK");
-            }
         }
-        for _ in 0..1000 {
+        for turn in 0..1500 {
+            // A meeting that takes longer than the timeout of nodes is given up: then they meet again.
+            if turn % 100 == 0 {
+                for (index, (node, _)) in nodes.iter().enumerate() {
+                    for (other, bus) in &nodes[..index] {
+                        node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus]);
+                    }
+                }
+            }
             let well = |(node, _): &(Self, String)| {
                 let told = node.cli(&["CLUSTER", "INFO"]);
                 told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:3")
@@ -101,7 +117,7 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("the cluster is not ready after 20 s");
+        panic!("the cluster is not ready after 30 s");
     }
 
     /// Starts it (again), on its port and with its data, and waits until it listens.
@@ -109,13 +125,14 @@ impl Server {
         let mut command = Command::new("redis-server");
         command.args(&self.args).current_dir(self.dir.path());
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        for _ in 0..1000 {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+        let tls = self.args.iter().any(|arg| arg == "--tls-port");
+        for _ in 0..3000 {
+            if answers(self.port, tls) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("redis-server does not listen on port {}", self.port);
+        panic!("redis-server does not answer on port {}", self.port);
     }
 
     /// The same server with other arguments from its next start on.

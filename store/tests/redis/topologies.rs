@@ -76,7 +76,7 @@ async fn a_primary_that_was_demoted_is_left() {
     }
     // Its connections may be alive: the refusal of a write, also within a pipeline, shows that they lead to the wrong server.
     let mut last = None;
-    for _ in 0..100 {
+    for _ in 0..400 {
         let result =
             redis.pipeline(vec![cmd("PING"), cmd("SET").arg("k").arg(7).take()], Resend::NotDone).await;
         match result.into_iter().nth(1).unwrap() {
@@ -93,14 +93,14 @@ async fn a_primary_that_was_demoted_is_left() {
 
 /// Waits until the sentinel knows the replica, and that has what the primary has.
 async fn ready(sentinel: &Server, replica: &Server) {
-    for _ in 0..500 {
+    for _ in 0..1500 {
         let known = sentinel.cli(&["SENTINEL", "REPLICAS", "main"]).contains(&replica.port.to_string());
         if known && replica.cli(&["INFO", "replication"]).contains("master_link_status:up") {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("the replica is not ready after 10 s");
+    panic!("the replica is not ready after 30 s");
 }
 
 async fn a_service_that_no_sentinel_knows_is_told() {
@@ -161,7 +161,7 @@ async fn a_cluster_answers_each_key_from_its_node() {
         Value::BulkString(b"1".to_vec())
     );
     let mut own = redis.dedicated(Some(b"a")).await.unwrap();
-    own.query(cmd("SET").arg("a").arg("x"), Duration::from_secs(1)).await.unwrap();
+    own.query(cmd("SET").arg("a").arg("x"), 5 * SECOND).await.unwrap();
     assert_eq!(owner.cli(&["GET", "a"]), "x");
 }
 
@@ -209,7 +209,7 @@ async fn a_cluster_without_one_node_is_degraded() {
     let kept = names.find(|name| slot_of_key(name.as_bytes()) / 5462 == 1).unwrap();
     nodes[2].kill();
     let both = || vec![cmd("SET").arg(&kept).arg(1).take(), cmd("SET").arg(&lost).arg(1).take()];
-    let end = Instant::now() + 10 * SECOND;
+    let end = Instant::now() + 30 * SECOND;
     loop {
         let results = redis.pipeline(both(), Resend::NotDone).await;
         assert!(results[0].is_ok(), "others go on: {results:?}");
@@ -219,15 +219,10 @@ async fn a_cluster_without_one_node_is_degraded() {
             other => assert!(Instant::now() < end, "{other:?}"),
         }
     }
-    tokio::time::timeout(
-        Duration::from_secs(5),
-        status.wait_for(|status| status.health() == Health::Degraded),
-    )
-    .await
-    .unwrap()
-    .unwrap();
+    let degraded = status.wait_for(|status| status.health() == Health::Degraded);
+    tokio::time::timeout(20 * SECOND, degraded).await.unwrap().unwrap();
     nodes[2].up();
-    tokio::time::timeout(Duration::from_secs(10), status.wait_for(|status| status.health() == Health::Up))
+    tokio::time::timeout(20 * SECOND, status.wait_for(|status| status.health() == Health::Up))
         .await
         .unwrap()
         .unwrap();
@@ -258,17 +253,17 @@ async fn connections_of_ones_own_notice_that_another_is_the_primary() {
     let mut writes = redis.dedicated(None).await.unwrap();
     assert!(!silent.has_ended() && !lane.has_ended());
     assert_eq!(sentinel.cli(&["SENTINEL", "FAILOVER", "main"]), "OK");
-    for _ in 0..500 {
+    for _ in 0..1000 {
         if silent.has_ended() && lane.has_ended() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(silent.has_ended() && lane.has_ended(), "nobody asked anything over them");
-    let refused = writes.query(cmd("SET").arg("k").arg(1), SECOND).await.unwrap_err();
+    let refused = writes.query(cmd("SET").arg("k").arg(1), 5 * SECOND).await.unwrap_err();
     assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::ReadOnly, Outcome::NotDone), "{refused}");
     let mut next = redis.dedicated(None).await.unwrap();
-    next.query(cmd("SET").arg("k").arg(2), SECOND).await.unwrap();
+    next.query(cmd("SET").arg("k").arg(2), 5 * SECOND).await.unwrap();
     // One that is told so by the server itself, which sentinels had not said yet.
     let second = format!("{}", first.port);
     let now = redis.status().borrow().servers.keys().next().unwrap().to_string();
@@ -278,7 +273,7 @@ async fn connections_of_ones_own_notice_that_another_is_the_primary() {
         .output();
     assert!(demote.unwrap().status.success());
     let other = redis.dedicated(None).await;
-    assert!(next.query(cmd("SET").arg("k").arg(3), SECOND).await.is_err());
+    assert!(next.query(cmd("SET").arg("k").arg(3), 5 * SECOND).await.is_err());
     assert!(next.has_ended());
     assert!(other.is_err() || other.unwrap().has_ended(), "all of that time");
 }
@@ -403,13 +398,13 @@ async fn a_node_that_is_silent_keeps_others_waiting_once() {
     nodes[0].signal("STOP");
     let began = Instant::now();
     for number in 2..22 {
-        let told = routed.ask(packed(&both), 2, SECOND).await;
+        let told = routed.ask(packed(&both), 2, 2 * SECOND).await;
         let why = told[0].as_ref().unwrap_err();
         assert!(number == 2 || why.outcome() == Outcome::NotDone, "{why}");
         assert_eq!(told[1].clone().unwrap(), Reply::Int(number), "others go on");
     }
     let took = began.elapsed();
-    assert!(took < 12 * SECOND, "20 times took {took:?}");
+    assert!(took < 30 * SECOND, "20 times, of which each may wait for 2 s, took {took:?}");
     nodes[0].signal("CONT");
     for _ in 0..200 {
         let told = routed.ask(packed(&both), 2, SECOND).await;
