@@ -275,10 +275,10 @@ fn numbers_of(event: Event) -> Vec<usize> {
 async fn the_last_one_who_polled_is_woken(stage: &Stage) {
     let topic = stage.topic(1).await;
     let mut member = stage.join_new(&topic).await;
-    member.own(1).await;
-    member.idle(QUIET).await;
     let mut reader = stage.follow(&topic).await;
-    reader.until("a reader catches up", |r| r.caught_up().len() == 1).await;
+    for watched in [&mut member, &mut reader] {
+        watched.until("who reads catches up", |w| w.caught_up().len() == 1).await;
+    }
     for watched in [&mut member, &mut reader] {
         watched.idle(QUIET).await;
         // Somebody polls and goes away; who polls after that is woken.

@@ -101,8 +101,12 @@ async fn leave(mut member: Watched) {
 
 async fn what_is_too_old_goes_once_live_groups_have_finished_it(stage: &Stage) {
     let topic = aged(stage, 1).await;
+    // There before the messages are, so that none of them is too old for it.
+    let mut member = stage.join_new(&topic).await.acking();
+    member.own(1).await;
     let positions = stage.number(&topic, 0, 0..10).await;
-    finish(stage, Subscription::new(stage.group(), [topic.clone()]), 10).await;
+    member.take(10).await;
+    flush(&member).await;
     let promise = "what is older than the age goes, when each live group has finished it";
     let end = positions[9].next();
     eventually(promise, async || stage.describe(&topic).await.partitions[0].low, |low| *low == end).await;
@@ -111,9 +115,10 @@ async fn what_is_too_old_goes_once_live_groups_have_finished_it(stage: &Stage) {
 
 async fn what_is_too_old_stays_until_a_live_group_has_finished_it(stage: &Stage) {
     let topic = aged(stage, 1).await;
-    let positions = stage.number(&topic, 0, 0..10).await;
     let subscription = Subscription::new(stage.group(), [topic.clone()]);
     let mut member = stage.join(subscription.clone()).await;
+    member.own(1).await;
+    let positions = stage.number(&topic, 0, 0..10).await;
     let got = member.take(10).await;
     member.control().ack(&got[0].of, &positions[..5]).ought("what was delivered can be acked");
     leave(member).await;

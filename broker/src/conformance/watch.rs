@@ -91,7 +91,7 @@ enum Source {
 pub(super) struct Watched {
     source: Source,
     control: Option<Arc<dyn Control>>,
-    /// What was told, and when.
+    /// What was told, and when: when it was asked for, where a time begins that was told, and else when it came.
     pub(super) log: Vec<(Instant, Seen)>,
     /// The error it ended with.
     pub(super) end: Option<Error>,
@@ -155,9 +155,10 @@ impl Watched {
         if self.end.is_some() {
             return false;
         }
+        let asked = Instant::now();
         match self.poll(cx) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(event)) => self.note(event),
+            Poll::Ready(Ok(event)) => self.note(event, asked),
             Poll::Ready(Err(error)) => self.end = Some(error),
         }
         if self.log.len() > MOST {
@@ -166,8 +167,8 @@ impl Watched {
         true
     }
 
-    fn note(&mut self, event: Event) {
-        let now = Instant::now();
+    fn note(&mut self, event: Event, asked: Instant) {
+        let now = if matches!(event, Event::Revoking { .. }) { asked } else { Instant::now() };
         let mut push = |seen| self.log.push((now, seen));
         match event {
             Event::Assigned(list) => {

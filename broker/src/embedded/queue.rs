@@ -347,10 +347,14 @@ mod tests {
         push(&queue);
         queue.wait(None);
         queue.take();
-        queue.nudge();
-        let since = now();
-        queue.wait(Some(Duration::from_secs(1)));
-        assert!(since.elapsed() < Duration::from_secs(1));
+        // A thread that is held up for that long comes back late, too.
+        let is_ended = (0..10).any(|_| {
+            queue.nudge();
+            let since = now();
+            queue.wait(Some(Duration::from_secs(1)));
+            since.elapsed() < Duration::from_secs(1)
+        });
+        assert!(is_ended, "it waits to the end, ten times");
         assert!(queue.is_empty());
     }
 }

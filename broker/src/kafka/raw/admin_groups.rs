@@ -351,16 +351,16 @@ mod tests {
         let began = Instant::now();
         let mut asked = 0;
         let answer = settled(
-            Duration::from_millis(350),
+            Duration::from_millis(1500),
             |rest| {
-                assert!(rest <= Duration::from_millis(350));
+                assert!(rest <= Duration::from_millis(1500));
                 asked += 1;
                 Ok(vec![Err::<(), _>(Trouble::new(Code(16), ""))])
             },
             |told: &Vec<Result<(), Trouble>>| told.iter().any(|told| is_passing(told.as_ref().err())),
         );
-        assert!(answer.unwrap()[0].is_err() && (2..=5).contains(&asked), "{asked}");
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(answer.unwrap()[0].is_err() && (2..=16).contains(&asked), "{asked}");
+        assert!(began.elapsed() < Duration::from_secs(15));
         let mut asked = 0;
         let refused: Result<(), _> = settled(
             Duration::from_secs(10),
