@@ -12,7 +12,7 @@ use super::{
     placing::Placed,
 };
 use crate::{Error, ErrorKind, Message, Outcomes, Published, Target};
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 /// A batch that was handed to the client library, or a part of it, without what it said of it.
 #[derive(Debug)]
@@ -30,44 +30,54 @@ pub(super) struct Batch {
 
 impl Batch {
     /// What became of each message. `report` is asked once for each that was handed over, in order: `None` is one of which nothing was heard.
-    pub(super) fn outcomes(self, mut report: impl FnMut() -> Option<Report>) -> Outcomes {
+    pub(super) fn outcomes(mut self, mut report: impl FnMut() -> Option<Report>) -> Outcomes {
         let durability = self.described.durability();
-        let Self { to, messages, placed, refused, described, servers } = self;
-        // Only what failed is given back.
-        let message = |at: u32| messages[at as usize].clone();
-        let not_handed = |(at, error)| Published::not_written(told(&to, error), message(at));
-        let mut outcomes = Vec::with_capacity(placed.len() + refused.len());
-        let mut refused = refused.into_iter().peekable();
-        // Most failures of a batch are the same: one text for all of them.
-        let mut last: Option<(Code, Error)> = None;
-        for Placed { at, .. } in placed {
-            while let Some(ahead) = refused.next_if(|(place, _)| *place < at) {
-                outcomes.push(not_handed(ahead));
+        let mut outcomes = Vec::with_capacity(self.placed.len() + self.refused.len());
+        let mut refused = mem::take(&mut self.refused).into_iter();
+        let mut last = None;
+        for Placed { at, .. } in &self.placed {
+            while refused.as_slice().first().is_some_and(|(place, _)| place < at) {
+                outcomes.extend(refused.next().map(|refused| self.not_handed(refused)));
             }
-            let Some(report) = report() else {
-                outcomes.push(Published::unknown(told(&to, unheard(&servers, &described)), message(at)));
-                continue;
-            };
-            let failed = |last: &mut Option<(Code, Error)>| match last {
-                Some((code, error)) if *code == report.code => error.clone(),
-                _ => {
-                    let error = told(&to, reason(&servers, &described, report.code, report.written));
-                    *last = Some((report.code, error.clone()));
-                    error
-                }
-            };
-            outcomes.push(match report.written {
-                Written::Yes => Published::Acked {
-                    partition: u32::try_from(report.partition).unwrap_or_default(),
-                    position: described.at(report.offset),
+            outcomes.push(match report() {
+                Some(Report { written: Written::Yes, partition, offset, .. }) => Published::Acked {
+                    partition: u32::try_from(partition).unwrap_or_default(),
+                    position: self.described.at(offset),
                     durability,
                 },
-                Written::No => Published::not_written(failed(&mut last), message(at)),
-                Written::Perhaps => Published::unknown(failed(&mut last), message(at)),
+                report => self.failed(*at, report, &mut last),
             });
         }
-        outcomes.extend(refused.map(not_handed));
+        outcomes.extend(refused.map(|refused| self.not_handed(refused)));
         Outcomes(outcomes)
+    }
+
+    /// One that was handed over and is not known to be in the log. Most failures of a batch are the same, so `last` is the latest: one text for all of them.
+    fn failed(&self, at: u32, report: Option<Report>, last: &mut Option<(Code, Error)>) -> Published {
+        let Some(report) = report else {
+            let error = told(&self.to, unheard(&self.servers, &self.described));
+            return Published::unknown(error, self.message(at));
+        };
+        let error = match last {
+            Some((code, error)) if *code == report.code => error.clone(),
+            _ => {
+                let why = reason(&self.servers, &self.described, report.code, report.written);
+                last.insert((report.code, told(&self.to, why))).1.clone()
+            }
+        };
+        match report.written {
+            Written::No => Published::not_written(error, self.message(at)),
+            Written::Yes | Written::Perhaps => Published::unknown(error, self.message(at)),
+        }
+    }
+
+    fn not_handed(&self, (at, error): (u32, Error)) -> Published {
+        Published::not_written(told(&self.to, error), self.message(at))
+    }
+
+    /// Only what failed is given back.
+    fn message(&self, at: u32) -> Message {
+        self.messages[at as usize].clone()
     }
 }
 

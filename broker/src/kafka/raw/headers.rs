@@ -21,21 +21,17 @@ const ROOM: usize = 8;
 
 /// Headers of ours, until a record takes them over.
 pub(in crate::kafka) struct HeaderList {
-    /// Null of none.
     native: *mut rd_kafka_headers_t,
 }
 
 impl HeaderList {
-    pub(super) const fn new() -> Self {
-        Self { native: ptr::null_mut() }
+    pub(super) fn new() -> Self {
+        // SAFETY: takes a number; what it answers is ours.
+        Self { native: unsafe { native::rd_kafka_headers_new(ROOM) } }
     }
 
     /// Adds a header at the end. Both are copied; a value may be null.
     pub(in crate::kafka) fn add(&mut self, name: &[u8], value: Option<&[u8]>) {
-        if self.native.is_null() {
-            // SAFETY: takes a number; what it answers is ours.
-            self.native = unsafe { native::rd_kafka_headers_new(ROOM) };
-        }
         let (at, size) =
             value.map_or((ptr::null(), 0), |value| (value.as_ptr().cast::<c_void>(), value.len()));
         // SAFETY: the list is ours; name and value have the sizes that are named (none is more than `isize::MAX`), and are copied.
@@ -50,9 +46,9 @@ impl HeaderList {
         };
     }
 
-    /// For the call that takes them over, if there are any.
-    pub(super) fn native(&self) -> Option<*mut rd_kafka_headers_t> {
-        (!self.native.is_null()).then_some(self.native)
+    /// For the call that takes them over.
+    pub(super) const fn native(&self) -> *mut rd_kafka_headers_t {
+        self.native
     }
 
     /// Forgets them: a record has them now.
@@ -63,10 +59,8 @@ impl HeaderList {
 
 impl Drop for HeaderList {
     fn drop(&mut self) {
-        if !self.native.is_null() {
-            // SAFETY: they are ours, and nothing uses them from here on.
-            unsafe { native::rd_kafka_headers_destroy(self.native) };
-        }
+        // SAFETY: they are ours, and nothing uses them from here on.
+        unsafe { native::rd_kafka_headers_destroy(self.native) };
     }
 }
 

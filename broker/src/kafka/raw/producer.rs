@@ -371,12 +371,21 @@ struct Arguments([Vu; 8]);
 
 impl Arguments {
     fn new(topic: *mut rd_kafka_topic_t) -> Self {
-        let unset = Vu { vtype: 0, u: VuValue { ptr: ptr::null_mut() } };
-        let mut arguments = [unset; 8];
-        arguments[0] = Vu { vtype: native::VTYPE_RKT, u: VuValue { rkt: topic } };
-        // The value is not copied, and not freed: it stays where it is until the record is reported. The key is copied whatever is said here.
-        arguments[1] = Vu { vtype: native::VTYPE_MSGFLAGS, u: VuValue { int: 0 } };
-        Self(arguments)
+        let unset = VuValue { ptr: ptr::null_mut() };
+        Self(
+            [
+                (native::VTYPE_RKT, VuValue { rkt: topic }),
+                // The value is not copied, and not freed: it stays where it is until the record is reported. The key is copied whatever is said here.
+                (native::VTYPE_MSGFLAGS, VuValue { int: 0 }),
+                (native::VTYPE_PARTITION, unset),
+                (native::VTYPE_KEY, unset),
+                (native::VTYPE_VALUE, unset),
+                (native::VTYPE_TIMESTAMP, unset),
+                (native::VTYPE_OPAQUE, unset),
+                (native::VTYPE_HEADERS, unset),
+            ]
+            .map(|(vtype, u)| Vu { vtype, u }),
+        )
     }
 
     /// Passes a record on. `Err`: the library refused it, and will not report it.
@@ -400,21 +409,15 @@ impl Arguments {
             Some(bytes) => VuBytes { ptr: bytes.as_ptr().cast_mut().cast(), size: bytes.len() },
             None => VuBytes { ptr: ptr::null_mut(), size: 0 },
         };
-        self.0[2] = Vu { vtype: native::VTYPE_PARTITION, u: VuValue { i32: record.partition } };
-        self.0[3] = Vu { vtype: native::VTYPE_KEY, u: VuValue { mem: bytes(record.key) } };
-        self.0[4] = Vu { vtype: native::VTYPE_VALUE, u: VuValue { mem: bytes(value) } };
-        self.0[5] = Vu { vtype: native::VTYPE_TIMESTAMP, u: VuValue { i64: record.timestamp } };
-        self.0[6] = Vu { vtype: native::VTYPE_OPAQUE, u: VuValue { ptr: slot } };
-        let count = match headers.native() {
-            None => 7,
-            Some(headers) => {
-                self.0[7] = Vu { vtype: native::VTYPE_HEADERS, u: VuValue { headers } };
-                8
-            }
-        };
-        // SAFETY: the client is alive, the topic is its own, `count` arguments are set with the types that they say. The key is copied,
+        self.0[2].u = VuValue { i32: record.partition };
+        self.0[3].u = VuValue { mem: bytes(record.key) };
+        self.0[4].u = VuValue { mem: bytes(value) };
+        self.0[5].u = VuValue { i64: record.timestamp };
+        self.0[6].u = VuValue { ptr: slot };
+        self.0[7].u = VuValue { headers: headers.native() };
+        // SAFETY: the client is alive, the topic is its own, all arguments are set with the types that they say. The key is copied,
         // and the value is read until the record is reported, as the caller promises.
-        let error = unsafe { native::rd_kafka_produceva(client.native(), self.0.as_ptr(), count) };
+        let error = unsafe { native::rd_kafka_produceva(client.native(), self.0.as_ptr(), self.0.len()) };
         if error.is_null() {
             headers.given();
             return Ok(());
