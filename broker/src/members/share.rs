@@ -196,18 +196,17 @@ impl<L: Log> Share<L> {
             if read.what.is_err() && !deliveries.is_empty() {
                 break;
             }
-            let size = *size;
+            let (position, mark, size) = (read.position, read.mark, *size);
             if !room.clone().take(size) {
                 self.waiting = true;
                 break;
             }
-            let Some(Ready::Read(read, _)) = self.buffer.pop_front() else { break };
             self.ahead.messages -= 1;
             self.ahead.bytes -= size;
-            let position = read.position;
             let is_new = self.window.deliver_sized(position, size);
-            self.log.passed(position, read.mark, is_new);
+            self.log.passed(position, mark, is_new);
             if !is_new {
+                drop(self.buffer.pop_front());
                 // With nothing open before it the position moves, though nobody acks anything.
                 if self.window.holes() == 0 {
                     self.changed(now);
@@ -217,12 +216,16 @@ impl<L: Log> Share<L> {
             room.take(size);
             self.flight.messages += 1;
             self.flight.bytes += size;
-            match read.what {
-                Ok(message) => deliveries.push(Delivery { position, message }),
-                Err((raw, why)) => {
+            // Last of all: a message with nothing between where it lay and where it goes is moved once less.
+            match self.buffer.pop_front() {
+                Some(Ready::Read(Read { what: Ok(message), .. }, _)) => {
+                    deliveries.push(Delivery { position, message });
+                }
+                Some(Ready::Read(Read { what: Err((raw, why)), .. }, _)) => {
                     let of = self.of.clone();
                     return Some(Event::Unreadable { of, position, raw, why });
                 }
+                _ => break,
             }
         }
         if !deliveries.is_empty() {
