@@ -38,6 +38,13 @@ pub(super) fn repack(bytes: &mut [u8], count: u64) -> Option<Repacked> {
     let (mut from, mut end, mut last) = (0, 0, None);
     for _ in 0..count {
         let at = end;
+        if from == end
+            && let Some((name, value)) = in_place(bytes, at)
+        {
+            (from, end) = (value.end, value.end);
+            last = Some(Last { at, name, value: Some(value) });
+            continue;
+        }
         let len = usize::try_from(number(bytes, &mut from)?).ok()?;
         let kept = kept(bytes.get(from..from.checked_add(len)?)?)?;
         end = put(bytes, end, kept);
@@ -62,6 +69,25 @@ pub(super) fn repack(bytes: &mut [u8], count: u64) -> Option<Repacked> {
     Some(Repacked { end, last })
 }
 
+/// A header as most are: nothing before it became shorter, both lengths take one byte, the name is plain, the value is not null. Two bytes change, and nothing moves.
+/// `None`, with nothing changed: another one, or none.
+#[inline]
+fn in_place(bytes: &mut [u8], at: usize) -> Option<(Range<usize>, Range<usize>)> {
+    /// The bits of a number of one byte that is below zero, or of the first byte of a longer one.
+    const OTHER: u8 = 0x81;
+    let first = *bytes.get(at)?;
+    let name = at + 1..at + 1 + usize::from(first >> 1);
+    let second = *bytes.get(name.end)?;
+    let value = name.end + 1..name.end + 1 + usize::from(second >> 1);
+    let is_one = (first | second) & OTHER == 0 && value.end <= bytes.len() && is_plain(&bytes[name.clone()]);
+    if !is_one {
+        return None;
+    }
+    bytes[at] = first >> 1;
+    bytes[name.end] = (second >> 1) + 1;
+    Some((name, value))
+}
+
 /// How much of a name is kept: as the library tells it, a text of C. `None`: it is no text.
 #[inline]
 fn kept(name: &[u8]) -> Option<usize> {
@@ -72,7 +98,8 @@ fn kept(name: &[u8]) -> Option<usize> {
     std::str::from_utf8(&name[..kept]).is_ok().then_some(kept)
 }
 
-/// Whether all of it is ASCII and none is zero, as mostly it is: eight bytes at a time, of which none has its highest bit set, nor has it when one is taken from each.
+/// Whether all of it is ASCII and none is zero, as mostly it is: eight bytes at a time (the last eight once more where they do not come out even), of which none has its
+/// highest bit set, nor has it when one is taken from each.
 #[inline]
 fn is_plain(name: &[u8]) -> bool {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
@@ -82,7 +109,10 @@ fn is_plain(name: &[u8]) -> bool {
         let eight = u64::from_ne_bytes(*eight);
         (eight | eight.wrapping_sub(ONES)) & HIGHEST == 0
     };
-    eights.iter().all(plain) && rest.iter().all(|byte| (1..0x80).contains(byte))
+    match name.last_chunk() {
+        Some(last) => eights.iter().all(plain) && plain(last),
+        None => rest.iter().all(|byte| (1..0x80).contains(byte)),
+    }
 }
 
 const fn zigzag(number: u64) -> i64 {
