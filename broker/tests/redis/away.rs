@@ -297,7 +297,7 @@ async fn delayed_messages_of_other_nodes_come_in_time_while_one_is_away(killed: 
         assert!(matches!(told, Published::Acked { .. }), "{told:?}");
     };
     let begin = now() + FIRST;
-    let due: Vec<Timestamp> = (0..40).map(|at| begin + Duration::from_millis(at * 100)).collect();
+    let due: Vec<Timestamp> = (0..40).map(|at| begin + Duration::from_millis(at * 400)).collect();
     let hour = begin + Duration::from_secs(3600);
     later(&away, 0, hour).await;
     for partition in 0..PARTITIONS {
@@ -318,9 +318,10 @@ async fn delayed_messages_of_other_nodes_come_in_time_while_one_is_away(killed: 
         }
         sleep(Duration::from_millis(10)).await;
     }
-    // Where the one that is away was waited for, none would be soon.
+    // Where the one that is away was waited for, none would be soon. They are due over a longer time than it is waited for once.
+    assert!(late[due.len() - 1] < SOON, "{late:?}");
     late.sort();
-    assert!(late[due.len() * 3 / 4] < SOON && late[due.len() - 1] < ONCE, "{late:?}");
+    assert!(late[due.len() / 2] < SOON && late[due.len() - 1] < ONCE, "{late:?}");
 }
 
 async fn acks_of_other_nodes_are_stored_in_time_while_one_is_silent() {

@@ -9,8 +9,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How often a server was asked to end a wait.
 fn wakes(server: &Node) -> u64 {
-    let told = server.cli(&["INFO", "commandstats"]);
-    let calls = told.lines().find_map(|line| line.strip_prefix("cmdstat_client|unblock:calls="));
+    calls(&server.cli(&["INFO", "commandstats"]), "client|unblock")
+}
+
+/// How often a command was called, by what a server tells of them.
+fn calls(told: &str, command: &str) -> u64 {
+    let calls = told.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
     calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
 }
 
@@ -65,7 +69,9 @@ async fn a_wait_is_ended_on_the_server_that_is_read_and_on_no_other() {
     }
     timeout(Duration::from_secs(20), reader.follow(&u, None, Start::Latest)).await.unwrap().unwrap();
     sleep(Duration::from_millis(300)).await;
-    assert_eq!(wakes(&second), 0);
+    let told = second.cli(&["INFO", "commandstats"]);
+    // Where all of this took long the reader may have gone there by itself.
+    assert!(calls(&told, "client|unblock") == 0 || calls(&told, "xread") > 0, "{told}");
 }
 
 super::async_tests! {
