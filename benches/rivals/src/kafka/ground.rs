@@ -25,7 +25,8 @@ const VARIABLE: &str = "ROPEWAY_TEST_KAFKA_URL";
 /// How long a broker may take to close.
 const CLOSE: Duration = Duration::from_secs(20);
 
-/// What both are told, beyond what either does by itself: the settings of ours, which are the library's but for these.
+/// What both are told, beyond what either does by itself: the settings of ours, which are the library's but for these. Only ours has one request under way to each
+/// server; the other has what the library does by itself, five.
 pub(super) const PRODUCER: &[(&str, &str)] = &[
     ("acks", "all"),
     ("enable.idempotence", "true"),
