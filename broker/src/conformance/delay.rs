@@ -122,7 +122,7 @@ async fn what_is_due_already_is_delivered_at_once(stage: &Stage) {
 async fn what_was_cancelled_is_not_delivered(stage: &Stage) {
     let topic = stage.topic(1).await;
     let mut member = stage.join_new(&topic).await.acking();
-    let due = stage.now() + Duration::from_millis(1500);
+    let due = stage.now() + Duration::from_secs(4);
     let first = put_later(stage, &topic, later(1, due)).await;
     put_later(stage, &topic, later(2, due)).await;
     let broker = stage.broker();
@@ -177,7 +177,7 @@ async fn delayed_messages_are_counted(stage: &Stage) {
 
 async fn delayed_messages_survive_a_reopen(stage: &Stage) {
     let topic = stage.topic(1).await;
-    let due = stage.now() + Duration::from_millis(2500);
+    let due = stage.now() + Duration::from_secs(6);
     put_later(stage, &topic, later(1, due)).await;
     let cancelled = put_later(stage, &topic, later(2, due)).await;
     let broker = stage.broker();
