@@ -8,15 +8,18 @@ use super::raw::{Report, Written};
 use std::sync::atomic::Ordering;
 
 impl Counted {
-    /// Counts what was reported of records that nobody waits for.
-    pub(super) fn count_reports(&self, reports: &[Report]) {
+    /// Counts what was reported of records: `None` is one of which nothing was.
+    pub(super) fn count_reports(&self, reports: impl Iterator<Item = Option<Report>>) {
+        let (mut acked, mut not_written, mut unknown) = (0, 0, 0);
         for report in reports {
-            let counter = match report.written {
-                Written::Yes => &self.published,
-                Written::No => &self.not_written,
-                Written::Perhaps => &self.unknown,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
+            match report.map(|report| report.written) {
+                Some(Written::Yes) => acked += 1,
+                Some(Written::No) => not_written += 1,
+                Some(Written::Perhaps) | None => unknown += 1,
+            }
         }
+        self.published.fetch_add(acked, Ordering::Relaxed);
+        self.not_written.fetch_add(not_written, Ordering::Relaxed);
+        self.unknown.fetch_add(unknown, Ordering::Relaxed);
     }
 }

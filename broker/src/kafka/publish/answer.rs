@@ -24,9 +24,8 @@ use tokio::{
 pub(super) struct Answering {
     pub(super) batch: Batch,
     /// What was handed over; absent where all of it was refused.
-    pub(super) sent: Option<(Sent, oneshot::Receiver<Vec<Report>>)>,
+    pub(super) sent: Option<(Sent, Reports)>,
     pub(super) deadline: Instant,
-    pub(super) counted: Arc<Counted>,
 }
 
 impl fmt::Debug for Answering {
@@ -38,27 +37,63 @@ impl fmt::Debug for Answering {
 impl Answering {
     /// What became of each message.
     pub(super) async fn outcomes(self) -> Outcomes {
-        let Self { batch, sent, deadline, counted } = self;
-        let mut reported = match sent {
-            None => Vec::new().into_iter(),
-            Some((sent, mut reports)) => match timeout_at(deadline, &mut reports).await {
-                Ok(Ok(reports)) => {
-                    let mut reports = reports.into_iter();
-                    let outcomes = batch.outcomes(|| reports.next());
-                    counted.count(&outcomes);
-                    return outcomes;
-                }
-                // It ended without a word: with the process.
-                Ok(Err(_)) => sent.so_far().into_iter(),
-                Err(_) => {
-                    // Whoever reports later finds somebody who listens, and does not count it again.
-                    tokio::spawn(reports);
-                    sent.so_far().into_iter()
-                }
-            },
+        let Self { batch, sent, deadline } = self;
+        let Some((sent, mut reports)) = sent else { return batch.outcomes(|| None) };
+        let late = match timeout_at(deadline, reports.heard()).await {
+            Ok(Some(reports)) => {
+                let mut reports = reports.into_iter();
+                return batch.outcomes(|| reports.next());
+            }
+            // It ended without a word: with the process.
+            Ok(None) => false,
+            Err(_) => true,
         };
-        let outcomes = batch.outcomes(|| reported.next().flatten());
-        counted.count(&outcomes);
-        outcomes
+        let so_far = reports.so_far(&sent);
+        if late {
+            reports.expect();
+        }
+        let mut so_far = so_far.into_iter();
+        batch.outcomes(|| so_far.next().flatten())
+    }
+}
+
+/// The reports of what was handed over, all at once. Each is counted once, also where nobody waits for them.
+pub(super) struct Reports {
+    receiver: oneshot::Receiver<Vec<Report>>,
+    counted: Arc<Counted>,
+}
+
+impl Reports {
+    pub(super) const fn new(receiver: oneshot::Receiver<Vec<Report>>, counted: Arc<Counted>) -> Self {
+        Self { receiver, counted }
+    }
+
+    /// `None`: they never come. Dropped it loses nothing.
+    async fn heard(&mut self) -> Option<Vec<Report>> {
+        let reports = (&mut self.receiver).await.ok()?;
+        self.counted.count_reports(reports.iter().copied().map(Some));
+        Some(reports)
+    }
+
+    /// What is known by now; of the rest it stays unknown what became.
+    fn so_far(&self, sent: &Sent) -> Vec<Option<Report>> {
+        let so_far = sent.so_far();
+        self.counted.count_reports(so_far.iter().copied());
+        so_far
+    }
+
+    /// Whoever reports later finds somebody who listens, and does not count it again.
+    fn expect(mut self) {
+        tokio::spawn(async move { _ = (&mut self.receiver).await });
+    }
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        // They may have come, and nobody looked; from here on who reports finds nobody.
+        self.receiver.close();
+        if let Ok(reports) = self.receiver.try_recv() {
+            self.counted.count_reports(reports.iter().copied().map(Some));
+        }
     }
 }

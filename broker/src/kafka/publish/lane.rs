@@ -12,7 +12,7 @@ use super::{
         raw::{Code, HeaderList, ProducerTopic, Record, Report, Written},
         topics::Topics,
     },
-    answer::Answering,
+    answer::{Answering, Reports},
     lines::{Line, Lines},
     outcome::{Batch, told},
     placing::{Together, parts, place},
@@ -483,6 +483,7 @@ impl Lane {
     ) -> Answering {
         let Together { placed, refused } = together;
         let described = Arc::clone(&ready.described);
+        self.means.counted.not_written.fetch_add(refused.len() as u64, Ordering::Relaxed);
         let sent = (!placed.is_empty()).then(|| {
             let (sender, reports) = oneshot::channel();
             let records = placed.iter().map(|placed| {
@@ -504,14 +505,15 @@ impl Lane {
                 // There is room before somebody knows of it.
                 drop(held);
                 if let Err(reports) = sender.send(reports) {
-                    lane.means.counted.count_reports(&reports);
+                    lane.means.counted.count_reports(reports.into_iter().map(Some));
                 }
             };
+            let reports = Reports::new(reports, Arc::clone(&self.means.counted));
             (ready.line.producer.send(&ready.topic, &messages, records, Box::new(done)), reports)
         });
         let servers = Arc::clone(&self.means.servers);
         let batch = Batch { to, messages, placed, refused, described, servers };
-        Answering { batch, sent, deadline, counted: Arc::clone(&self.means.counted) }
+        Answering { batch, sent, deadline }
     }
 
     /// What reports say of the topic and of the client.
