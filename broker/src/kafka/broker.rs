@@ -4,6 +4,7 @@ use super::{
     counted::Counted,
     damage::Damages,
     delay,
+    distance::{Distance, FAR},
     failure::{self, BACKEND, closed, failed, late},
     members::{self, Members},
     publish::Publishing,
@@ -67,6 +68,7 @@ pub(super) struct Shared {
     pub(super) readers: Readers,
     pub(super) damages: Damages,
     pub(super) members: Members,
+    pub(super) distance: Arc<Distance>,
     pub(super) delay: Arc<Delay>,
     publishing: Publishing,
     closed: AtomicBool,
@@ -117,6 +119,18 @@ impl Shared {
         let admin = Arc::clone(&self.raw);
         let asked = tokio::task::spawn_blocking(move || question(&admin, ANSWER)).await;
         asked.map_err(|_| late(&self.servers))?.map_err(|trouble| self.failed(&trouble))
+    }
+
+    /// Looks how far away a server is, which takes [`FAR`] at the most.
+    pub(super) async fn look_how_far(&self) {
+        let distance = Arc::clone(&self.distance);
+        let asked = self.ask(move |admin, wait| {
+            let start = Instant::now();
+            admin.nodes(wait)?;
+            distance.took(start.elapsed());
+            Ok(())
+        });
+        _ = timeout(FAR, asked).await;
     }
 
     /// The error of the contract. Where a call was just out of time, the reason that the clients were told is the better one.
@@ -192,6 +206,7 @@ impl Kafka {
             readers: Readers::default(),
             damages: Damages::default(),
             members: Members::default(),
+            distance: Arc::default(),
             delay: Arc::default(),
             publishing,
             closed: AtomicBool::new(false),
@@ -216,6 +231,14 @@ impl Kafka {
     #[doc(hidden)]
     pub fn break_publisher(&self) {
         self.shared.publishing.break_off();
+    }
+
+    /// What an answer to a member is to bring at the most, in bytes, for how far away the servers are.
+    #[cfg(any(test, feature = "conformance"))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn answer(&self) -> usize {
+        self.shared.distance.answer()
     }
 
     /// Ends it as the end of the process would: nothing is flushed or told.

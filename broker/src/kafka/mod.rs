@@ -50,7 +50,7 @@
 //! `following/` (what a reader reads, and is told), `start.rs` (where reading starts), `metadata.rs` and `group_lag.rs` (what a group has of a partition), `retention.rs` (what
 //! is kept). `raw/` is the only unsafe code: the
 //! client library made safe. The contract on top: `broker.rs`, `publish/`, `members/`, `reader.rs` with `reader_watch.rs`, `admin.rs` with `change.rs`, and `group_admin.rs`; `topics.rs`,
-//! `offsets.rs`, `damage.rs`, `standing.rs` and `probe.rs` are what they know of topics and partitions. Not here:
+//! `offsets.rs`, `damage.rs`, `standing.rs` and `probe.rs` are what they know of topics and partitions, `distance.rs` how far away they are. Not here:
 //! what all backends share.
 
 mod admin;
@@ -59,6 +59,7 @@ mod change;
 mod counted;
 mod damage;
 mod delay;
+mod distance;
 mod facts;
 mod failure;
 mod follow;

@@ -271,7 +271,7 @@ pub(super) async fn first_at(
 }
 
 fn look(shared: &Shared, of: &[(Topic, u32, u64)]) -> Result<BTreeMap<(Topic, u32), Option<First>>> {
-    let conf = shared.settings.consumer(None, None)?;
+    let conf = shared.settings.consumer(None)?;
     let client = raw::Consumer::probe(conf, Arc::clone(&shared.notes));
     let mut client = client.map_err(|trouble| shared.failed(&trouble))?;
     let place = |(topic, partition, offset): &(Topic, u32, u64)| {

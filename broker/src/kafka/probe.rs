@@ -46,7 +46,7 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// Those of the client library.
     pub(super) fn open(shared: &'a Shared, (topic, partition): &(Topic, u32)) -> Result<Self> {
-        let conf = shared.settings.consumer(None, None)?;
+        let conf = shared.settings.consumer(None)?;
         let client = raw::Consumer::probe(conf, Arc::clone(&shared.notes));
         let client = client.map_err(|trouble| shared.failed(&trouble))?;
         let partition = i32::try_from(*partition).unwrap_or(i32::MAX);

@@ -251,7 +251,7 @@ impl Reading {
         let client = match self.client.take() {
             Some(client) => client,
             None => {
-                let conf = self.shared.settings.consumer(None, None)?;
+                let conf = self.shared.settings.consumer(None)?;
                 let client = raw::Consumer::open(conf, Arc::clone(&self.shared.notes));
                 let client = client.map_err(|trouble| self.shared.failed(&trouble))?;
                 let waker = client.waker().map_err(|trouble| self.shared.failed(&trouble))?;

@@ -4,7 +4,7 @@
 //! is asked (`broker/src/kafka/topics.rs`, `broker/src/kafka/offsets.rs`).
 
 use crate::{
-    readers::{put, stage},
+    readers::{create, put, stage},
     server,
 };
 use futures::future::join_all;
@@ -14,7 +14,7 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 use ropeway_broker::{
-    ConsumerExt, Event, Group, MessageBroker, MessageId, ReaderExt, Start, Subscription, Topic,
+    ConsumerExt, Event, Group, Kafka, MessageBroker, MessageId, ReaderExt, Start, Subscription, Topic,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
@@ -27,6 +27,7 @@ use tokio::{
 crate::async_tests!(
     a_member_on_many_topics_joins_and_reads_though_each_answer_takes_long,
     a_reader_of_many_topics_reads_on_though_each_answer_takes_long,
+    answers_to_a_member_bring_more_where_the_server_is_far_away,
 );
 
 /// How long an answer takes.
@@ -154,4 +155,26 @@ async fn a_reader_of_many_topics_reads_on_though_each_answer_takes_long() {
     }
     drop(reader);
     clear(&topics).await;
+}
+
+async fn answers_to_a_member_bring_more_where_the_server_is_far_away() {
+    let (broker, topic) = stage().await;
+    create(&broker, &topic, 1).await;
+    let join = async |broker: &Kafka| {
+        let group = Group::new(format!("far-{}", MessageId::new())).unwrap();
+        broker.subscribe(Subscription::new(group, [topic.clone()])).await.unwrap();
+        broker.answer()
+    };
+    let far = Kafka::of_url(&far().await).await.unwrap();
+    assert_eq!(join(&far).await, 16 << 20);
+    // The machine may be busy: the best of some counts.
+    let near = Kafka::of_url(&format!("kafka://{}", server::host())).await.unwrap();
+    let mut answer = join(&near).await;
+    for _ in 0..20 {
+        if answer < 16 << 20 {
+            break;
+        }
+        answer = join(&near).await;
+    }
+    assert!((2 << 20..16 << 20).contains(&answer), "{answer}");
 }

@@ -47,7 +47,7 @@ use super::{
     broker::{Moves, Shared},
     failure::{BACKEND, closed, late},
     raw::{self, Consumer as Client},
-    settings::KafkaGroupProtocol,
+    settings::{Joins, KafkaGroupProtocol},
 };
 use crate::{
     Answer, Consumer, Error, ErrorKind, Group, Message, Outcomes, Result, Start, Subscription, Target, Topic,
@@ -109,7 +109,9 @@ impl Member {
 
     fn open_client(&self) -> Result<Client> {
         let failed = |trouble: raw::Trouble| super::failure::failed(&self.servers, &trouble);
-        let mut conf = self.shared.settings.consumer(Some(&self.group), self.name.as_deref())?;
+        let answer = self.shared.distance.answer();
+        let joins = Joins { group: &self.group, name: self.name.as_deref(), answer };
+        let mut conf = self.shared.settings.consumer(Some(joins))?;
         // What was added to a topic is noticed that soon.
         conf.set("topic.metadata.refresh.interval.ms", "5000").map_err(failed)?;
         Client::open(conf, Arc::clone(&self.shared.notes)).map_err(failed)
@@ -177,6 +179,7 @@ pub(super) async fn subscribe(
 ) -> Result<Box<dyn Consumer>> {
     subscription.check()?;
     starts::ensure(shared, &subscription.group, &subscription.topics, subscription.start).await?;
+    shared.look_how_far().await;
     let settings = &shared.settings;
     let rules = Rules {
         group: subscription.group.to_string(),

@@ -23,10 +23,10 @@ const OF_PRODUCERS: &[&str] =
 
 /// The largest request: beyond any message that is let through.
 const LARGEST_REQUEST: usize = 256 * 1024 * 1024;
-/// What a consumer fetches ahead, in bytes, and the most that one answer brings on top. Little is fetched ahead, so that it is still in the processor's caches
+/// What a member fetches ahead, in bytes; what one answer brings may come on top. Little is fetched ahead, so that it is still in the processor's caches
 /// when it is copied, and its memory is used again: what a slow user waits for lies ready copied.
-const AHEAD: (usize, usize) = (2 * 1024 * 1024, 16 * 1024 * 1024);
-/// The same of a reader, which keeps it for as long as its user is slow: what it has, and what some answers bring on top before the library looks.
+const AHEAD: usize = 2 * 1024 * 1024;
+/// The same of a reader, which keeps it for as long as its user is slow, and what one answer brings: some come on top before the library looks.
 const AHEAD_OF_READERS: (usize, usize) = (4 * 1024 * 1024, 2 * 1024 * 1024);
 /// The same in records: the library counts payloads alone, and keys and headers may be large, too.
 const RECORDS_OF_READERS: usize = 512;
@@ -87,6 +87,16 @@ impl Values {
     }
 }
 
+/// Who joins a group.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kafka) struct Joins<'a> {
+    pub(in crate::kafka) group: &'a Group,
+    /// Its static name.
+    pub(in crate::kafka) name: Option<&'a str>,
+    /// The most that an answer brings, in bytes.
+    pub(in crate::kafka) answer: usize,
+}
+
 /// A value that the library does not take; `why` is its text, which shows the value: it is left out where it may be a secret.
 fn wrong(name: &str, why: &str) -> crate::Error {
     let secret = name.starts_with("sasl.") || name.starts_with("ssl.key");
@@ -120,17 +130,17 @@ impl KafkaSettings {
         values
     }
 
-    /// What a client that consumes is told: a member of a group, or, without one, a reader.
+    /// What a client that consumes is told: a member of a group, or a reader.
     ///
     /// # Errors
     /// `Invalid` that names the setting.
-    pub(in crate::kafka) fn consumer(&self, group: Option<&Group>, member: Option<&str>) -> Result<Conf> {
-        self.of_consumer(group, member).conf()
+    pub(in crate::kafka) fn consumer(&self, joins: Option<Joins<'_>>) -> Result<Conf> {
+        self.of_consumer(joins).conf()
     }
 
-    pub(super) fn of_consumer(&self, group: Option<&Group>, member: Option<&str>) -> Values {
+    pub(super) fn of_consumer(&self, joins: Option<Joins<'_>>) -> Values {
         let mut values = self.common();
-        values.set("group.id", group.map_or("ropeway-reader", Group::as_str));
+        values.set("group.id", joins.map_or("ropeway-reader", |joins| joins.group.as_str()));
         values.set("enable.auto.commit", false);
         values.set("enable.auto.offset.store", false);
         values.set("auto.offset.reset", "error");
@@ -139,19 +149,19 @@ impl KafkaSettings {
         values.set("check.crcs", true);
         // What it has fetched ahead is bounded (64 MiB by itself), and when that is full the library looks again soon: after a second by itself, in
         // which a quick consumer has long had all of it and waits.
-        let (ahead, answer) = if group.is_some() { AHEAD } else { AHEAD_OF_READERS };
+        let (ahead, answer) = joins.map_or(AHEAD_OF_READERS, |joins| (AHEAD, joins.answer));
         values.set("queued.max.messages.kbytes", ahead / 1024);
         values.set("fetch.max.bytes", answer);
-        if group.is_none() {
+        if joins.is_none() {
             values.set("queued.min.messages", RECORDS_OF_READERS);
         }
-        values.millis("fetch.queue.backoff.ms", if group.is_some() { FULL.0 } else { FULL.1 });
+        values.millis("fetch.queue.backoff.ms", if joins.is_some() { FULL.0 } else { FULL.1 });
         values.millis("max.poll.interval.ms", self.max_poll_interval);
-        if let Some(member) = member {
-            values.set("group.instance.id", member);
+        if let Some(name) = joins.and_then(|joins| joins.name) {
+            values.set("group.instance.id", name);
         }
         match self.group_protocol {
-            KafkaGroupProtocol::Consumer if group.is_some() => values.set("group.protocol", "consumer"),
+            KafkaGroupProtocol::Consumer if joins.is_some() => values.set("group.protocol", "consumer"),
             _ => {
                 values.set("partition.assignment.strategy", "cooperative-sticky");
                 values.millis("session.timeout.ms", self.session);

@@ -7,7 +7,7 @@ mod allowed;
 mod authority;
 mod clients;
 
-pub(super) use clients::BATCH;
+pub(super) use clients::{BATCH, Joins};
 
 use crate::{BrokerUrl, Result};
 use std::{fmt, path::PathBuf, time::Duration};
@@ -351,7 +351,7 @@ impl KafkaSettings {
         }
         // Values that the client library does not take.
         self.producer(BATCH).conf()?;
-        self.consumer(None, None)?;
+        self.consumer(None)?;
         self.admin().conf().map(drop)
     }
 

@@ -139,8 +139,8 @@ fn clients_are_told_what_the_contract_needs() {
     let settings = of("kafka+ssl://u:p@a:1,b:2?mechanism=scram-sha-256&session=20s&rdkafka.fetch.min.bytes=9&rdkafka.socket.timeout.ms=777").unwrap();
     let group = Group::new("billing").unwrap();
     let (producer, admin) = (settings.producer(64_000), settings.admin());
-    let (member, reader) =
-        (settings.of_consumer(Some(&group), Some("one")), settings.of_consumer(None, None));
+    let joins = Joins { group: &group, name: Some("one"), answer: 3_000_000 };
+    let (member, reader) = (settings.of_consumer(Some(joins)), settings.of_consumer(None));
     for values in [&producer, &admin, &member, &reader] {
         assert_eq!(values.get("bootstrap.servers"), Some("a:1,b:2"));
         assert_eq!(values.get("security.protocol"), Some("sasl_ssl"));
@@ -177,7 +177,7 @@ fn clients_are_told_what_the_contract_needs() {
         }
     }
     for (values, kib, bytes, millis) in
-        [(&member, "2048", "16777216", "1"), (&reader, "4096", "2097152", "10")]
+        [(&member, "2048", "3000000", "1"), (&reader, "4096", "2097152", "10")]
     {
         assert_eq!(values.get("queued.max.messages.kbytes"), Some(kib));
         assert_eq!(values.get("fetch.queue.backoff.ms"), Some(millis));
@@ -187,7 +187,7 @@ fn clients_are_told_what_the_contract_needs() {
     assert_eq!(member.get("session.timeout.ms"), Some("20000"));
     assert_eq!(member.get("partition.assignment.strategy"), Some("cooperative-sticky"));
     let settings = of("kafka://h?group_protocol=consumer").unwrap();
-    let member = settings.of_consumer(Some(&group), None);
+    let member = settings.of_consumer(Some(Joins { name: None, ..joins }));
     assert_eq!((member.get("group.protocol"), member.get("session.timeout.ms")), (Some("consumer"), None));
 }
 
@@ -195,7 +195,7 @@ fn clients_are_told_what_the_contract_needs() {
 fn only_who_publishes_is_told_how_many_requests_may_be_under_way() {
     let settings = of("kafka://h?rdkafka.max.in.flight=5").unwrap();
     assert_eq!(settings.producer(1000).get("max.in.flight"), Some("5"));
-    for values in [settings.admin(), settings.of_consumer(None, None)] {
+    for values in [settings.admin(), settings.of_consumer(None)] {
         assert_eq!(values.get("max.in.flight"), None);
     }
     for value in ["0", "6", "-1", "x", ""] {
