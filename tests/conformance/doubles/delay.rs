@@ -136,7 +136,7 @@ fn says_cancelled() -> Hooks {
     let ahead = Ahead::default();
     let mut hooks = noting(&ahead);
     hooks.admin.cancel = Some(Box::new(move |scene, topic, id| {
-        let near = ahead.lock().get(&id).is_some_and(|ahead| (1000..2000).contains(&ahead.as_millis()));
+        let near = ahead.lock().get(&id).is_some_and(|ahead| (3000..4500).contains(&ahead.as_millis()));
         let broker = Arc::clone(&scene.broker);
         Box::pin(async move { if near { Ok(true) } else { broker.admin().cancel_delayed(&topic, id).await } })
     }));
