@@ -10,7 +10,7 @@ use std::{
 
 /// What an answer brings at the least and at the most, in bytes.
 const ANSWER: (usize, usize) = (2 * 1024 * 1024, 16 * 1024 * 1024);
-/// What may come of a server in a second for all the time that its answers are on their way, in bytes.
+/// How much may come of a server in a second though it is asked for one answer at a time, in bytes.
 const RATE: usize = 1024 * 1024 * 1024;
 /// An answer that takes so long to come is as far away as is told apart.
 pub(super) const FAR: Duration = Duration::from_millis((ANSWER.1 * 1000 / RATE) as u64 + 1);
