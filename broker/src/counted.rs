@@ -66,6 +66,11 @@ impl Counted {
                 Published::Unknown(_) => unknown += 1,
             }
         }
+        self.count_published(acked, not_written, unknown);
+    }
+
+    /// Counts what messages came to that were published.
+    pub(crate) fn count_published(&self, acked: u64, not_written: u64, unknown: u64) {
         self.published.fetch_add(acked, Ordering::Relaxed);
         self.not_written.fetch_add(not_written, Ordering::Relaxed);
         self.unknown.fetch_add(unknown, Ordering::Relaxed);

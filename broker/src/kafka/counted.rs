@@ -5,7 +5,6 @@
 pub(super) use crate::counted::Counted;
 
 use super::raw::{Report, Written};
-use std::sync::atomic::Ordering;
 
 impl Counted {
     /// Counts what was reported of records: `None` is one of which nothing was.
@@ -18,8 +17,6 @@ impl Counted {
                 Some(Written::Perhaps) | None => unknown += 1,
             }
         }
-        self.published.fetch_add(acked, Ordering::Relaxed);
-        self.not_written.fetch_add(not_written, Ordering::Relaxed);
-        self.unknown.fetch_add(unknown, Ordering::Relaxed);
+        self.count_published(acked, not_written, unknown);
     }
 }

@@ -483,7 +483,7 @@ impl Lane {
     ) -> Answering {
         let Together { placed, refused } = together;
         let described = Arc::clone(&ready.described);
-        self.means.counted.not_written.fetch_add(refused.len() as u64, Ordering::Relaxed);
+        self.means.counted.count_published(0, refused.len() as u64, 0);
         let sent = (!placed.is_empty()).then(|| {
             let (sender, reports) = oneshot::channel();
             let records = placed.iter().map(|placed| {
