@@ -8,6 +8,7 @@ use super::{
     suite::group,
 };
 use crate::{ErrorKind, Health, Retention, Start, Topic, TopicSpec};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 group! { "admin":
     "" a_topic_that_was_made_can_be_used_at_once;
@@ -20,6 +21,7 @@ group! { "admin":
     "" a_topic_grows_and_does_not_shrink;
     "" a_purge_names_what_does_not_exist;
     "" a_topic_in_use_is_not_deleted_and_its_groups_are_named;
+    "" a_delete_that_is_refused_is_not_seen;
     "" a_deleted_topic_is_gone;
     "" a_broker_that_works_says_so;
     "" statistics_count_what_happened;
@@ -175,6 +177,30 @@ async fn a_topic_in_use_is_not_deleted_and_its_groups_are_named(stage: &Stage) {
     stage.number(&topic, 0, 2..3).await;
     member.take(3).await;
     promised(member.gone().is_empty(), "a refused delete changes nothing", || member.told());
+}
+
+async fn a_delete_that_is_refused_is_not_seen(stage: &Stage) {
+    let topic = stage.topic(1).await;
+    let mut member = stage.join_new(&topic).await;
+    stage.number(&topic, 0, 0..1).await;
+    member.take(1).await;
+    let broker = stage.broker();
+    let promise = "a topic is there while a delete of it is refused";
+    let over = AtomicBool::new(false);
+    let delete = async {
+        for _ in 0..5 {
+            let deleted = within(promise, broker.admin().delete_topic(&topic)).await;
+            refused("a topic with members on it is not deleted", deleted, ErrorKind::Conflict);
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let look = async {
+        while !over.load(Ordering::Relaxed) {
+            within(promise, broker.admin().describe_topic(&topic)).await.ought(promise);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(delete, look);
 }
 
 async fn a_deleted_topic_is_gone(stage: &Stage) {

@@ -316,20 +316,32 @@ pub(super) fn one_place(topic: &Topic, partitions: usize, start: Start) -> Resul
 async fn delete(topics: &Topics, topic: &Topic) -> Result<()> {
     let description = topics.ask(topic).await?;
     let life = own(topic, &description)?;
+    // First, so that a delete that is refused is not seen by anybody.
+    unused(topics, topic).await?;
     if !matches!(shift(topics, topic, ["ready", &life, "deleting"], &[]).await?, Shift::Moved) {
         return Err(not_found(topic));
     }
     topics.forget(topic);
-    let users = users(topics, topic).await;
-    if !matches!(&users, Ok(users) if users.is_empty()) {
+    // Somebody may have joined meanwhile; from here on nobody does.
+    if let Err(error) = unused(topics, topic).await {
         _ = shift(topics, topic, ["deleting", &life, "ready"], &[]).await?;
-        let context = format!(
-            "topic {topic:?} has members of these groups on it: {}; close them first",
-            users?.join(", ")
-        );
-        return Err(Error::new(ErrorKind::Conflict, context));
+        return Err(error);
     }
     remove(topics, topic, &description, &life).await
+}
+
+/// Whether no group has members on the topic.
+///
+/// # Errors
+/// `Conflict` names the groups; those of the connection.
+async fn unused(topics: &Topics, topic: &Topic) -> Result<()> {
+    let users = users(topics, topic).await?;
+    if users.is_empty() {
+        return Ok(());
+    }
+    let context =
+        format!("topic {topic:?} has members of these groups on it: {}; close them first", users.join(", "));
+    Err(Error::new(ErrorKind::Conflict, context))
 }
 
 /// Ends what somebody began.

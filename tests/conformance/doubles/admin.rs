@@ -7,7 +7,14 @@ use ropeway_broker::{
     Consumer, Error, ErrorKind, GroupInfo, GroupPartition, Health, Result, Start, Statistics, TopicInfo,
     TopicSpec,
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 pub(crate) fn doubles() -> Vec<Double> {
     let mut doubles = topics();
@@ -86,6 +93,11 @@ fn topics() -> Vec<Double> {
                     ..AdminHooks::default()
                 })
             },
+        ),
+        double(
+            "a_delete_that_is_refused_is_not_seen",
+            "hides a topic while it looks who uses it",
+            hides_while_it_looks,
         ),
         double("a_deleted_topic_is_gone", "goes on listing what was deleted", lists_deleted),
         double("a_broker_that_works_says_so", "is never quite well", || Hooks {
@@ -233,6 +245,31 @@ fn purging(answer: fn(Option<u32>, Result<()>) -> Result<()>) -> Hooks {
             Box::pin(
                 async move { answer(partition, broker.admin().purge_topic(&topic, partition, before).await) },
             )
+        })),
+        ..AdminHooks::default()
+    })
+}
+
+/// Hides every topic as long as a delete takes.
+fn hides_while_it_looks() -> Hooks {
+    let hidden = Arc::new(AtomicBool::new(false));
+    let hides = Arc::clone(&hidden);
+    on_admin(AdminHooks {
+        delete: Some(Box::new(move |scene, topic| {
+            let (broker, hidden) = (Arc::clone(&scene.broker), Arc::clone(&hides));
+            Box::pin(async move {
+                hidden.store(true, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let answer = broker.admin().delete_topic(&topic).await;
+                hidden.store(false, Ordering::Relaxed);
+                answer
+            })
+        })),
+        describe: Some(Box::new(move |answer| {
+            if hidden.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::NotFound, "there is no such topic"));
+            }
+            answer
         })),
         ..AdminHooks::default()
     })
