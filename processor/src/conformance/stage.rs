@@ -154,7 +154,7 @@ impl Stage {
 
     /// Shuts down with time to spare, and lets it go.
     pub(super) async fn stop(&self, processing: Box<dyn Processing>) {
-        within("shutdown answers", processing.shutdown(Duration::from_secs(10))).await;
+        within("shutdown answers", processing.shutdown(PATIENCE - Duration::from_secs(5))).await;
     }
 
     /// The dead letters of a task by now, partition by partition.

@@ -134,7 +134,7 @@ fn cluster(ground: &Ground<'_>) -> Result<Vec<(String, String)>, Trouble> {
     for role in ["node-1", "node-2", "node-3"] {
         let [bus] = port::free().map_err(broken)?;
         let settings = format!(
-            "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 2000\ncluster-port {bus}\n"
+            "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-node-timeout 15000\ncluster-port {bus}\n"
         );
         nodes.push((Node::start(ground, role, &settings)?, bus));
     }
