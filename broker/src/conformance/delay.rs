@@ -92,15 +92,19 @@ async fn delayed_messages_come_when_each_is_due(stage: &Stage) {
     for i in [2, 0, 1] {
         put_later(stage, &topic, later(i, due(i))).await;
     }
-    for i in 0..3 {
-        let arrived = arrival(stage, &mut member, i + 1).await;
+    let mut come = 0;
+    while come < 3 {
+        let arrived = arrival(stage, &mut member, come + 1).await;
+        // Some may come together: all but the last of them late.
+        come = member.got().count();
         same(
             "delayed messages come in the order they are due",
             member.numbers(),
-            (0..=i).collect::<Vec<_>>(),
+            (0..come).collect::<Vec<_>>(),
         );
-        promised(arrived >= due(i), "a delayed message is never early", || {
-            format!("{:?} early", due(i).since(arrived))
+        let due = due(come - 1);
+        promised(arrived >= due, "a delayed message is never early", || {
+            format!("{:?} early", due.since(arrived))
         });
     }
 }
