@@ -350,7 +350,7 @@ async fn what_no_checksum_covers_is_told_too_and_holds_nobody_up() {
 }
 
 /// When the next number is published to the other partition, and how long it may take.
-const BESIDE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+const BESIDE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(25));
 
 async fn flipped((what, byte, bits, behind, last): Flipped) {
     let (broker, topic) = stage().await;
