@@ -48,7 +48,8 @@ pub trait Admin: Debug + Send + Sync {
     /// (`Recreated`): an old position is never applied to a new log.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` names the groups that have members on it; then nothing was changed, and nobody saw the topic away meanwhile.
+    /// `NotFound`; `Conflict` names the groups that have members on it; then nothing was changed. Where they had joined before the call, nobody saw
+    /// the topic away meanwhile.
     async fn delete_topic(&self, topic: &Topic) -> Result<()>;
 
     /// Takes a delayed message back. `true`: it will not be delivered. `false`: unknown, gone, or too near to be sure.
